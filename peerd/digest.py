@@ -1,0 +1,16 @@
+"""BLAKE3, the one digest of peerd: 32 bytes, for files, blocks, manifests, records and definitions."""
+
+from __future__ import annotations
+
+from blake3 import blake3
+
+DIGEST_BYTES = 32
+
+
+def digest(data: bytes) -> bytes:
+    """BLAKE3 of the bytes."""
+    return blake3(data).digest()
+
+
+Hasher = blake3
+"""Incremental form: ``hasher.update(data)``, ``hasher.digest()``."""

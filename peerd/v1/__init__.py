@@ -1,0 +1,1 @@
+"""Generated from protos/peerd/v1 by scripts/gen-protos. Never edited."""
