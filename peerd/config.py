@@ -1,0 +1,265 @@
+"""What an operator can set, where each value comes from, and nothing that is not here.
+
+Sources, later ones win: the defaults below, ``<data dir>/peerd.toml``, environment variables
+``PEERD_<SECTION>_<FIELD>``, command-line flags. Unknown keys are errors that name the nearest known one, so that a
+typing mistake never silently means "default".
+
+    [peer]
+    name = "alpha"
+    listen = "0.0.0.0:7373"
+
+    [[services]]            # what this peer offers; see docs/services.md
+    name = "word-counter"
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import re
+import socket
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from peerd.errors import PeerdError, Reason
+
+DEFAULT_PORT = 7373
+CONFIG_FILE = "peerd.toml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerConfig:
+    """This machine among the others."""
+
+    name: str = ""
+    """What people call it; the host name when empty."""
+    listen: str = f"0.0.0.0:{DEFAULT_PORT}"
+    """host:port for other peers; port 0 takes a free one."""
+    advertise: tuple[str, ...] = ()
+    """host:port by which others reach it, best first; found out from ``listen`` when empty."""
+    labels: tuple[str, ...] = ()
+    group: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobsConfig:
+    """What this machine runs for others."""
+
+    max_running: int = 0
+    """Jobs that run at once; twice the number of cores when 0."""
+    max_queued: int = 20_000
+    """Jobs that are not final; more are refused with ``overloaded``."""
+    output_cap_bytes: int = 256 * 1024**2
+    """Longest stdout and stderr of a job, each; what comes after is dropped and counted."""
+    allow_commands_from: tuple[str, ...] = ()
+    """Peer ids and roles whose ad-hoc commands are run, and only inside a sandbox. Nobody by default."""
+    sandbox: str = "auto"
+    """``auto`` uses bubblewrap where it works; ``none`` never does."""
+    created_expires_seconds: float = 3600
+    """A job that was created and never started fails after this long."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransfersConfig:
+    """What this machine takes from others."""
+
+    max_bytes: int = 1024**4
+    """Largest single transfer."""
+    min_free_bytes: int = 1024**3
+    """Free space that is never used; the larger of this and min_free_fraction counts."""
+    min_free_fraction: float = 0.05
+    concurrency: int = 4
+    """Transfers sent at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkflowsConfig:
+    """How this machine orchestrates."""
+
+    lease_seconds: float = 60
+    """How long an executor may run a job without hearing from us."""
+    sync_seconds: float = 5
+    """How often leases are renewed and lost reports fetched."""
+    max_clock_skew_seconds: float = 10
+    """Added to a lease before its job may start elsewhere."""
+    replace_after_seconds: float = 15
+    """A job never started on a peer that is away so long is placed on another one, if its selector allows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """How this machine keeps up with the others."""
+
+    exchange_seconds: float = 5
+    """How often signed documents are compared with another peer."""
+    probe_seconds: float = 2
+    """How often every other peer is probed."""
+    offline_seconds: float = 10
+    """Without contact for so long a peer counts as offline."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogConfig:
+    """What goes to stderr."""
+
+    level: str = "info"
+    format: str = "auto"
+    """``json``, ``text``, or ``auto``: text on a terminal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything, and where the data lies."""
+
+    data_dir: Path
+    socket: Path
+    peer: PeerConfig = field(default_factory=PeerConfig)
+    jobs: JobsConfig = field(default_factory=JobsConfig)
+    transfers: TransfersConfig = field(default_factory=TransfersConfig)
+    workflows: WorkflowsConfig = field(default_factory=WorkflowsConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    services: tuple[Mapping[str, object], ...] = ()
+    """Service declarations, in the JSON mapping of peerd.v1.ServiceDeclaration."""
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """``section.field`` -> where its value comes from, for those that are not defaults."""
+
+    @property
+    def peer_name(self) -> str:
+        """The configured name, or the host name."""
+        return self.peer.name or socket.gethostname().split(".")[0]
+
+
+_SECTIONS: dict[str, type] = {
+    "peer": PeerConfig,
+    "jobs": JobsConfig,
+    "transfers": TransfersConfig,
+    "workflows": WorkflowsConfig,
+    "mesh": MeshConfig,
+    "log": LogConfig,
+}
+
+
+def default_data_dir(environ: Mapping[str, str]) -> Path:
+    """``PEERD_DATA_DIR``, else systemd's state directory, else /var/lib/peerd for root, else the XDG state home."""
+    if explicit := environ.get("PEERD_DATA_DIR"):
+        return Path(explicit)
+    if state := environ.get("STATE_DIRECTORY"):
+        return Path(state.split(":")[0])
+    if os.geteuid() == 0:
+        return Path("/var/lib/peerd")
+    return Path(environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "peerd"
+
+
+def load_config(
+    *,
+    data_dir: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    flags: Mapping[str, str] | None = None,
+) -> Config:
+    """Merge all sources. ``flags`` are ``section.field`` -> text. Raises INVALID_CONFIG naming file and key."""
+    environ = os.environ if environ is None else environ
+    folder = (data_dir or default_data_dir(environ)).absolute()
+    file = folder / CONFIG_FILE
+    values: dict[str, dict[str, object]] = {section: {} for section in _SECTIONS}
+    origins: dict[str, str] = {}
+    services: tuple[Mapping[str, object], ...] = ()
+    socket_path = folder / "run" / "peerd.sock"
+
+    def put(section: str, key: str, value: object, origin: str) -> None:
+        values[section][key] = _convert(_SECTIONS[section], section, key, value, origin)
+        origins[f"{section}.{key}"] = origin
+
+    for section, content in _read_toml(file).items():
+        if section == "services":
+            services = _services(content, file)
+        elif section == "socket" and isinstance(content, str):
+            socket_path, origins["socket"] = Path(content), str(file)
+        elif section in _SECTIONS and isinstance(content, dict):
+            for key, value in content.items():
+                put(section, key, value, str(file))
+        else:
+            raise _unknown(str(file), section, [*_SECTIONS, "services", "socket"])
+    for name, text in environ.items():
+        match = re.fullmatch(rf"PEERD_({'|'.join(s.upper() for s in _SECTIONS)})_([A-Z_]+)", name)
+        if match:
+            put(match[1].lower(), match[2].lower(), text, f"environment variable {name}")
+    if text := environ.get("PEERD_SOCKET"):
+        socket_path, origins["socket"] = Path(text), "environment variable PEERD_SOCKET"
+    for dotted, text in (flags or {}).items():
+        section, _, key = dotted.partition(".")
+        put(section, key, text, "command line")
+    sections = {section: cls(**values[section]) for section, cls in _SECTIONS.items()}
+    return Config(data_dir=folder, socket=socket_path.absolute(), services=services, origins=origins, **sections)
+
+
+def show_config(config: Config) -> list[tuple[str, object, str]]:
+    """(``section.field``, value, origin) of everything, for ``peerd config show``."""
+    rows: list[tuple[str, object, str]] = [
+        ("data_dir", str(config.data_dir), "--data-dir or default"),
+        ("socket", str(config.socket), config.origins.get("socket", "default")),
+    ]
+    for section in _SECTIONS:
+        content = getattr(config, section)
+        for entry in dataclasses.fields(content):
+            dotted = f"{section}.{entry.name}"
+            rows.append((dotted, getattr(content, entry.name), config.origins.get(dotted, "default")))
+    rows.extend(
+        (f"services[{index}]", service.get("name", "?"), str(config.data_dir / CONFIG_FILE))
+        for index, service in enumerate(config.services)
+    )
+    return rows
+
+
+def _read_toml(file: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PeerdError(Reason.INVALID_CONFIG, f"{file} is not TOML: {error}") from error
+
+
+def _services(content: object, file: Path) -> tuple[Mapping[str, object], ...]:
+    if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
+        raise PeerdError(Reason.INVALID_CONFIG, f"{file}: 'services' must be [[services]] tables")
+    return tuple(content)
+
+
+def _unknown(where: str, key: str, known: list[str]) -> PeerdError:
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
+    return PeerdError(Reason.INVALID_CONFIG, f"{where}: unknown key {key!r}; {hint}")
+
+
+def _convert(cls: type, section: str, key: str, value: object, origin: str) -> object:
+    """The value as the type of the field. Text (from environment and flags) is parsed, TOML must already fit."""
+    hints = typing.get_type_hints(cls)
+    if key not in hints:
+        raise _unknown(origin, f"{section}.{key}", [f"{section}.{name}" for name in hints])
+    wanted = hints[key]
+    try:
+        return _fit(wanted, value)
+    except (TypeError, ValueError) as error:
+        kind = "list of texts" if isinstance(wanted, types.GenericAlias) else wanted.__name__
+        raise PeerdError(Reason.INVALID_CONFIG, f"{origin}: {section}.{key} must be a {kind}, not {value!r}") from error
+
+
+def _fit(wanted: object, value: object) -> object:
+    if wanted == tuple[str, ...]:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        if isinstance(value, list) and all(isinstance(part, str) for part in value):
+            return tuple(value)
+    elif wanted is int and not isinstance(value, bool) and isinstance(value, int | str):
+        return int(value)
+    elif wanted is float and not isinstance(value, bool) and isinstance(value, int | float | str):
+        return float(value)
+    elif wanted is str and isinstance(value, str):
+        return value
+    raise TypeError

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from peerd.clock import FakeClock
+from peerd.errors import PeerdError, Reason
+from peerd.store import Store, Tx, open_store
+from peerd.store import migrate as migrate_module
+from peerd.store.requests import forget_old_answers, once
+from peerd.v1 import mesh_pb2
+
+
+def put(tx: Tx, key: str, value: str = "x") -> None:
+    tx.execute("INSERT INTO meta (key, value) VALUES (?, ?)", (key, value))
+
+
+async def keys(store: Store) -> set[str]:
+    return {row["key"] for row in await store.all("SELECT key FROM meta WHERE key <> 'store_id'")}
+
+
+async def test_writes_that_wait_together_share_a_commit(store: Store) -> None:
+    await store.write(lambda tx: put(tx, "warm"))
+    before = store.commits
+    await asyncio.gather(*(store.write(lambda tx, n=n: put(tx, f"k{n}")) for n in range(50)))
+    assert await keys(store) == {"warm", *(f"k{n}" for n in range(50))}
+    assert store.commits - before < 25
+
+
+async def test_a_write_that_raises_is_undone_alone(store: Store) -> None:
+    def fails(tx: Tx) -> None:
+        put(tx, "half")
+        raise PeerdError(Reason.INVALID_ARGUMENT, "no")
+
+    results = await asyncio.gather(
+        store.write(lambda tx: put(tx, "a")),
+        store.write(fails),
+        store.write(lambda tx: put(tx, "b")),
+        return_exceptions=True,
+    )
+    assert isinstance(results[1], PeerdError)
+    assert await keys(store) == {"a", "b"}
+
+
+async def test_a_lost_transaction_runs_each_write_again_by_itself(store: Store) -> None:
+    attempts = 0
+
+    def loses_the_transaction_once(tx: Tx) -> None:
+        nonlocal attempts
+        attempts += 1
+        put(tx, "survivor")
+        if attempts == 1:
+            tx.execute("ROLLBACK")  # what SQLite does by itself when the disk is full
+
+    await asyncio.gather(store.write(lambda tx: put(tx, "a")), store.write(loses_the_transaction_once))
+    assert attempts == 2
+    assert await keys(store) == {"a", "survivor"}
+
+
+async def test_a_cancelled_caller_does_not_undo_its_write(store: Store) -> None:
+    task = asyncio.create_task(store.write(lambda tx: put(tx, "kept")))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await store.write(lambda tx: put(tx, "later"))
+    assert await keys(store) == {"kept", "later"}
+
+
+async def test_callbacks_run_after_commit_and_never_after_a_rollback(store: Store) -> None:
+    heard: list[str] = []
+
+    def good(tx: Tx) -> None:
+        tx.on_commit(lambda: heard.append("good"))
+
+    def bad(tx: Tx) -> None:
+        tx.on_commit(lambda: heard.append("bad"))
+        raise ValueError
+
+    await asyncio.gather(store.write(good), store.write(bad), return_exceptions=True)
+    assert heard == ["good"]
+
+
+async def test_readers_cannot_write(store: Store) -> None:
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        await store.all("DELETE FROM meta")
+
+
+async def test_the_store_id_survives_reopening(tmp_path: Path, clock: FakeClock) -> None:
+    first = await open_store(tmp_path / "s.db", clock)
+    await first.close()
+    second = await open_store(tmp_path / "s.db", clock)
+    await second.close()
+    assert first.store_id == second.store_id
+    assert (tmp_path / "s.db").stat().st_mode & 0o077 == 0
+
+
+async def test_a_damaged_file_is_refused_and_left_alone(tmp_path: Path, clock: FakeClock) -> None:
+    path = tmp_path / "s.db"
+    path.write_bytes(b"not a database" * 1000)
+    before = path.read_bytes()
+    with pytest.raises(PeerdError) as caught:
+        await open_store(path, clock)
+    assert caught.value.reason is Reason.STORE_CORRUPT
+    assert path.read_bytes() == before
+
+
+async def test_a_store_of_a_later_version_is_refused(tmp_path: Path, clock: FakeClock) -> None:
+    await (await open_store(tmp_path / "s.db", clock)).close()
+    connection = sqlite3.connect(tmp_path / "s.db")
+    connection.execute("PRAGMA user_version = 9999")
+    connection.close()
+    with pytest.raises(PeerdError) as caught:
+        await open_store(tmp_path / "s.db", clock)
+    assert caught.value.reason is Reason.STORE_TOO_NEW
+
+
+async def test_a_migration_that_fails_leaves_the_old_schema_and_a_backup(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s.db"
+    await (await open_store(path, clock)).close()
+    real = migrate_module._migrations()
+    bad = [*real, (real[-1][0] + 1, "CREATE TABLE extra (x);\nCREATE TABLE meta (x);\n")]
+    monkeypatch.setattr(migrate_module, "_migrations", lambda: bad)
+    with pytest.raises(sqlite3.OperationalError, match="already exists"):
+        await open_store(path, clock)
+    connection = sqlite3.connect(path)
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema")}
+    assert "extra" not in tables
+    assert connection.execute("PRAGMA user_version").fetchone() == (real[-1][0],)
+    connection.close()
+    assert list((tmp_path / "backups").glob("*.db"))
+
+
+async def test_a_repeated_request_gets_the_first_answer(store: Store) -> None:
+    calls = 0
+
+    async def ask(reason: str) -> mesh_pb2.RevokeInviteResponse:
+        def effect() -> mesh_pb2.RevokeInviteResponse:
+            nonlocal calls
+            calls += 1
+            return mesh_pb2.RevokeInviteResponse(invite=mesh_pb2.Invite(invite_id=f"answer {calls}"))
+
+        request = mesh_pb2.RevokeInviteRequest(request_id="r1", invite_id=reason)
+        return await store.write(
+            lambda tx: once(
+                tx,
+                caller="me",
+                request_id="r1",
+                request=request,
+                answer_type=mesh_pb2.RevokeInviteResponse,
+                effect=effect,
+            )
+        )
+
+    first, second = await ask("a"), await ask("a")
+    assert first == second
+    assert calls == 1
+    with pytest.raises(PeerdError) as caught:
+        await ask("b")
+    assert caught.value.reason is Reason.REQUEST_ID_REUSED
+
+
+async def test_old_answers_are_forgotten(store: Store, clock: FakeClock) -> None:
+    request = mesh_pb2.RevokeInviteRequest(request_id="r1")
+    answer = mesh_pb2.RevokeInviteResponse()
+    await store.write(
+        lambda tx: once(
+            tx, caller="me", request_id="r1", request=request, answer_type=type(answer), effect=lambda: answer
+        )
+    )
+    assert await store.write(forget_old_answers) == 0
+    clock.advance(8 * 86_400)
+    assert await store.write(forget_old_answers) == 1
+
+
+@pytest.mark.parametrize(("failpoint", "survives"), [("store.before_commit", False), ("store.after_commit", True)])
+def test_a_kill_around_the_commit_keeps_all_or_nothing(tmp_path: Path, failpoint: str, survives: bool) -> None:
+    program = """
+import asyncio, pathlib, sys
+from peerd.clock import SystemClock
+from peerd.store import open_store
+async def main():
+    store = await open_store(pathlib.Path(sys.argv[1]), SystemClock())
+    await store.write(lambda tx: tx.execute("INSERT INTO meta VALUES ('k', 'v')"))
+    print("told", flush=True)
+asyncio.run(main())
+"""
+    path = tmp_path / "s.db"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], env={"PEERD_FAILPOINT": failpoint}, capture_output=True, text=True
+    )
+    assert done.returncode == -9
+    assert "told" not in done.stdout
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT count(*) FROM meta WHERE key = 'k'").fetchone() == (int(survives),)
+    connection.close()
