@@ -1,0 +1,162 @@
+"""``peerd``: make an identity, join a mesh, run the daemon. Everything else is ``peerctl``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from peerd import __version__
+from peerd.config import CONFIG_FILE, Config, load_config, show_config
+from peerd.datadir import DataDir
+from peerd.errors import PeerdError
+from peerd.failpoints import FAILPOINTS
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="peerd")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where this peer lives. [PEERD_DATA_DIR]")
+@click.pass_context
+def cli(context: click.Context, data_dir: Path | None) -> None:
+    """The daemon that every machine of a fleet runs."""
+    context.obj = data_dir
+
+
+_NAME = click.option("--name", default="", help="What people call this machine. Default: its host name.")
+_LISTEN = click.option("--listen", default="", metavar="HOST:PORT", help="Where other peers connect.")
+
+
+@cli.command()
+@_NAME
+@_LISTEN
+@click.pass_obj
+def init(data_dir: Path | None, name: str, listen: str) -> None:
+    """Make an identity and found a mesh of one."""
+    from peerd.daemon import found
+
+    config = _prepare(data_dir, name, listen)
+    peer_id = asyncio.run(found(config))
+    click.echo(f"peer id    {peer_id}")
+    click.echo(f"data       {config.data_dir}")
+    click.echo("next       peerd run, then 'peerctl invite --role worker --grants observe,execute' for each machine")
+
+
+@cli.command()
+@click.argument("token", required=False)
+@click.option("--mesh", "mesh_id", metavar="MESH_ID", help="Instead of a token: the mesh that has admitted this peer.")
+@click.option("--address", metavar="HOST:PORT", help="With --mesh: where one of its members listens.")
+@click.option("--peer", "peer_id", metavar="PEER_ID", help="With --mesh: which member that is. Default: the founder.")
+@_NAME
+@_LISTEN
+@click.pass_obj
+def join(
+    data_dir: Path | None,
+    token: str | None,
+    mesh_id: str | None,
+    address: str | None,
+    peer_id: str | None,
+    name: str,
+    listen: str,
+) -> None:
+    """Join a mesh with an invite TOKEN, making an identity first if there is none."""
+    from peerd.daemon import join_admitted, join_invited
+
+    if bool(token) == bool(mesh_id and address):
+        raise click.UsageError("give either a TOKEN, or --mesh and --address")
+    config = _prepare(data_dir, name, listen)
+    if token:
+        mesh = asyncio.run(join_invited(config, token))
+    else:
+        assert mesh_id and address  # noqa: S101 - checked above
+        mesh = asyncio.run(join_admitted(config, mesh_id, address, peer_id or mesh_id))
+    click.echo(f"joined     {mesh}")
+    click.echo(f"data       {config.data_dir}")
+    click.echo("next       peerd run")
+
+
+@cli.command()
+@click.pass_obj
+def identity(data_dir: Path | None) -> None:
+    """Make an identity without founding a mesh, or show the one there is: an admin elsewhere can admit it by its id."""
+    from peerd.daemon import ensure_identity
+
+    click.echo(ensure_identity(load_config(data_dir=data_dir)).peer_id)
+
+
+@cli.command()
+@click.option("--listen", default="", metavar="HOST:PORT", help="Where other peers connect, this time.")
+@click.pass_obj
+def run(data_dir: Path | None, listen: str) -> None:
+    """Run the daemon until SIGTERM or SIGINT."""
+    from peerd.daemon import run_until_signalled
+    from peerd.logs import configure_logs
+
+    config = load_config(data_dir=data_dir, flags={"peer.listen": listen} if listen else {})
+    configure_logs(config.log)
+    asyncio.run(run_until_signalled(config))
+
+
+@cli.group()
+def config() -> None:
+    """What is configured."""
+
+
+@config.command("show")
+@click.option("-o", "output", type=click.Choice(["table", "json"]), default="table")
+@click.pass_obj
+def config_show(data_dir: Path | None, output: str) -> None:
+    """Every setting, its value, and where that comes from."""
+    rows = show_config(load_config(data_dir=data_dir))
+    if output == "json":
+        click.echo(json.dumps([{"key": key, "value": value, "origin": origin} for key, value, origin in rows]))
+        return
+    width = max(len(key) for key, _, _ in rows)
+    for key, value, origin in rows:
+        shown = ", ".join(value) if isinstance(value, tuple) else value
+        click.echo(f"{key:{width}}  {shown!s:32}  {origin}")
+
+
+@cli.command()
+def failpoints() -> None:
+    """List the places where a test can kill this daemon with PEERD_FAILPOINT=NAME[@N]."""
+    width = max(len(name) for name in FAILPOINTS)
+    for name, what in FAILPOINTS.items():
+        click.echo(f"{name:{width}}  {what}")
+
+
+def _prepare(data_dir: Path | None, name: str, listen: str) -> Config:
+    """Create the data directory and keep what was said on the command line in its configuration file."""
+    config = load_config(data_dir=data_dir)
+    folder = DataDir(config.data_dir)
+    folder.create()
+    said = {key: value for key, value in (("name", name), ("listen", listen)) if value}
+    file = config.data_dir / CONFIG_FILE
+    if said and not file.exists():
+        lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in said.items())
+        file.write_text(f"[peer]\n{lines}", encoding="utf-8")
+        return load_config(data_dir=data_dir)
+    return load_config(data_dir=data_dir, flags={f"peer.{key}": value for key, value in said.items()})
+
+
+def main() -> None:
+    """The console script: errors for people go to stderr as cause, reason, next action."""
+    run_cli: Callable[..., Any] = cli
+    try:
+        run_cli(standalone_mode=False)
+    except PeerdError as error:
+        print(f"error: {error.message}\nreason: {error.reason.text}\nnext: {error.next_action}", file=sys.stderr)
+        sys.exit(1)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+"""Real daemons for tests: processes of ``peerd run`` with their own data directories, trusted to each other."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+PROGRAMS = Path(__file__).parent / "programs"
+ALL_GRANTS = "observe,execute,operate"
+
+
+class TimedOut(AssertionError):
+    """Something that had to become true did not."""
+
+
+def free_port() -> int:
+    """A loopback port that nobody uses now; below the ephemeral range, so nobody gets it by chance."""
+    for port in range(20_000 + os.getpid() % 10_000, 32_000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            if port not in _given:
+                _given.add(port)
+                return port
+    raise RuntimeError("no free port")
+
+
+_given: set[int] = set()
+
+
+def tool(name: str) -> str:
+    """The console script beside this interpreter."""
+    return str(Path(sys.executable).parent / name)
+
+
+class Daemon:
+    """One machine."""
+
+    def __init__(self, name: str, folder: Path, port: int, log: Path) -> None:
+        self.name = name
+        self.data = folder
+        self.port = port
+        self.log = log
+        self.process: subprocess.Popen[bytes] | None = None
+        self.peer_id = ""
+
+    @property
+    def socket(self) -> Path:
+        return self.data / "run" / "peerd.sock"
+
+    def peerd(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run an offline ``peerd`` command on this data directory."""
+        command = [tool("peerd"), "--data-dir", str(self.data), *args]
+        return subprocess.run(command, capture_output=True, text=True, check=check, timeout=60)
+
+    def configure(self, text: str) -> None:
+        """Append to peerd.toml."""
+        with (self.data / "peerd.toml").open("a") as file:
+            file.write(text)
+
+    def start(self, *, failpoint: str = "", wait: bool = True) -> None:
+        """Start the process; return when its socket answers."""
+        assert self.process is None, f"{self.name} runs already"
+        (self.data / "run" / "listen").unlink(missing_ok=True)
+        environ = {**os.environ, "PEERD_FAILPOINT": failpoint, "PEERD_LOG_FORMAT": "text"}
+        with self.log.open("ab") as log:
+            log.write(f"--- start {self.name} failpoint={failpoint!r}\n".encode())
+            self.process = subprocess.Popen(
+                [tool("peerd"), "--data-dir", str(self.data), "run"], stdout=log, stderr=log, env=environ
+            )
+        if wait:
+            self.wait_until_listening()
+
+    def wait_until_listening(self, seconds: float = 20) -> None:
+        assert self.process is not None
+        until = time.monotonic() + seconds
+        while not (self.data / "run" / "listen").exists():
+            if self.process.poll() is not None:
+                raise AssertionError(f"{self.name} ended with {self.process.returncode}:\n{self.tail()}")
+            if time.monotonic() > until:
+                raise TimedOut(f"{self.name} does not listen:\n{self.tail()}")
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """SIGKILL, as a power cut does it to a process."""
+        self.signal(signal.SIGKILL)
+        self.wait()
+
+    def stop(self) -> int:
+        """SIGTERM, and wait for the end."""
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def signal(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def wait(self, seconds: float = 20) -> int:
+        """Wait for the process to end, whoever ended it."""
+        assert self.process is not None
+        code = self.process.wait(seconds)
+        self.process = None
+        return code
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def tail(self, lines: int = 40) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def peerctl(self, *args: str, code: int | None = 0, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run ``peerctl`` as an operator on this machine does."""
+        done = subprocess.run(
+            [tool("peerctl"), "--socket", str(self.socket), *args],
+            capture_output=True,
+            text=True,
+            input=stdin,
+            timeout=120,
+            check=False,
+        )
+        if code is not None:
+            assert done.returncode == code, (
+                f"peerctl {args}: {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.tail()}"
+            )
+        return done
+
+    def json(self, *args: str) -> Any:
+        """The answer of a command with ``-o json``."""
+        return json.loads(self.peerctl(*args, "-o", "json").stdout)
+
+
+class Fleet:
+    """Some daemons in one mesh; the first is the founder."""
+
+    def __init__(self, names: Sequence[str] = ("c", "a", "b")) -> None:
+        # A short path: socket names have 108 bytes.
+        self.folder = Path(tempfile.mkdtemp(prefix="pf-", dir="/tmp"))
+        self.effects = self.folder / "effects"
+        self.effects.mkdir()
+        self.effect_log = self.effects / "log"
+        self.daemons: dict[str, Daemon] = {}
+        for name in names:
+            self.add(name)
+
+    def __getitem__(self, name: str) -> Daemon:
+        return self.daemons[name]
+
+    def add(self, name: str) -> Daemon:
+        folder = self.folder / name
+        daemon = Daemon(name, folder, free_port(), self.folder / f"{name}.log")
+        self.daemons[name] = daemon
+        return daemon
+
+    @property
+    def founder(self) -> Daemon:
+        return next(iter(self.daemons.values()))
+
+    def found(self, *, grants: str = ALL_GRANTS, configure: Mapping[str, str] | None = None) -> None:
+        """Found the mesh, join everybody by invite, start everybody, publish the step service everywhere."""
+        first, *rest = self.daemons.values()
+        first.peerd("init", "--name", first.name, "--listen", f"127.0.0.1:{first.port}")
+        first.configure(self.service_toml() + (configure or {}).get(first.name, ""))
+        first.start()
+        for daemon in rest:
+            self.join(daemon, grants=grants, configure=(configure or {}).get(daemon.name, ""))
+        for daemon in self.daemons.values():
+            daemon.peer_id = daemon.json("status")["peer_id"]
+        self.wait_until_all_see_all()
+
+    def join(self, daemon: Daemon, *, grants: str = ALL_GRANTS, role: str = "worker", configure: str = "") -> None:
+        token = self.founder.json("invite", "--role", role, "--grants", grants)["token"]
+        daemon.peerd("join", token, "--name", daemon.name, "--listen", f"127.0.0.1:{daemon.port}")
+        daemon.configure(self.service_toml() + configure)
+        daemon.start()
+
+    def service_toml(self) -> str:
+        """The test step as a service that every daemon declares."""
+        options = ["seconds", "fail_first", "ignore_term", "hide", "write_mb", "into"]
+        defaults = ["0", "0", "no", "no", "0", "output"]
+        argv = [sys.executable, str(PROGRAMS / "step.py"), str(self.effect_log), "${name}"]
+        params = '[[services.params]]\nname = "name"\n'
+        for option, default in zip(options, defaults, strict=True):
+            argv += [f"--{option.replace('_', '-')}", f"${{{option}}}"]
+            params += f'[[services.params]]\nname = "{option}"\ndefault_value = "{default}"\n'
+        return (
+            f'\n[[services]]\nname = "step"\nkind = "SERVICE_KIND_PROCESS"\nargv = {json.dumps(argv)}\n'
+            f'read_only_paths = ["{PROGRAMS}"]\nwritable_paths = ["{self.effects}"]\n{params}'
+        )
+
+    def wait_until_all_see_all(self, seconds: float = 20) -> None:
+        def complete() -> bool:
+            return all(
+                sum(peer["status"].endswith("ONLINE") for peer in daemon.json("peers", "list")["peers"])
+                == len(self.daemons)
+                for daemon in self.daemons.values()
+            )
+
+        wait_for(complete, seconds, "everybody sees everybody online")
+
+    def effects_seen(self) -> Counter[str]:
+        """How often each line was written to the effect log."""
+        return Counter(self.effect_log.read_text().splitlines()) if self.effect_log.exists() else Counter()
+
+    def close(self) -> None:
+        for daemon in self.daemons.values():
+            if daemon.process is not None:
+                daemon.process.kill()
+                daemon.process.wait()
+                daemon.process = None
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def wait_for(condition: Any, seconds: float, what: str, pause: float = 0.05) -> None:
+    """Poll until the condition holds. Polling a process from outside is the one place where a test sleeps."""
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            raise TimedOut(f"not within {seconds} s: {what}")
+        time.sleep(pause)
+
+
+def run_async(coroutine: Any) -> Any:
+    return asyncio.run(coroutine)
