@@ -24,10 +24,10 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, Self, TypeVar
+from typing import Self, TypeVar
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 
@@ -86,10 +86,6 @@ _REASON_OF_CODE = {
     grpc.StatusCode.INVALID_ARGUMENT: Reason.INVALID_ARGUMENT,
     grpc.StatusCode.RESOURCE_EXHAUSTED: Reason.TOO_LARGE,
 }
-
-
-class _Paged(Message, Protocol):  # type: ignore[misc]  # a message that has this field
-    page_token: str
 
 
 RequestT = TypeVar("RequestT")
@@ -159,7 +155,11 @@ class Client:
     # Peers
 
     async def peers(
-        self, *, role: str = "", label: str = "", status: registry_pb2.PeerStatus = registry_pb2.PEER_STATUS_UNSPECIFIED
+        self,
+        *,
+        role: str = "",
+        label: str = "",
+        status: registry_pb2.PeerStatus.ValueType = registry_pb2.PEER_STATUS_UNSPECIFIED,
     ) -> list[registry_pb2.Peer]:
         """All peers of the mesh, this one included."""
         request = registry_pb2.ListPeersRequest(role=role, label=label, status=status, page_size=PAGE_SIZE)
@@ -225,7 +225,7 @@ class Client:
         self,
         phrases: Sequence[str] = (),
         *,
-        kinds: Sequence[catalog_pb2.ServiceKind] = (),
+        kinds: Sequence[catalog_pb2.ServiceKind.ValueType] = (),
         active_only: bool = False,
     ) -> catalog_pb2.SearchServicesResponse:
         """What all online peers offer, and which peers did not answer."""
@@ -239,7 +239,9 @@ class Client:
         request = catalog_pb2.AddServiceRequest(request_id=_new_request_id(), declaration=declaration, replace=replace)
         return (await self._call(self._catalog.AddService, request)).service
 
-    async def set_service_status(self, service: str, status: catalog_pb2.ServiceStatus) -> catalog_pb2.Service:
+    async def set_service_status(
+        self, service: str, status: catalog_pb2.ServiceStatus.ValueType
+    ) -> catalog_pb2.Service:
         """Activate or deactivate a service of this peer."""
         request = catalog_pb2.SetServiceStatusRequest(request_id=_new_request_id(), service=service, status=status)
         return (await self._call(self._catalog.SetServiceStatus, request)).service
@@ -292,7 +294,11 @@ class Client:
     # Executions
 
     async def executions(
-        self, *, statuses: Iterable[workflows_pb2.ExecutionStatus] = (), workflow: str = "", limit: int | None = None
+        self,
+        *,
+        statuses: Iterable[workflows_pb2.ExecutionStatus.ValueType] = (),
+        workflow: str = "",
+        limit: int | None = None,
     ) -> list[workflows_pb2.Execution]:
         """Executions, newest first, without their jobs."""
         request = workflows_pb2.ListExecutionsRequest(statuses=statuses, workflow=workflow)
@@ -348,8 +354,8 @@ class Client:
     async def wait(self, execution_id: int, *, timeout: float | None = None) -> workflows_pb2.Execution:
         """The execution once it is final."""
         last = workflows_pb2.Execution()
-        async for last in self.watch(execution_id, timeout=timeout):
-            pass
+        async for update in self.watch(execution_id, timeout=timeout):
+            last = update
         return last
 
     async def cancel(self, execution_id: int, *, reason: str = "") -> workflows_pb2.Execution:
@@ -364,7 +370,7 @@ class Client:
         execution_id: int,
         node_id: str,
         *,
-        stream: jobs_pb2.LogStream = jobs_pb2.LOG_STREAM_UNSPECIFIED,
+        stream: jobs_pb2.LogStream.ValueType = jobs_pb2.LOG_STREAM_UNSPECIFIED,
         follow: bool = False,
         timeout: float | None = None,
     ) -> AsyncIterator[workflows_pb2.ReadLogsResponse]:
@@ -386,7 +392,7 @@ class Client:
     # This peer as an executor
 
     async def jobs(
-        self, *, statuses: Iterable[jobs_pb2.JobStatus] = (), limit: int | None = None
+        self, *, statuses: Iterable[jobs_pb2.JobStatus.ValueType] = (), limit: int | None = None
     ) -> list[jobs_pb2.JobExecution]:
         """The jobs this peer runs or ran, for whatever orchestrator."""
         request = jobs_pb2.ListJobsRequest(statuses=statuses, page_size=min(limit or PAGE_SIZE, PAGE_SIZE))

@@ -78,6 +78,7 @@ class MemberRecord(_message.Message):
     ISSUED_AT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     LAST_STANDING_SEQUENCE_FIELD_NUMBER: _builtins.int
+    STANDING_DIGESTS_FIELD_NUMBER: _builtins.int
     mesh_id: _builtins.str
     """The founder's peer id."""
     subject: _builtins.str
@@ -99,6 +100,12 @@ class MemberRecord(_message.Message):
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def issued_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def standing_digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """When an admin is revoked or stops being one: the digests of the records it signed that stand. The sequence
+        alone would let a stolen key sign new records under old numbers.
+        """
+
     def __init__(
         self,
         *,
@@ -114,10 +121,11 @@ class MemberRecord(_message.Message):
         issued_at: _timestamp_pb2.Timestamp | None = ...,
         reason: _builtins.str = ...,
         last_standing_sequence: _builtins.int = ...,
+        standing_digests: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["issued_at", b"issued_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grants", b"grants", "issued_at", b"issued_at", "last_standing_sequence", b"last_standing_sequence", "mesh_id", b"mesh_id", "previous_digest", b"previous_digest", "reason", b"reason", "roles", b"roles", "signer", b"signer", "signer_sequence", b"signer_sequence", "state", b"state", "subject", b"subject", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grants", b"grants", "issued_at", b"issued_at", "last_standing_sequence", b"last_standing_sequence", "mesh_id", b"mesh_id", "previous_digest", b"previous_digest", "reason", b"reason", "roles", b"roles", "signer", b"signer", "signer_sequence", b"signer_sequence", "standing_digests", b"standing_digests", "state", b"state", "subject", b"subject", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -596,22 +604,28 @@ class RevokePeerRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     PEER_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    LAST_STANDING_SEQUENCE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     peer: _builtins.str
     """Peer id or name."""
     reason: _builtins.str
+    last_standing_sequence: _builtins.int
+    """For an admin: the last of its signer sequences that stands. All known ones stand when not set."""
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         peer: _builtins.str = ...,
         reason: _builtins.str = ...,
+        last_standing_sequence: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_standing_sequence", b"_last_standing_sequence", "last_standing_sequence", b"last_standing_sequence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["peer", b"peer", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_standing_sequence", b"_last_standing_sequence", "last_standing_sequence", b"last_standing_sequence", "peer", b"peer", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__last_standing_sequence: _TypeAlias = _typing.Literal["last_standing_sequence"]  # noqa: Y015
+    _WhichOneofArgType__last_standing_sequence: _TypeAlias = _typing.Literal["_last_standing_sequence", b"_last_standing_sequence"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_standing_sequence) -> _WhichOneofReturnType__last_standing_sequence | None: ...
 
 Global___RevokePeerRequest: _TypeAlias = RevokePeerRequest  # noqa: Y015
 

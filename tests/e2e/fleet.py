@@ -21,7 +21,7 @@ PROGRAMS = Path(__file__).parent / "programs"
 ALL_GRANTS = "observe,execute,operate"
 
 
-class TimedOut(AssertionError):
+class TimedOutError(AssertionError):
     """Something that had to become true did not."""
 
 
@@ -92,7 +92,7 @@ class Daemon:
             if self.process.poll() is not None:
                 raise AssertionError(f"{self.name} ended with {self.process.returncode}:\n{self.tail()}")
             if time.monotonic() > until:
-                raise TimedOut(f"{self.name} does not listen:\n{self.tail()}")
+                raise TimedOutError(f"{self.name} does not listen:\n{self.tail()}")
             time.sleep(0.02)
 
     def kill(self) -> None:
@@ -230,7 +230,7 @@ def wait_for(condition: Any, seconds: float, what: str, pause: float = 0.05) -> 
     until = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > until:
-            raise TimedOut(f"not within {seconds} s: {what}")
+            raise TimedOutError(f"not within {seconds} s: {what}")
         time.sleep(pause)
 
 

@@ -1,0 +1,109 @@
+"""``peerctl executions``: the runs of workflows that this peer owns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from peerd.cli.app import Noun
+from peerd.cli.output import enum_word, local_time, print_json, print_table
+from peerd.cli.settings import Settings, call, comma_list, pass_settings
+
+if TYPE_CHECKING:
+    from peerd.client import Client
+    from peerd.v1 import workflows_pb2
+
+_STATUSES = ("pending", "running", "completed", "failed", "cancelled")
+
+
+@click.group(cls=Noun, default="list")
+def executions() -> None:
+    """Runs of workflows; 'peerctl executions' alone lists them, newest first."""
+
+
+@executions.command("list")
+@click.option("--status", "statuses", type=comma_list(*_STATUSES), default="", help="Only these, such as failed.")
+@click.option("--workflow", default="", help="Only executions of this workflow.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many.")
+@pass_settings
+def list_executions(settings: Settings, statuses: list[str], workflow: str, limit: int | None) -> None:
+    """Executions, newest first."""
+    from peerd.cli.tree import lasted
+    from peerd.v1 import workflows_pb2
+
+    wanted = [workflows_pb2.ExecutionStatus.Value(f"EXECUTION_STATUS_{word.upper()}") for word in statuses]
+    found = call(settings, lambda peerd: peerd.executions(statuses=wanted, workflow=workflow, limit=limit))
+    if settings.as_json:
+        print_json({"executions": found})
+        return
+    rows = [
+        (
+            str(item.workflow_execution_id),
+            item.workflow_name,
+            enum_word(workflows_pb2.ExecutionStatus, item.status),
+            str(item.job_count),
+            local_time(item.created_at),
+            lasted(item.started_at, item.ended_at),
+            item.error or item.reason,
+        )
+        for item in found
+    ]
+    print_table(("ID", "WORKFLOW", "STATUS", "JOBS", "CREATED", "TOOK", "WHY"), rows, empty="no executions")
+
+
+@executions.command("show")
+@click.argument("execution_id", type=int, metavar="EXECUTION")
+@pass_settings
+def show_execution(settings: Settings, execution_id: int) -> None:
+    """One execution as a tree of its jobs."""
+
+    async def fetch(peerd: Client) -> tuple[workflows_pb2.Execution, dict[str, str]]:
+        execution = await peerd.execution(execution_id)
+        names = {} if settings.as_json else {peer.peer_id: peer.name for peer in await peerd.peers()}
+        return execution, names
+
+    execution, names = call(settings, fetch)
+    if settings.as_json:
+        print_json(execution)
+        return
+    from peerd.cli.tree import tree
+
+    for line in tree(execution, names):
+        click.echo(line)
+
+
+@executions.command("watch")
+@click.argument("execution_id", type=int, metavar="EXECUTION")
+@pass_settings
+def watch_execution(settings: Settings, execution_id: int) -> None:
+    """Follow an execution to its end; with -o json one document per change and line."""
+    from peerd.cli.watching import follow
+
+    follow(settings, execution_id)
+
+
+@executions.command("cancel")
+@click.argument("execution_id", type=int, metavar="EXECUTION")
+@click.option("--reason", default="", help="Why, for whoever reads it later.")
+@click.option("--wait", is_flag=True, help="Return when all has stopped.")
+@pass_settings
+def cancel_execution(settings: Settings, execution_id: int, reason: str, wait: bool) -> None:
+    """End an execution: its jobs are stopped wherever they run."""
+    from peerd.v1 import workflows_pb2
+
+    async def cancel(peerd: Client) -> workflows_pb2.Execution:
+        answer = await peerd.cancel(execution_id, reason=reason)
+        return await peerd.wait(execution_id, timeout=settings.timeout) if wait else answer
+
+    execution = call(settings, cancel)
+    if settings.as_json:
+        print_json(execution)
+        return
+    status = enum_word(workflows_pb2.ExecutionStatus, execution.status)
+    if status in ("pending", "running"):
+        click.echo(f"execution {execution_id} is being cancelled")
+        if execution.reason:
+            click.echo(f"waits for {execution.reason}")
+    else:
+        click.echo(f"execution {execution_id} is {status}")

@@ -1,0 +1,154 @@
+"""The edges of a definition, flat and numbered: which files go from where to where.
+
+Pure, and computed from the definition alone, so the orchestrator, ``plan`` and validation agree. Edge ids count from
+1 in definition order: the inputs of the first job, of the second ..., then one edge per job with package files, then
+the deliveries to Local Peer.
+
+The directory an edge ends in: what its ``to`` says; else the place itself when it is the only edge into that place,
+else a directory named after the producing job. Places are ``input`` (stdin and input edges share it), each mount
+path, and the ``input`` of Local Peer.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from peerd.v1 import catalog_pb2, workflows_pb2
+from peerd.v1.catalog_pb2 import InterfaceKind
+
+LOCAL_PEER = ""
+"""Node id of the owner's end of an edge: source of package files, destination of deliveries."""
+
+SOURCE_KINDS = {
+    "output": catalog_pb2.INTERFACE_KIND_OUTPUT,
+    "stdout": catalog_pb2.INTERFACE_KIND_STDOUT,
+    "stderr": catalog_pb2.INTERFACE_KIND_STDERR,
+    "mounts": catalog_pb2.INTERFACE_KIND_MOUNT,
+}
+DESTINATION_KINDS = {
+    "input": catalog_pb2.INTERFACE_KIND_INPUT,
+    "stdin": catalog_pb2.INTERFACE_KIND_STDIN,
+    "mounts": catalog_pb2.INTERFACE_KIND_MOUNT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A parsed ``from``: an output of a job."""
+
+    node_id: str
+    # A key of SOURCE_KINDS in a valid definition; anything else was written in its place.
+    word: str
+    # For mounts, as written.
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A parsed ``into``: an input of the job that has it."""
+
+    # A key of DESTINATION_KINDS in a valid definition.
+    word: str
+    path: str = ""
+
+    @property
+    def directory(self) -> str:
+        """Relative to the job's directory; stdin edges lie in input/ too."""
+        return f"mounts/{self.path}" if self.word == "mounts" else "input"
+
+
+# A job may not end in one of these, else "a.output" could be a job or its output.
+INTERFACE_WORDS = ("output", "stdout", "stderr", "mounts", "input", "stdin", "package", "logs")
+
+
+def parse_source(text: str) -> Source:
+    """``JOB[.output|.stdout|.stderr|.mounts/PATH]``; never fails, validation judges what comes out."""
+    head, slash, path = text.partition("/")
+    node_id, dot, word = head.rpartition(".")
+    if dot and word in INTERFACE_WORDS:
+        return Source(node_id, word, path)
+    if slash:
+        return Source(node_id or head, f"{word}/{path}" if dot else f"/{path}")
+    return Source(text, "output")
+
+
+def parse_place(text: str) -> Place:
+    """``input`` (also for ""), ``stdin`` or ``mounts/PATH``; never fails, validation judges what comes out."""
+    word, _, path = (text or "input").partition("/")
+    return Place(word, path) if word == "mounts" else Place(text or "input")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """A connection of two interfaces."""
+
+    edge_id: int
+    # LOCAL_PEER for package files.
+    source: str
+    source_kind: InterfaceKind
+    # For mounts: path below mounts/.
+    source_path: str = ""
+    # LOCAL_PEER for deliveries.
+    destination: str
+    destination_kind: InterfaceKind
+    # For mounts: path below mounts/.
+    destination_path: str = ""
+    # Below the destination's place; "" for the place itself.
+    directory: str = ""
+    # Index among the inputs of the destination (or the deliveries): the order of concatenation for stdin.
+    position: int = 0
+
+
+def edges_of(definition: workflows_pb2.WorkflowDefinition) -> tuple[Edge, ...]:
+    """All edges of a valid definition."""
+    return tuple(_edges(definition))
+
+
+def directories(pairs: list[tuple[Source, Place, str]]) -> list[str]:
+    """Where the edges into one job end below their places, given (from, into, to) of each."""
+    crowd = Counter(place.directory for _, place, _ in pairs)
+    return [to or ("" if crowd[place.directory] == 1 else source.node_id) for source, place, to in pairs]
+
+
+def _edges(definition: workflows_pb2.WorkflowDefinition) -> Iterator[Edge]:
+    edge_id = 0
+    for job in definition.jobs:
+        pairs = [(parse_source(getattr(item, "from")), parse_place(item.into), item.to) for item in job.inputs]
+        for position, ((source, place, _), directory) in enumerate(zip(pairs, directories(pairs), strict=True)):
+            edge_id += 1
+            yield Edge(
+                edge_id=edge_id,
+                source=source.node_id,
+                source_kind=SOURCE_KINDS[source.word],
+                source_path=source.path,
+                destination=job.name,
+                destination_kind=DESTINATION_KINDS[place.word],
+                destination_path=place.path,
+                directory=directory,
+                position=position,
+            )
+    for job in definition.jobs:
+        if job.package:
+            edge_id += 1
+            yield Edge(
+                edge_id=edge_id,
+                source=LOCAL_PEER,
+                source_kind=catalog_pb2.INTERFACE_KIND_PACKAGE,
+                destination=job.name,
+                destination_kind=catalog_pb2.INTERFACE_KIND_PACKAGE,
+            )
+    home = [(parse_source(getattr(item, "from")), parse_place(""), item.to) for item in definition.deliver]
+    for position, ((source, _, _), directory) in enumerate(zip(home, directories(home), strict=True)):
+        edge_id += 1
+        yield Edge(
+            edge_id=edge_id,
+            source=source.node_id,
+            source_kind=SOURCE_KINDS[source.word],
+            source_path=source.path,
+            destination=LOCAL_PEER,
+            destination_kind=catalog_pb2.INTERFACE_KIND_INPUT,
+            directory=directory,
+            position=position,
+        )

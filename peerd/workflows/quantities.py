@@ -1,0 +1,46 @@
+"""Durations and sizes as people write them. Pure; raises ValueError with a sentence fit to show."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+from peerd.clock import Millis
+
+# A job that runs or waits longer than this has been forgotten.
+MAX_DURATION = Millis(366 * 24 * 3_600_000)
+MAX_MEMORY_BYTES = 1 << 60
+
+_UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
+_DURATION = re.compile(
+    r"(?=.)(?:(?P<d>\d{1,9}(?:\.\d{1,6})?)d)?(?:(?P<h>\d{1,9}(?:\.\d{1,6})?)h)?(?:(?P<m>\d{1,9}(?:\.\d{1,6})?)m(?!s))?"
+    r"(?:(?P<s>\d{1,9}(?:\.\d{1,6})?)s)?(?:(?P<ms>\d{1,12})ms)?",
+    re.ASCII,
+)
+_SECONDS = re.compile(r"\d{1,9}(?:\.\d{1,6})?", re.ASCII)
+_MEMORY = re.compile(r"(\d{1,19}(?:\.\d{1,6})?)([KMGT]?)(?:i?B)?", re.ASCII)
+_FACTORS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def parse_duration(text: str) -> Millis:
+    """"90s", "10m", "1h30m", "1.5s", "250ms", or a bare number of seconds -> milliseconds."""
+    if _SECONDS.fullmatch(text):
+        millis = int(Decimal(text) * 1000)
+    elif found := _DURATION.fullmatch(text):
+        millis = int(sum(Decimal(value) * _UNITS[unit] for unit, value in found.groupdict().items() if value))
+    else:
+        raise ValueError(f"{text!r} is not a duration")
+    if millis > MAX_DURATION:
+        raise ValueError(f"{text!r} is longer than 366 days")
+    return Millis(millis)
+
+
+def parse_memory(text: str) -> int:
+    """"512M" or "2G" -> bytes; K, M, G and T are powers of 1024, a bare number is bytes."""
+    found = _MEMORY.fullmatch(text)
+    if not found:
+        raise ValueError(f"{text!r} is not a size")
+    size = int(Decimal(found[1]) * _FACTORS[found[2]])
+    if not 0 < size <= MAX_MEMORY_BYTES:
+        raise ValueError(f"{text!r} is not between 1 byte and {MAX_MEMORY_BYTES >> 40}T")
+    return size

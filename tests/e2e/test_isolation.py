@@ -1,0 +1,93 @@
+"""What a job can and cannot read, with bubblewrap and without."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from .fleet import Fleet
+from .workflow import definition, start
+
+PROBE = """
+import os, pathlib, sys
+for path in sys.argv[1:]:
+    try:
+        if pathlib.Path(path).is_socket():
+            import socket
+            socket.socket(socket.AF_UNIX).connect(path)
+        else:
+            open(path, 'rb').read(1)
+        print('READ', path)
+    except OSError as error:
+        print('refused', path, type(error).__name__)
+"""
+
+
+def secrets(fleet: Fleet, name: str) -> list[str]:
+    data = fleet[name].data
+    return [str(path) for path in (data / "identity.key", data / "peerd.db", data / "peerd.db-wal", fleet[name].socket)]
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Fleet]:
+    """a runs commands of c in bubblewrap; b isolates nothing, though its owner would allow c."""
+    fleet = Fleet()
+    try:
+        fleet.found()
+        allowed = f"allow_commands_from = ['{fleet.founder.peer_id}']\n"
+        for name, more in (("a", ""), ("b", "sandbox = 'none'\n")):
+            fleet[name].kill()
+            fleet[name].configure(f"\n[jobs]\n{allowed}{more}")
+            fleet[name].start()
+        fleet.wait_until_all_see_all()
+        yield fleet
+    finally:
+        fleet.close()
+
+
+def command(peer: str, *argv: str) -> dict[str, object]:
+    return definition("adhoc", {"name": "probe", "on": {"peer": peer}, "run": {"argv": list(argv)}})
+
+
+def test_from_inside_a_job_key_store_and_socket_cannot_be_read(guarded: Fleet) -> None:
+    if shutil.which("bwrap") is None:
+        assert not os.environ.get("PEERD_REQUIRE_ALL"), "bubblewrap is missing, and this machine must run everything"
+        pytest.skip("needs bubblewrap")
+    (peer,) = [entry for entry in guarded["c"].json("peers", "list")["peers"] if entry["name"] == "a"]
+    assert peer["isolation"] == "ISOLATION_LEVEL_BUBBLEWRAP"
+    paths = [*secrets(guarded, "a"), "/etc/shadow", "/proc/1/environ"]
+    run = start(guarded, "c", command("a", sys.executable, "-c", PROBE, *paths[:5]))
+    assert run.wait() == "COMPLETED", run.explain()
+    said = guarded["c"].peerctl("logs", str(run.id), "probe").stdout
+    assert said.count("refused") == 5, said
+    assert "READ" not in said
+
+
+def test_where_nothing_isolates_the_peer_says_so_and_refuses_commands(guarded: Fleet) -> None:
+    (peer,) = [entry for entry in guarded["c"].json("peers", "list")["peers"] if entry["name"] == "b"]
+    assert peer["isolation"] == "ISOLATION_LEVEL_NONE"
+    run = start(guarded, "c", command("b", sys.executable, "-c", PROBE))
+    assert run.wait() == "FAILED"
+    (probe,) = run.jobs().values()
+    assert probe["reason"] == "refused"
+    assert "isolation" in probe["message"]
+    assert probe["next_action"]
+
+
+def test_a_command_is_refused_where_its_caller_is_not_allowed(guarded: Fleet) -> None:
+    run = start(guarded, "b", command("a", sys.executable, "-c", PROBE))
+    assert run.wait() == "FAILED"
+    (probe,) = run.jobs().values()
+    assert probe["reason"] == "refused"
+    assert "allow" in probe["next_action"]
+
+
+def test_the_declared_service_still_runs_without_isolation(guarded: Fleet) -> None:
+    from .workflow import job
+
+    run = start(guarded, "c", definition("declared", job("plain", "b"), deliver=["plain"]))
+    assert run.wait() == "COMPLETED"

@@ -1,0 +1,198 @@
+"""Kill -9 at the worst moments. The effect log, which the jobs write outside peerd, is the judge."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from peerd.failpoints import FAILPOINTS
+
+from .fleet import Daemon, Fleet, wait_for
+from .workflow import FINAL, Run, definition, job, start, tree
+
+CHAIN = definition(
+    "chain",
+    job("one", "a", params={"seconds": "0.3"}),
+    job("two", "b", ["one"], params={"seconds": "0.3"}),
+    deliver=["two"],
+)
+
+
+def assert_done_once(fleet: Fleet, *names: str) -> None:
+    effects = fleet.effects_seen()
+    assert {name: effects[f"done {name}"] for name in names} == dict.fromkeys(names, 1), effects
+
+
+def restart_the_dead(fleet: Fleet) -> int:
+    """Start every daemon that has died; returns how many."""
+    dead = [daemon for daemon in fleet.daemons.values() if daemon.process is not None and not daemon.alive]
+    for daemon in dead:
+        daemon.wait()
+        daemon.start()
+    return len(dead)
+
+
+def test_the_orchestrator_dies_between_the_phases(own_fleet: Fleet) -> None:
+    c = own_fleet["c"]
+    c.kill()
+    c.start(failpoint="workflow.create.after_commit")
+    own_fleet["c"].peerctl("workflows", "put", str(write(own_fleet)), code=0)
+    c.peerctl("workflows", "run", "chain", code=None)
+    wait_for(lambda: not c.alive, 20, "the orchestrator dies")
+    c.wait()
+    c.start()
+    run = Run(own_fleet, c, 1)
+    assert run.wait() == "COMPLETED"
+    assert_done_once(own_fleet, "one", "two")
+
+
+def write(fleet: Fleet) -> str:
+    import json
+
+    file = fleet.folder / "chain.json"
+    file.write_text(json.dumps(CHAIN))
+    return str(file)
+
+
+def test_an_executor_dies_while_its_job_runs_and_the_job_ends_without_it(own_fleet: Fleet) -> None:
+    run = start(
+        own_fleet,
+        "c",
+        definition("alone", job("long", "a", params={"seconds": "3"}), job("next", "b", ["long"]), deliver=["next"]),
+    )
+    wait_for(lambda: own_fleet.effects_seen()["start long"] == 1, 15, "the job runs")
+    own_fleet["a"].kill()
+    wait_for(lambda: own_fleet.effects_seen()["done long"] == 1, 15, "the job ends while its daemon is down")
+    own_fleet["a"].start()
+    assert run.wait() == "COMPLETED"
+    assert_done_once(own_fleet, "long", "next")
+    assert own_fleet.effects_seen()["start long"] == 1
+
+
+@pytest.mark.parametrize("failpoint", ["job.exit.before_commit", "job.exit.after_commit"])
+def test_an_executor_dies_while_its_job_finishes(own_fleet: Fleet, failpoint: str) -> None:
+    a = own_fleet["a"]
+    a.kill()
+    a.start(failpoint=failpoint)
+    run = start(own_fleet, "c", CHAIN)
+    wait_for(lambda: not a.alive, 20, "the executor dies")
+    a.wait()
+    a.start()
+    assert run.wait() == "COMPLETED"
+    assert_done_once(own_fleet, "one", "two")
+
+
+def sent_while_dying(fleet: Fleet, dying: Daemon, failpoint: str) -> None:
+    dying.kill()
+    dying.start(failpoint=failpoint)
+    big = definition("big", job("made", "a", params={"write_mb": "200"}), job("used", "b", ["made"]), deliver=["used"])
+    run = start(fleet, "c", big)
+    wait_for(lambda: not dying.alive, 40, f"{dying.name} dies at {failpoint}")
+    dying.wait()
+    partial = list((fleet["b"].data / "workflows").rglob(".incoming/**/*"))
+    assert partial or dying.name == "a", "the transfer was in the middle"
+    dying.start()
+    assert run.wait(60) == "COMPLETED"
+    assert_done_once(fleet, "made", "used")
+    assert (run.directory("made") / "output" / "made.bin").read_bytes() == (
+        run.directory("used") / "input" / "made.bin"
+    ).read_bytes()
+    assert not list(fleet.folder.rglob(".incoming/*")), "no temporary file stays"
+
+
+def test_the_receiver_dies_in_the_middle_of_a_large_transfer(own_fleet: Fleet) -> None:
+    sent_while_dying(own_fleet, own_fleet["b"], "transfer.block.after_write@6")
+
+
+def test_the_sender_dies_in_the_middle_of_a_large_transfer(own_fleet: Fleet) -> None:
+    sent_while_dying(own_fleet, own_fleet["a"], "sender.push.after_block@6")
+
+
+def test_the_orchestrator_is_away_while_all_jobs_run_and_finish(own_fleet: Fleet) -> None:
+    slow = definition(
+        "slow", job("one", "a", params={"seconds": "2"}), job("two", "b", ["one"]), job("three", "a", ["two"])
+    )
+    run = start(own_fleet, "c", slow)
+    wait_for(lambda: own_fleet.effects_seen()["start one"] == 1, 15, "the first job runs")
+    wait_for(lambda: run.job_status("three") == "WAITING_INPUTS", 15, "all have their interfaces")
+    own_fleet["c"].kill()
+    wait_for(lambda: own_fleet.effects_seen()["done three"] == 1, 20, "all finish without the orchestrator")
+    own_fleet["c"].start()
+    assert run.wait() == "COMPLETED"
+    assert_done_once(own_fleet, "one", "two", "three")
+
+
+EXTRA_HITS = {"store.before_commit": "@25", "store.after_commit": "@25"}
+NEEDS_CANCEL = tuple(name for name in FAILPOINTS if ".cancel" in name)
+NOT_IN_A_RUN = tuple(name for name in FAILPOINTS if name.startswith(("mesh.", "invite.", "registry.", "catalog.")))
+
+
+@pytest.mark.parametrize("name", [n for n in FAILPOINTS if n not in NEEDS_CANCEL and n not in NOT_IN_A_RUN])
+def test_every_daemon_dies_once_at_every_failpoint_of_a_run(failpoint_fleet: Fleet, name: str) -> None:
+    fleet = failpoint_fleet
+    fleet.effect_log.unlink(missing_ok=True)
+    arm(fleet, name)
+    content = {**CHAIN, "jobs": [dict(entry) for entry in CHAIN["jobs"]]}
+    content["jobs"][1]["package"] = [{"path": "p.txt", "text": "x"}]
+    file = fleet.folder / "chain.json"
+    file.write_text(__import__("json").dumps(content))
+    # The request may die with its daemon: the operator repeats it with the same request id and gets one execution.
+    run = None
+    deaths = 0
+    until = time.monotonic() + 60
+    while run is None or run.status not in FINAL:
+        deaths += restart_the_dead(fleet)
+        if run is None:
+            done = fleet["c"].peerctl(
+                "workflows", "run", str(file), "--request-id", f"run-{name}", "-o", "json", code=None
+            )
+            if done.returncode == 0:
+                run = Run(fleet, fleet["c"], int(__import__("json").loads(done.stdout)["workflow_execution_id"]))
+        assert time.monotonic() < until, f"not final after a death at {name}: {run and run.explain()}"
+    deaths += restart_the_dead(fleet)
+    assert deaths >= 1, f"nobody passed {name}: the test shows nothing"
+    assert run.status == "COMPLETED", run.explain()
+    assert_done_once(fleet, "one", "two")
+    assert set(tree(run.home)) == {"two.txt", "seen/input/one.txt", "seen/package/p.txt"}
+
+
+@pytest.mark.parametrize("name", NEEDS_CANCEL)
+def test_every_daemon_dies_once_at_every_failpoint_of_a_cancel(failpoint_fleet: Fleet, name: str) -> None:
+    fleet = failpoint_fleet
+    fleet.effect_log.unlink(missing_ok=True)
+    arm(fleet, name)
+    run = start(fleet, "c", definition("stop", job("one", "a", params={"seconds": "30"}), job("two", "b", ["one"])))
+    wait_for(lambda: fleet.effects_seen()["start one"] == 1, 20, "the job runs")
+    deaths = 0
+    until = time.monotonic() + 60
+    fleet["c"].peerctl("executions", "cancel", str(run.id), code=None)
+    deaths += restart_the_dead(fleet)
+    fleet["c"].peerctl("executions", "cancel", str(run.id), code=None)
+    while run.status not in FINAL:
+        deaths += restart_the_dead(fleet)
+        assert time.monotonic() < until, f"not final after a death at {name}: {run.explain()}"
+    deaths += restart_the_dead(fleet)
+    assert deaths >= 1, f"nobody passed {name}: the test shows nothing"
+    assert run.status == "CANCELLED", run.explain()
+    assert fleet.effects_seen()["done one"] == 0
+
+
+def arm(fleet: Fleet, name: str) -> None:
+    """Restart every daemon so that it dies at the failpoint, once."""
+    for daemon in fleet.daemons.values():
+        if daemon.process is not None:
+            daemon.kill()
+    for daemon in fleet.daemons.values():
+        daemon.start(failpoint=name + EXTRA_HITS.get(name, ""))
+    fleet.wait_until_all_see_all()
+
+
+@pytest.fixture(scope="module")
+def failpoint_fleet():  # type: ignore[no-untyped-def]
+    made = Fleet()
+    try:
+        made.found()
+        yield made
+    finally:
+        made.close()

@@ -1,0 +1,48 @@
+"""A job on a peer that is down waits, says so, holds up nobody else, and runs when the peer returns."""
+
+from __future__ import annotations
+
+from .fleet import Fleet, wait_for
+from .workflow import definition, job, start
+
+
+def test_a_job_waits_for_its_peer_and_runs_when_it_returns(own_fleet: Fleet) -> None:
+    own_fleet["a"].kill()
+    run = start(
+        own_fleet,
+        "c",
+        definition(
+            "waits",
+            job("on-a", "a", deadline="2m"),
+            job("after", "b", ["on-a"]),
+            job("free", "b"),
+            deliver=["after", "free"],
+        ),
+    )
+    wait_for(lambda: run.job_status("free") == "COMPLETED", 20, "the unrelated job completes")
+    wait_for(lambda: "a" in run.jobs()["on-a"].get("message", ""), 20, "it says for whom it waits")
+    waiting = run.jobs()["on-a"]
+    assert run.status == "RUNNING"
+    assert waiting["reason"] and waiting["since"] and waiting["next_action"]
+    assert "until" in waiting["message"]
+    own_fleet["a"].start()
+    assert run.wait(30) == "COMPLETED"
+    assert (run.home / "after" / "after.txt").exists()
+
+
+def test_with_a_deadline_it_fails_with_that_reason(own_fleet: Fleet) -> None:
+    own_fleet["a"].kill()
+    run = start(own_fleet, "c", definition("deadline", job("late", "a", deadline="3s"), job("free", "b")))
+    assert run.wait(30) == "FAILED"
+    late = run.jobs()["late"]
+    assert late["reason"] == "timeout"
+    assert "deadline" in late["message"]
+    assert run.job_status("free") == "COMPLETED"
+    own_fleet["a"].start()
+    assert own_fleet.effects_seen()["start late"] == 0
+
+
+def test_a_timeout_ends_the_attempt_and_says_so(fleet: Fleet) -> None:
+    run = start(fleet, "c", definition("timeout", job("sleeper", "a", params={"seconds": "60"}, timeout="1s")))
+    assert run.wait(30) == "FAILED"
+    assert run.jobs()["sleeper"]["reason"] == "timeout"
