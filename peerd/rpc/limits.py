@@ -1,0 +1,47 @@
+"""Channel and server arguments: what a connection may cost, and how soon a dead one is noticed.
+
+``keepalive_timeout_ms`` alone does nothing in grpcio; ``http2.ping_timeout_ms`` is what counts (60 s by default).
+Values: reference/security.md of the project, section 4, measured on grpcio 1.85.
+"""
+
+from __future__ import annotations
+
+MAX_MESSAGE_BYTES = 4 * 1024**2
+UNARY_SECONDS = 60.0
+"""Longest a unary handler may run when the client set no nearer deadline."""
+
+_COMMON: list[tuple[str, int | str]] = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_metadata_size", 8 * 1024),
+    ("grpc.absolute_max_metadata_size", 16 * 1024),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+
+SERVER: list[tuple[str, int | str]] = [
+    *_COMMON,
+    ("grpc.max_concurrent_streams", 256),
+    ("grpc.server_handshake_timeout_ms", 8_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 2),
+    ("grpc.max_connection_age_ms", 3_600_000),
+    ("grpc.max_connection_age_grace_ms", 600_000),
+    ("grpc.so_reuseport", 0),  # a second daemon must fail to bind, not share the port
+    ("grpc.tcp_read_chunk_size", 4 * 1024**2),
+    ("grpc.http2.lookahead_bytes", 4 * 1024**2),
+]
+
+CLIENT: list[tuple[str, int | str]] = [
+    *_COMMON,
+    ("grpc.enable_http_proxy", 0),  # peers are never dialled through http_proxy
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.enable_retries", 0),  # durable retry lives in the store, never hidden in a channel
+    ("grpc.http2.lookahead_bytes", 4 * 1024**2),
+    ("grpc.tcp_read_chunk_size", 4 * 1024**2),
+]

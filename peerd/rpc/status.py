@@ -1,0 +1,127 @@
+"""Errors on the wire: :class:`PeerdError` as ``google.rpc.Status`` with details, and back.
+
+ErrorInfo carries the stable reason (domain ``peerd``) and the next action, BadRequest the fields, RetryInfo the delay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
+from grpc import aio
+
+from peerd.errors import PeerdError, Reason, Violation
+
+DOMAIN = "peerd"
+DETAILS_KEY = "grpc-status-details-bin"
+
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+
+def to_status(error: PeerdError) -> tuple[grpc.StatusCode, str, Metadata]:
+    """Code, message and trailing metadata for ``context.abort``."""
+    code = grpc.StatusCode[error.reason.code]
+    info = error_details_pb2.ErrorInfo(
+        reason=error.reason.text, domain=DOMAIN, metadata={**error.metadata, "next_action": error.next_action}
+    )
+    details: list[AnyMessage] = [_pack(info)]
+    if error.violations:
+        bad = error_details_pb2.BadRequest()
+        for violation in error.violations[:100]:
+            bad.field_violations.add(field=violation.field, description=violation.message)
+        details.append(_pack(bad))
+    if error.retry_after_seconds is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(round(error.retry_after_seconds * 1000))
+        details.append(_pack(retry))
+    number: int = code.value[0]
+    status = status_pb2.Status(code=number, message=error.message, details=details)
+    return code, error.message, ((DETAILS_KEY, status.SerializeToString()),)
+
+
+def from_rpc_error(error: aio.AioRpcError, callee: str) -> PeerdError:
+    """What another peer answered, or why it did not."""
+    code = error.code()
+    for key, value in error.trailing_metadata() or ():
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            rebuilt = _rebuild(value)
+            if rebuilt is not None:
+                return rebuilt
+    detail = error.details() or code.name
+    if code is grpc.StatusCode.UNAVAILABLE:
+        # A stranger is refused inside TLS and sees no more than this; so we say what it may be.
+        return PeerdError(
+            Reason.NOT_TRUSTED_OR_UNREACHABLE,
+            f"{callee} does not answer, or does not trust this peer",
+            metadata={"peer": callee, "detail": detail[:300]},
+        )
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return PeerdError(Reason.DEADLINE_EXCEEDED, f"{callee} did not answer in time", metadata={"peer": callee})
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return PeerdError(Reason.UNIMPLEMENTED, f"{callee} does not know this call: {detail}")
+    if code is grpc.StatusCode.CANCELLED:
+        return PeerdError(Reason.CANCELLED, f"the call to {callee} was cancelled")
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return PeerdError(Reason.TOO_LARGE, f"{callee}: {detail}")
+    return PeerdError(Reason.INTERNAL, f"{callee}: {code.name}: {detail}")
+
+
+@contextmanager
+def remote_errors(callee: str) -> Iterator[None]:
+    """Turn what a call to that peer raises into a :class:`PeerdError`."""
+    try:
+        yield
+    except aio.AioRpcError as error:
+        raise from_rpc_error(error, callee) from error
+
+
+def _pack(message: object) -> AnyMessage:
+    packed = AnyMessage()
+    packed.Pack(message)  # type: ignore[arg-type]
+    return packed
+
+
+def _rebuild(value: bytes) -> PeerdError | None:
+    try:
+        status = status_pb2.Status.FromString(value)
+    except DecodeError:
+        return None
+    info, violations, retry_after = _unpack(status.details)
+    if info is None:
+        return None
+    metadata = dict(info.metadata)
+    return PeerdError(
+        Reason.from_text(info.reason),
+        status.message,
+        next_action=metadata.pop("next_action", None),
+        violations=violations,
+        metadata=metadata,
+        retry_after_seconds=retry_after,
+    )
+
+
+def _unpack(
+    details: Sequence[AnyMessage],
+) -> tuple[error_details_pb2.ErrorInfo | None, list[Violation], float | None]:
+    info: error_details_pb2.ErrorInfo | None = None
+    violations: list[Violation] = []
+    retry_after: float | None = None
+    for detail in details:
+        if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
+            candidate = error_details_pb2.ErrorInfo()
+            detail.Unpack(candidate)
+            if candidate.domain == DOMAIN:
+                info = candidate
+        elif detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
+            bad = error_details_pb2.BadRequest()
+            detail.Unpack(bad)
+            violations = [Violation(field=v.field, message=v.description) for v in bad.field_violations]
+        elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
+            retry = error_details_pb2.RetryInfo()
+            detail.Unpack(retry)
+            retry_after = retry.retry_delay.ToTimedelta().total_seconds()
+    return info, violations, retry_after
