@@ -1,0 +1,1 @@
+"""What this peer offers to others: services, declared by its owner, listed, searched across peers, digested."""

@@ -86,7 +86,7 @@ def check_declaration(proto: catalog_pb2.ServiceDeclaration, *, data_dir: Path) 
     if proto.kind == catalog_pb2.SERVICE_KIND_PROCESS:
         _check_process(proto, violations)
     elif proto.kind == catalog_pb2.SERVICE_KIND_DATA:
-        _check_data(proto, violations)
+        _check_data(proto, violations, data_dir)
     if violations.found:
         listed = "; ".join(f"{entry.field}: {entry.message}" for entry in violations.found)
         raise PeerdError(
@@ -238,9 +238,9 @@ def _check_process(proto: catalog_pb2.ServiceDeclaration, violations: _Violation
                 violations.add(f"argv[{index}]", f"${{{name}}} is not one of its params")
 
 
-def _check_data(proto: catalog_pb2.ServiceDeclaration, violations: _Violations) -> None:
+def _check_data(proto: catalog_pb2.ServiceDeclaration, violations: _Violations, data_dir: Path) -> None:
     for field in ("argv", "params", "env", "job_env", "read_only_paths", "writable_paths"):
         if getattr(proto, field):
             violations.add(field, "only process services have it")
-    if problem := _path_problem(proto.path, Path("/nonexistent")) if not proto.path else "":
+    if problem := _path_problem(proto.path, data_dir):
         violations.add("path", problem)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from peerd.v1 import catalog_pb2, workflows_pb2
 
-MAX_PACKAGE_BYTES = 8 * 1024 * 1024
-"""Larger things belong into a data service: a definition is stored whole, with each version."""
+MAX_PACKAGE_BYTES = 2 * 1024 * 1024
+"""What the daemon takes as well: a definition is sent and stored whole; larger things belong into a data service."""
 
 _MAY_HAVE_SOURCES = re.compile(r"\bsource\b[\"']?\s*:")
 

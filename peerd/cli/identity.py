@@ -42,14 +42,17 @@ def export_tls(settings: Settings, directory: Path, ttl: float) -> None:
         return await peerd.export_tls(ttl_seconds=max(1, round(ttl))), await peerd.status()
 
     exported, status = call(settings, fetch)
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     files = {
         "cert": (directory / "cert.pem", exported.certificate_pem),
         "key": (directory / "key.pem", exported.private_key_pem),
         "ca": (directory / "ca.pem", exported.anchor_pem),
     }
-    for path, content in files.values():
-        _write_private(path, content)
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path, content in files.values():
+            _write_private(path, content)
+    except OSError as exc:
+        raise click.ClickException(f"cannot write {exc.filename}: {exc.strerror}") from exc
     paths = {name: str(path) for name, (path, _) in files.items()}
     if settings.as_json:
         print_json({**paths, "peer_id": status.peer_id, "listen_address": status.listen_address})

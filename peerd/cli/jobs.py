@@ -7,6 +7,7 @@ import click
 from peerd.cli.app import Noun
 from peerd.cli.output import (
     age,
+    duration,
     enum_word,
     local_time,
     print_fields,
@@ -16,7 +17,6 @@ from peerd.cli.output import (
     short,
     size,
 )
-from peerd.cli.output import duration as duration_words
 from peerd.cli.settings import Settings, call, comma_list, pass_settings
 
 _STATUSES = ("created", "waiting_inputs", "ready", "running", "completed", "failed", "lost", "cancelled")
@@ -107,5 +107,5 @@ def show_job(settings: Settings, job_execution_id: int) -> None:
     for attempt in job.attempts:
         ended = seconds_of(attempt.ended_at) - seconds_of(attempt.started_at) if attempt.ended_at.seconds else None
         code = f" {attempt.exit_code}" if attempt.HasField("exit_code") else ""
-        lasted = f" after {duration_words(ended)}" if ended is not None else ""
+        lasted = f" after {duration(ended)}" if ended is not None else ""
         click.echo(f"attempt {attempt.attempt}  {attempt.outcome}{code}{lasted}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -62,21 +63,22 @@ def comma_list(*choices: str) -> Callable[[str], list[str]]:
 
 def _remember(ctx: click.Context, param: click.Parameter, value: object) -> None:
     if value is not None and param.name is not None:
-        setattr(ctx.ensure_object(Settings), param.name, value)
+        # The prefix keeps them apart from arguments of the same name, such as the PEER of 'peers show'.
+        setattr(ctx.ensure_object(Settings), param.name.removeprefix("global_"), value)
 
 
 def global_options(*, root: bool) -> list[click.Parameter]:
     """Fresh global options: shown by ``peerctl --help``, taken silently everywhere else (but for -o)."""
     return [
         click.Option(
-            ["-o", "--output"],
+            ["-o", "--output", "global_output"],
             type=click.Choice(["table", "json"]),
             expose_value=False,
             callback=_remember,
             help="How to print the answer; table by default.",
         ),
         click.Option(
-            ["--socket"],
+            ["--socket", "global_socket"],
             envvar="PEERD_SOCKET" if root else None,
             metavar="PATH",
             expose_value=False,
@@ -86,7 +88,7 @@ def global_options(*, root: bool) -> list[click.Parameter]:
             "or ~/.local/state/peerd.",
         ),
         click.Option(
-            ["--peer"],
+            ["--peer", "global_peer"],
             metavar="PEER",
             expose_value=False,
             callback=_remember,
@@ -94,7 +96,7 @@ def global_options(*, root: bool) -> list[click.Parameter]:
             help="Ask that peer (name or id) instead of this one; the local daemon passes the call on.",
         ),
         click.Option(
-            ["--timeout"],
+            ["--timeout", "global_timeout"],
             type=duration,
             expose_value=False,
             callback=_remember,
@@ -108,6 +110,8 @@ def call(settings: Settings, act: Callable[[Client], Coroutine[object, object, T
     """Connect, do one thing, disconnect."""
     import asyncio
 
+    # Before grpc is imported: its core logs a daemon's restart to our stderr, in words for its authors.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from peerd.client import CALL_SECONDS, Client
 
     async def connected() -> T:

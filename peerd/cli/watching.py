@@ -56,7 +56,7 @@ def follow(settings: Settings, execution_id: int, *, quiet: bool = False) -> Non
         last = call(settings, watch)
     except KeyboardInterrupt:
         click.echo(f"\nexecution {execution_id} goes on without us", err=True)
-        click.echo(f"next: 'peerctl executions watch {execution_id}' or 'cancel {execution_id}'", err=True)
+        click.echo(f"next: peerctl executions watch {execution_id}, or cancel {execution_id}", err=True)
         raise
     status = enum_word(workflows_pb2.ExecutionStatus, last.status)
     if settings.as_json:
@@ -171,7 +171,7 @@ def _live_view(execution: workflows_pb2.Execution) -> RenderableType:
     summary = Table.grid(padding=(0, 2))
     summary.add_row(
         Text(f"{execution.workflow_name} {state}"),
-        ProgressBar(total=max(len(execution.jobs), 1), completed=ended, width=30),
+        ProgressBar(total=max(len(execution.jobs), 1), completed=ended, width=20),
         Text(f"{ended} of {len(execution.jobs)} jobs  {size(carried)} moved  {took}"),
     )
     return Group(table, summary)

@@ -176,9 +176,7 @@ class _Decoder:
     def _wrong(self, node: Node, path: FieldPath, message: str, next_action: str = "") -> None:
         self._add(ProblemReason.WRONG_TYPE, message, node.mark, path, next_action)
 
-    def _add(
-        self, reason: ProblemReason, message: str, mark: Mark, path: FieldPath, next_action: str = ""
-    ) -> None:
+    def _add(self, reason: ProblemReason, message: str, mark: Mark, path: FieldPath, next_action: str = "") -> None:
         line, column = self._tree.locate(mark)
         self.problems.append(
             Problem(reason=reason, message=message, path=path, line=line, column=column, next_action=next_action)
@@ -256,10 +254,8 @@ def _described(descriptors: Iterable[FieldDescriptor]) -> Iterable[_Field]:
     for field in descriptors:
         message = field.message_type
         is_map = message is not None and message.GetOptions().map_entry
-        inner = message.fields_by_name["value"] if is_map else field
+        inner = message.fields_by_name["value"] if message is not None and is_map else field
         read, expected = _SCALARS.get(inner.type, (_text, ""))
-        if message is not None and not is_map:
-            expected = ""
         yield _Field(
             name=field.name,
             full_name=field.full_name,

@@ -39,7 +39,9 @@ def collisions(links: list[Link]) -> Iterator[Problem]:
     for targets in places.values():
         for outer, inner in _overlaps(targets):
             yield _collision(outer, inner, "give each of them a directory of its own with 'to'")
-    roots = [_Target(_components(place), f"{place}/", targets[0].path, targets[0].text) for place, targets in places.items()]
+    roots = [
+        _Target(_components(place), f"{place}/", targets[0].path, targets[0].text) for place, targets in places.items()
+    ]
     for outer, inner in _overlaps(roots):
         yield _collision(outer, inner, "mount them beside each other, or use one mount and 'to'")
 

@@ -11,8 +11,8 @@ path, and the ``input`` of Local Peer.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from peerd.v1 import catalog_pb2, workflows_pb2
@@ -87,12 +87,12 @@ class Edge:
     edge_id: int
     # LOCAL_PEER for package files.
     source: str
-    source_kind: InterfaceKind
+    source_kind: InterfaceKind.ValueType
     # For mounts: path below mounts/.
     source_path: str = ""
     # LOCAL_PEER for deliveries.
     destination: str
-    destination_kind: InterfaceKind
+    destination_kind: InterfaceKind.ValueType
     # For mounts: path below mounts/.
     destination_path: str = ""
     # Below the destination's place; "" for the place itself.
@@ -104,6 +104,15 @@ class Edge:
 def edges_of(definition: workflows_pb2.WorkflowDefinition) -> tuple[Edge, ...]:
     """All edges of a valid definition."""
     return tuple(_edges(definition))
+
+
+def edges_by_job(edges: Iterable[Edge]) -> dict[str, list[Edge]]:
+    """Job -> the edges that touch it, in order; LOCAL_PEER -> package files and deliveries."""
+    touching: dict[str, list[Edge]] = defaultdict(list)
+    for edge in edges:
+        touching[edge.source].append(edge)
+        touching[edge.destination].append(edge)
+    return dict(touching)
 
 
 def directories(pairs: list[tuple[Source, Place, str]]) -> list[str]:

@@ -59,7 +59,8 @@ class Graph:
             ]
             self.incoming.append([link for link in links if link is not None])
         home = [
-            self._link(("deliver", at), getattr(item, "from"), "", item.to) for at, item in enumerate(definition.deliver)
+            self._link(("deliver", at), getattr(item, "from"), "", item.to)
+            for at, item in enumerate(definition.deliver)
         ]
         self._cycles()
         self.incoming.append([link for link in home if link is not None])
@@ -75,10 +76,14 @@ class Graph:
 
     def _source_problems(self, path: FieldPath, text: str, source: Source) -> Iterator[Problem]:
         if not text:
-            yield Problem(reason=ProblemReason.MISSING, message="'from' is missing: which output feeds this?", path=path)
+            yield Problem(
+                reason=ProblemReason.MISSING, message="'from' is missing: which output feeds this?", path=path
+            )
             return
         if source.word in INTERFACE_WORDS and source.word not in SOURCE_KINDS:
-            what = "are kept by peerd; use stdout or stderr" if source.word == "logs" else "is an input and feeds nothing"
+            what = (
+                "are kept by peerd; use stdout or stderr" if source.word == "logs" else "is an input and feeds nothing"
+            )
             yield Problem(reason=ProblemReason.ILLEGAL_PAIR, message=f"{text!r}: {source.word} {what}", path=path)
         elif source.word not in SOURCE_KINDS:
             message = f"{text!r} does not name an output: {source.word!r} is none"
@@ -120,9 +125,7 @@ class Graph:
             names = [self._names[index] for index in cycle]
             shown = names if len(names) <= MAX_NAMED else [*names[:MAX_NAMED], f"... ({len(names) - MAX_NAMED} more)"]
             message = f"these jobs wait for each other: {' -> '.join([*shown, names[0]])}"
-            self.problems.append(
-                Problem(reason=ProblemReason.CYCLE, message=message, path=(*closing.path, "from"))
-            )
+            self.problems.append(Problem(reason=ProblemReason.CYCLE, message=message, path=(*closing.path, "from")))
 
 
 def path_flaw(text: str) -> str | None:

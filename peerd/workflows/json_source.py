@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_right
-from json.decoder import scanstring
+from json.decoder import scanstring  # type: ignore[attr-defined]  # not in typeshed, there since Python 2.6
 
 from peerd.workflows.problems import Problem, ProblemReason
 from peerd.workflows.tree import MAX_DEPTH, Mapping, Node, Scalar, Sequence, SourceError, Tree

@@ -23,7 +23,7 @@ _FACTORS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def parse_duration(text: str) -> Millis:
-    """"90s", "10m", "1h30m", "1.5s", "250ms", or a bare number of seconds -> milliseconds."""
+    """ "90s", "10m", "1h30m", "1.5s", "250ms", or a bare number of seconds -> milliseconds."""
     if _SECONDS.fullmatch(text):
         millis = int(Decimal(text) * 1000)
     elif found := _DURATION.fullmatch(text):
@@ -36,7 +36,7 @@ def parse_duration(text: str) -> Millis:
 
 
 def parse_memory(text: str) -> int:
-    """"512M" or "2G" -> bytes; K, M, G and T are powers of 1024, a bare number is bytes."""
+    """ "512M" or "2G" -> bytes; K, M, G and T are powers of 1024, a bare number is bytes."""
     found = _MEMORY.fullmatch(text)
     if not found:
         raise ValueError(f"{text!r} is not a size")

@@ -197,9 +197,9 @@ def _env(entries: Iterable[tuple[str, str]], path: FieldPath) -> Iterator[Proble
         if not _ENV_NAME.fullmatch(name) or len(name) > MAX_WORD:
             message = f"{_shown(name)} is no name of an environment variable"
             yield Problem(reason=ProblemReason.BAD_ENV_NAME, message=message, path=(*path, name))
-        elif name.startswith("PEERD_"):
-            message = f"{name} is peerd's own: it tells a job who it is"
-            hint = "choose a name that does not start with PEERD_"
+        elif name.startswith(("PEERD_", "LD_")):
+            message = f"{name} cannot be set: PEERD_ is peerd's own, and LD_ loads foreign code"
+            hint = "choose another name"
             yield Problem(reason=ProblemReason.BAD_ENV_NAME, message=message, path=(*path, name), next_action=hint)
         yield from _value(value, (*path, name))
 

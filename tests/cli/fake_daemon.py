@@ -70,7 +70,7 @@ class FakeDaemon(grpc.GenericRpcHandler):
         """The requests of one method, in order."""
         return [call.request for call in self.calls if call.method == method]
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         service, _, name = handler_call_details.method.removeprefix("/peerd.v1.").partition("/")
         method = f"{service}.{name}"
         handler = self._handlers.get(method)

@@ -1,0 +1,102 @@
+"""Whether this machine takes a job: every reason to refuse, in one pure function.
+
+The orchestrator has chosen this peer from what it knows; the executor checks again, because only it knows for sure,
+and because the orchestrator may be wrong or lie.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from peerd.catalog.model import Service
+from peerd.errors import PeerdError, Reason
+from peerd.v1 import registry_pb2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What this machine is and lets others do."""
+
+    isolation: int
+    """registry_pb2.IsolationLevel of its runner."""
+    cpu_cores: int
+    memory_bytes: int
+    allow_commands_from: frozenset[str] = frozenset()
+    """Peer ids and roles."""
+    max_queued: int = 20_000
+    """Jobs that are not final."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orderer:
+    """Who asks."""
+
+    peer_id: str
+    roles: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disk:
+    """The file system of the data directory."""
+
+    free_bytes: int
+    reserve_bytes: int
+
+
+def admit(machine: Machine, orderer: Orderer, service: Service | None, *, cpus: float, memory_bytes: int) -> None:
+    """Return if the job may be created here; ``service`` None is an ad-hoc command.
+
+    Raises SERVICE_INACTIVE, SERVICE_NOT_ALLOWED, ADHOC_NOT_ALLOWED, ISOLATION_INSUFFICIENT, RESOURCES_INSUFFICIENT.
+    """
+    if service is None:
+        _admit_command(machine, orderer)
+    else:
+        _admit_service(machine, orderer, service)
+    if cpus > machine.cpu_cores or memory_bytes > machine.memory_bytes:
+        raise PeerdError(
+            Reason.RESOURCES_INSUFFICIENT,
+            f"the job asks for {cpus:g} cpus and {memory_bytes} bytes of memory; "
+            f"this machine has {machine.cpu_cores} and {machine.memory_bytes}",
+        )
+
+
+def admit_load(machine: Machine, open_jobs: int, disk: Disk) -> None:
+    """Return if there is room for one more. Raises OVERLOADED, DISK_LOW."""
+    if open_jobs >= machine.max_queued:
+        raise PeerdError(
+            Reason.OVERLOADED, f"{open_jobs} jobs wait or run here, which is the limit", retry_after_seconds=5
+        )
+    if disk.free_bytes < disk.reserve_bytes:
+        raise PeerdError(
+            Reason.DISK_LOW,
+            f"{disk.free_bytes} bytes are free here; the last {disk.reserve_bytes} are kept",
+            retry_after_seconds=60,
+        )
+
+
+def _admit_service(machine: Machine, orderer: Orderer, service: Service) -> None:
+    if not service.active:
+        raise PeerdError(Reason.SERVICE_INACTIVE, f"service {service.name!r} is inactive")
+    if not service.allows(orderer.peer_id, orderer.roles):
+        raise PeerdError(Reason.SERVICE_NOT_ALLOWED, f"service {service.name!r} may not be ordered by {orderer.peer_id}")
+    if service.declaration.isolation > machine.isolation:
+        raise PeerdError(
+            Reason.ISOLATION_INSUFFICIENT,
+            f"service {service.name!r} demands isolation {_word(service.declaration.isolation)}; "
+            f"this machine has isolation {_word(machine.isolation)}",
+        )
+
+
+def _admit_command(machine: Machine, orderer: Orderer) -> None:
+    if not machine.allow_commands_from & {orderer.peer_id, *orderer.roles}:
+        raise PeerdError(Reason.ADHOC_NOT_ALLOWED, f"this machine runs no ad-hoc commands of {orderer.peer_id}")
+    if machine.isolation <= registry_pb2.ISOLATION_LEVEL_NONE:
+        raise PeerdError(
+            Reason.ISOLATION_INSUFFICIENT,
+            "this machine cannot isolate jobs (isolation: none), so it runs declared services only",
+        )
+
+
+def _word(level: int) -> str:
+    name: str = registry_pb2.IsolationLevel.Name(level) if level in registry_pb2.IsolationLevel.values() else str(level)
+    return name.removeprefix("ISOLATION_LEVEL_").lower()

@@ -1,0 +1,81 @@
+"""What the end of a process means for its job: completed, failed, another try, cancelled. Pure.
+
+The durable wish to stop comes first: once it is committed, whatever the process still manages to return changes
+nothing. An end that was committed before the wish stands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from peerd.jobs.model import Job, JobStatus, Stop
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a process ended, in the executor's own words (see :mod:`peerd.jobs.runner` for the runner's)."""
+
+    outcome: str
+    """exit, timeout, lost."""
+    exit_code: int | None = None
+    message: str = ""
+    stdout_truncated: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What becomes of the job."""
+
+    status: JobStatus
+    reason: str = ""
+    message: str = ""
+    outcome: str
+    """Of the attempt: exit, timeout, lost, cancelled."""
+    retry_after_seconds: float | None = None
+    """Set exactly when the status is READY."""
+
+
+def judge(job: Job, ending: Ending, *, sends_stdout: bool) -> Verdict:
+    """Decide what follows from the end of the job's present attempt."""
+    if job.stop is Stop.CANCEL:
+        return Verdict(status=JobStatus.CANCELLED, reason="cancelled", message=job.stop_message, outcome="cancelled")
+    if job.stop is Stop.LEASE:
+        return Verdict(status=JobStatus.FAILED, reason="lost", message=job.stop_message, outcome="cancelled")
+    if ending.outcome == "exit" and ending.exit_code == 0:
+        return _succeeded(ending, sends_stdout)
+    return _failed(job, ending)
+
+
+def _succeeded(ending: Ending, sends_stdout: bool) -> Verdict:
+    if ending.stdout_truncated and sends_stdout:
+        # Half a result that looks like a whole one is worse than none; another try would be as long.
+        return Verdict(
+            status=JobStatus.FAILED,
+            reason="output_truncated",
+            message="stdout was longer than this machine keeps ([jobs] output_cap_bytes), and another job needs it",
+            outcome="exit",
+        )
+    return Verdict(status=JobStatus.COMPLETED, message=ending.message, outcome="exit")
+
+
+def _failed(job: Job, ending: Ending) -> Verdict:
+    message = ending.message or _words(job, ending)
+    if job.retry.allows(ending.outcome, job.attempt):
+        delay = job.retry.delay_seconds(job.attempt)
+        return Verdict(
+            status=JobStatus.READY,
+            reason="retry",
+            message=f"attempt {job.attempt} of {job.retry.attempts}: {message}; tries again after {delay:g} s",
+            outcome=ending.outcome,
+            retry_after_seconds=delay,
+        )
+    status = JobStatus.LOST if ending.outcome == "lost" else JobStatus.FAILED
+    return Verdict(status=status, reason=ending.outcome, message=message, outcome=ending.outcome)
+
+
+def _words(job: Job, ending: Ending) -> str:
+    if ending.outcome == "timeout":
+        return f"did not end within {job.timeout_seconds or 0:g} s"
+    if ending.outcome == "lost":
+        return "was running when its machine died, and nobody knows how it ended"
+    return f"exited with code {ending.exit_code}"

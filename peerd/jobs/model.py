@@ -1,0 +1,223 @@
+"""What a job is on its executor, and the one table of how its status may change.
+
+Two orchestrators may both send workflow job 1: a job is found by its whole :class:`JobKey`, or by the executor's own
+id together with a check of who asks. No database and no wire here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from peerd.catalog.model import InterfaceKind
+from peerd.clock import Millis
+from peerd.errors import PeerdError, Reason
+from peerd.identity.peer_id import PeerId
+
+
+class JobStatus(Enum):
+    """Where a job execution stands."""
+
+    CREATED = "created"  # has an id, waits for its interfaces
+    WAITING_INPUTS = "waiting_inputs"  # waits for files along its incoming edges
+    READY = "ready"  # waits for a free place, or for its next try
+    RUNNING = "running"  # an attempt was recorded; its process runs, or is about to
+    COMPLETED = "completed"  # its exit was accepted and its outputs are committed
+    FAILED = "failed"
+    LOST = "lost"  # was running when its machine died, and nobody knows how it ended
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing can follow."""
+        return not TRANSITIONS[self]
+
+
+_S = JobStatus
+
+TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = {
+    _S.CREATED: frozenset({_S.WAITING_INPUTS, _S.READY, _S.FAILED, _S.CANCELLED}),
+    # Back to itself: a new generation replaced a producer.
+    _S.WAITING_INPUTS: frozenset({_S.WAITING_INPUTS, _S.READY, _S.FAILED, _S.CANCELLED}),
+    _S.READY: frozenset({_S.WAITING_INPUTS, _S.READY, _S.RUNNING, _S.FAILED, _S.CANCELLED}),
+    # Back to ready: another try, or the daemon died before the process was started.
+    _S.RUNNING: frozenset({_S.READY, _S.COMPLETED, _S.FAILED, _S.LOST, _S.CANCELLED}),
+    _S.COMPLETED: frozenset(),
+    _S.FAILED: frozenset(),
+    _S.LOST: frozenset(),
+    _S.CANCELLED: frozenset(),
+}
+
+
+def check_transition(job_execution_id: int, present: JobStatus, to: JobStatus) -> None:
+    """Raises ILLEGAL_TRANSITION when the table has no such move."""
+    if to not in TRANSITIONS[present]:
+        raise PeerdError(
+            Reason.ILLEGAL_TRANSITION, f"job execution {job_execution_id} is {present.value} and cannot become {to.value}"
+        )
+
+
+class EdgeStatus(Enum):
+    """Where an edge of a job stands, from the job's side."""
+
+    WAITING = "waiting"  # incoming: nothing recorded yet; outgoing: the job has not completed
+    CLEARING = "clearing"  # incoming: what an earlier producer sent is being removed
+    RECEIVED = "received"  # incoming: complete, verified, recorded
+    SENDING = "sending"  # outgoing: handed to the sender
+    DELIVERED = "delivered"  # outgoing: the receiver has verified and recorded it
+    FAILED = "failed"  # outgoing: given up
+
+
+class Stop(Enum):
+    """Why a running job is to end."""
+
+    CANCEL = "cancel"
+    LEASE = "lease"  # its orchestrator was not heard from, and its policy is to stop then
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobKey:
+    """Names a job across the mesh."""
+
+    orchestrator: PeerId
+    store_id: str
+    workflow_execution_id: int
+    workflow_job_id: int
+    placement: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What to run or to offer, resolved when the job was created: later changes of the service do not touch it."""
+
+    service: str = ""
+    """Name of the service; empty for an ad-hoc command."""
+    argv: tuple[str, ...] = ()
+    """Empty for data."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    path: str = ""
+    """Data: the file or directory it offers."""
+    read_only_paths: tuple[str, ...] = ()
+    writable_paths: tuple[str, ...] = ()
+    network: bool = False
+
+    @property
+    def is_data(self) -> bool:
+        """Whether it offers a path and starts no process."""
+        return bool(self.path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryPolicy:
+    """Which ends are tried again, and when."""
+
+    attempts: int = 1
+    backoff_seconds: float = 1.0
+    max_backoff_seconds: float = 300.0
+    reasons: frozenset[str] = frozenset({"exit", "timeout"})
+
+    def delay_seconds(self, attempt: int) -> float:
+        """The pause after that attempt, doubling from the first."""
+        return min(self.max_backoff_seconds, self.backoff_seconds * 2.0 ** min(attempt - 1, 60))
+
+    def allows(self, reason: str, attempt: int) -> bool:
+        """Whether another attempt follows one that ended for that reason."""
+        return reason in self.reasons and attempt < self.attempts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One row of ``job_executions``."""
+
+    id: int
+    key: JobKey
+    request_digest: bytes
+    workflow_id: str
+    node_id: str
+    job_name: str
+    service_id: int | None
+    work: Work
+    timeout_seconds: float | None
+    retry: RetryPolicy
+    waits_for_inputs: bool
+    stop_without_lease: bool
+    lease_seconds: float
+    status: JobStatus
+    reason: str
+    message: str
+    since: Millis
+    generation: int
+    attempt: int
+    next_try_at: Millis | None
+    stop: Stop | None
+    stop_message: str
+    exit_code: int | None
+    isolation: int
+    bytes_received: int
+    bytes_sent: int
+    created_at: Millis
+    started_at: Millis | None
+    ended_at: Millis | None
+    contact_at: Millis
+    revision: int
+    acknowledged_revision: int
+
+    @property
+    def started(self) -> bool:
+        """Whether any attempt was made, so that its inputs must stay what they are."""
+        return self.attempt > 0
+
+    @property
+    def lease_until(self) -> Millis:
+        """Until when its orchestrator counts as present."""
+        return Millis(self.contact_at + round(self.lease_seconds * 1000))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edge:
+    """One edge of a job with the peer at its other end."""
+
+    edge_id: int
+    incoming: bool
+    kind: InterfaceKind
+    path: str
+    peer_id: PeerId
+    peer_workflow_job_id: int
+    peer_job_execution_id: int
+    destination: str = ""
+    position: int = 0
+    status: EdgeStatus = EdgeStatus.WAITING
+    bytes: int = 0
+    reason: str = ""
+    message: str = ""
+
+    def same_end(self, other: Edge) -> bool:
+        """Whether the other end is the same job on the same peer."""
+        return (self.peer_id, self.peer_job_execution_id) == (other.peer_id, other.peer_job_execution_id)
+
+    @property
+    def place(self) -> str:
+        """For people: input, stdin, package or mounts/PATH."""
+        return f"mounts/{self.path}" if self.kind is InterfaceKind.MOUNT else self.kind.value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One try of a job's process."""
+
+    id: int
+    job_execution_id: int
+    attempt: int
+    outcome: str | None
+    exit_code: int | None
+    started_at: Millis
+    ended_at: Millis | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobFile:
+    """A file of a job, by path relative to its directory ("/" between components)."""
+
+    path: str
+    size: int

@@ -1,0 +1,293 @@
+"""The SQL of jobs and attempts. Nobody else touches ``job_executions``, ``job_attempts`` and ``job_tombstones``.
+
+Every status write goes through :meth:`JobRepository.move`, which checks the table of transitions; every change of what
+others may see goes through ``move`` or :meth:`JobRepository.touch`, so that ``revision`` grows with each and the
+change is told after its commit.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from peerd.clock import Millis
+from peerd.errors import PeerdError, Reason
+from peerd.identity.peer_id import PeerId
+from peerd.jobs.changes import Change, Changes
+from peerd.jobs.model import Attempt, Job, JobKey, JobStatus, RetryPolicy, Stop, Work, check_transition
+from peerd.store import Tx
+
+OPEN = "status IN ('created', 'waiting_inputs', 'ready', 'running')"
+"""As the partial index spells it."""
+_OF_KEY = (
+    "orchestrator_peer_id = ? AND store_id = ? AND workflow_execution_id = ? AND workflow_job_id = ? AND placement = ?"
+)
+NEVER_STARTED = "never_started"
+"""Outcome of an attempt whose process was provably never started; its number is used again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewJob:
+    """What CreateJob asks for, already admitted."""
+
+    key: JobKey
+    request_digest: bytes
+    workflow_id: str
+    node_id: str
+    job_name: str
+    service_id: int | None
+    work: Work
+    timeout_seconds: float | None
+    retry: RetryPolicy
+    waits_for_inputs: bool
+    stop_without_lease: bool
+    lease_seconds: float
+
+
+def key_values(key: JobKey) -> tuple[object, ...]:
+    """The columns of a key, in the order of every statement here."""
+    return (key.orchestrator, key.store_id, key.workflow_execution_id, key.workflow_job_id, key.placement)
+
+
+def to_job(row: sqlite3.Row) -> Job:
+    """A row as a value."""
+    work = json.loads(row["work"])
+    retry = json.loads(row["retry"])
+    return Job(
+        id=row["id"],
+        key=JobKey(
+            orchestrator=PeerId(row["orchestrator_peer_id"]),
+            store_id=row["store_id"],
+            workflow_execution_id=row["workflow_execution_id"],
+            workflow_job_id=row["workflow_job_id"],
+            placement=row["placement"],
+        ),
+        request_digest=row["request_digest"],
+        workflow_id=row["workflow_id"],
+        node_id=row["node_id"],
+        job_name=row["job_name"],
+        service_id=row["service_id"],
+        work=Work(
+            **{
+                **work,
+                **{name: tuple(work[name]) for name in ("argv", "read_only_paths", "writable_paths")},
+            }
+        ),
+        timeout_seconds=row["timeout_seconds"],
+        retry=RetryPolicy(**{**retry, "reasons": frozenset(retry["reasons"])}),
+        waits_for_inputs=bool(row["waits_for_inputs"]),
+        stop_without_lease=bool(row["stop_without_lease"]),
+        lease_seconds=row["lease_seconds"],
+        status=JobStatus(row["status"]),
+        reason=row["reason"],
+        message=row["message"],
+        since=row["since"],
+        generation=row["generation"],
+        attempt=row["attempt"],
+        next_try_at=row["next_try_at"],
+        stop=Stop(row["stop"]) if row["stop"] else None,
+        stop_message=row["stop_message"],
+        exit_code=row["exit_code"],
+        isolation=row["isolation"],
+        bytes_received=row["bytes_received"],
+        bytes_sent=row["bytes_sent"],
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        contact_at=row["contact_at"],
+        revision=row["revision"],
+        acknowledged_revision=row["acknowledged_revision"],
+    )
+
+
+def to_attempt(row: sqlite3.Row) -> Attempt:
+    """A row as a value."""
+    return Attempt(**{name: row[name] for name in Attempt.__dataclass_fields__})
+
+
+class JobRepository:
+    """Jobs, inside the caller's transaction."""
+
+    def __init__(self, changes: Changes) -> None:
+        self._changes = changes
+
+    # Looking
+
+    def find(self, tx: Tx, key: JobKey) -> Job | None:
+        """The job of that key."""
+        row = tx.one(f"SELECT * FROM job_executions WHERE {_OF_KEY}", key_values(key))
+        return to_job(row) if row is not None else None
+
+    def find_id(self, tx: Tx, job_execution_id: int) -> Job | None:
+        """The job of that id."""
+        row = tx.one("SELECT * FROM job_executions WHERE id = ?", (job_execution_id,))
+        return to_job(row) if row is not None else None
+
+    def get(self, tx: Tx, job_execution_id: int) -> Job:
+        """The job of that id; raises NOT_FOUND."""
+        job = self.find_id(tx, job_execution_id)
+        if job is None:
+            raise PeerdError(Reason.NOT_FOUND, f"this peer has no job execution {job_execution_id}")
+        return job
+
+    def count_open(self, tx: Tx) -> int:
+        """How many are not final."""
+        row = tx.one(f"SELECT count(*) FROM job_executions WHERE {OPEN}")
+        return int(row[0]) if row is not None else 0
+
+    def highest_id(self, tx: Tx) -> int:
+        """The highest id ever given."""
+        row = tx.one("SELECT seq FROM sqlite_sequence WHERE name = 'job_executions'")
+        return int(row[0]) if row is not None else 0
+
+    def startable(self, tx: Tx, limit: int) -> list[Job]:
+        """Ready jobs whose time has come, oldest first."""
+        rows = tx.all(
+            f"SELECT * FROM job_executions WHERE {OPEN} AND status = 'ready' "
+            "AND (next_try_at IS NULL OR next_try_at <= ?) ORDER BY id LIMIT ?",
+            (tx.now, limit),
+        )
+        return [to_job(row) for row in rows]
+
+    # Writing
+
+    def create(self, tx: Tx, new: NewJob) -> Job:
+        """A new row. Its first revision counts as known: the orchestrator gets it as the answer."""
+        job_execution_id = tx.insert(
+            "INSERT INTO job_executions (orchestrator_peer_id, store_id, workflow_execution_id, workflow_job_id, "
+            "placement, request_digest, workflow_id, node_id, job_name, service_id, work, timeout_seconds, retry, "
+            "waits_for_inputs, stop_without_lease, lease_seconds, status, reason, message, since, generation, attempt, "
+            "stop_message, isolation, bytes_received, bytes_sent, created_at, contact_at, revision, "
+            "acknowledged_revision) "
+            f"VALUES ({', '.join('?' * 16)}, 'created', 'interfaces', 'waits for its interfaces', ?, 0, 0, "
+            "'', 0, 0, 0, ?, ?, 1, 1)",
+            (
+                *key_values(new.key),
+                new.request_digest,
+                new.workflow_id,
+                new.node_id,
+                new.job_name,
+                new.service_id,
+                json.dumps(asdict(new.work)),
+                new.timeout_seconds,
+                json.dumps({**asdict(new.retry), "reasons": sorted(new.retry.reasons)}),
+                int(new.waits_for_inputs),
+                int(new.stop_without_lease),
+                new.lease_seconds,
+                tx.now,
+                tx.now,
+                tx.now,
+            ),
+        )
+        return self.get(tx, job_execution_id)
+
+    def move(self, tx: Tx, job: Job, to: JobStatus, *, reason: str = "", message: str = "", **columns: object) -> Job:
+        """The one way a status changes. Raises ILLEGAL_TRANSITION, also when the job has moved meanwhile."""
+        check_transition(job.id, job.status, to)
+        if to.final:
+            columns.setdefault("ended_at", tx.now)
+        since = tx.now if to is not job.status else job.since
+        return self._update(tx, job, status=to.value, reason=reason, message=message, since=since, **columns)
+
+    def touch(self, tx: Tx, job: Job, **columns: object) -> Job:
+        """Change what others may see, but not the status."""
+        return self._update(tx, job, **columns)
+
+    def wish_stop(self, tx: Tx, job: Job, stop: Stop, message: str) -> Job:
+        """Make the wish to end its process durable; whoever watches the process hears of it."""
+        reason = "cancelling" if stop is Stop.CANCEL else "stopping"
+        stopped = self._update(tx, job, stop=stop.value, stop_message=message, reason=reason, message=message)
+        self._tell(tx, stopped, stopping=True)
+        return stopped
+
+    def contact(self, tx: Tx, key: JobKey) -> None:
+        """Its orchestrator was heard from: the lease starts anew."""
+        tx.execute(f"UPDATE job_executions SET contact_at = ? WHERE {_OF_KEY}", (tx.now, *key_values(key)))
+
+    def acknowledge(self, tx: Tx, key: JobKey, revision: int) -> None:
+        """The orchestrator has stored that revision; this is a sign of life as well."""
+        tx.execute(
+            "UPDATE job_executions SET acknowledged_revision = max(acknowledged_revision, min(?, revision)), "
+            f"contact_at = ? WHERE {_OF_KEY}",
+            (revision, tx.now, *key_values(key)),
+        )
+
+    # Tombstones
+
+    def bury(self, tx: Tx, key: JobKey) -> None:
+        """Remember that this key was cancelled before it came."""
+        tx.execute(f"INSERT OR IGNORE INTO job_tombstones VALUES ({', '.join('?' * 6)})", (*key_values(key), tx.now))
+
+    def is_buried(self, tx: Tx, key: JobKey) -> bool:
+        """Whether this key was cancelled before it came."""
+        return tx.one(f"SELECT 1 FROM job_tombstones WHERE {_OF_KEY}", key_values(key)) is not None
+
+    # Attempts
+
+    def begin_attempt(self, tx: Tx, job: Job, isolation: int) -> tuple[Job, int]:
+        """ready -> running with a new attempt; returns the job and the attempt's row id."""
+        running = self.move(
+            tx,
+            job,
+            JobStatus.RUNNING,
+            reason="running",
+            message=f"attempt {job.attempt + 1} of {job.retry.attempts} runs",
+            attempt=job.attempt + 1,
+            isolation=isolation,
+            next_try_at=None,
+            exit_code=None,
+            started_at=job.started_at or tx.now,
+        )
+        row_id = tx.insert(
+            "INSERT INTO job_attempts (job_execution_id, attempt, started_at) VALUES (?, ?, ?)",
+            (job.id, running.attempt, tx.now),
+        )
+        return running, row_id
+
+    def end_attempt(self, tx: Tx, attempt_id: int, outcome: str, exit_code: int | None, ended_at: Millis) -> None:
+        """Record how an attempt ended, once."""
+        tx.execute(
+            "UPDATE job_attempts SET outcome = ?, exit_code = ?, ended_at = ? WHERE id = ? AND outcome IS NULL",
+            (outcome, exit_code, ended_at, attempt_id),
+        )
+
+    def open_attempts(self, tx: Tx) -> list[Attempt]:
+        """Attempts that nobody has recorded the end of: at start, what a dead daemon left behind."""
+        return [to_attempt(row) for row in tx.all("SELECT * FROM job_attempts WHERE outcome IS NULL ORDER BY id")]
+
+    def _update(self, tx: Tx, job: Job, **columns: object) -> Job:
+        names = ", ".join(f"{name} = ?" for name in columns)
+        cursor = tx.execute(
+            f"UPDATE job_executions SET {names}, revision = revision + 1 WHERE id = ? AND status = ?",  # noqa: S608
+            (*columns.values(), job.id, job.status.value),
+        )
+        if cursor.rowcount != 1:
+            raise PeerdError(Reason.ILLEGAL_TRANSITION, f"job execution {job.id} is no longer {job.status.value}")
+        changed = self.get(tx, job.id)
+        self._tell(tx, changed)
+        return changed
+
+    def _tell(self, tx: Tx, job: Job, *, stopping: bool = False) -> None:
+        change = Change(
+            job_execution_id=job.id, orchestrator=job.key.orchestrator, status=job.status, stopping=stopping
+        )
+        tx.on_commit(lambda: self._changes.tell(change))
+
+
+def forget_tombstones(tx: Tx, before: Millis) -> int:
+    """Delete tombstones older than that; returns how many."""
+    return tx.execute("DELETE FROM job_tombstones WHERE cancelled_at < ?", (before,)).rowcount
+
+
+def overdue(tx: Tx, created_expires_ms: int) -> Sequence[Job]:
+    """Open jobs whose orchestrator has been silent for too long, by one rule or the other."""
+    rows = tx.all(
+        f"SELECT * FROM job_executions WHERE {OPEN} AND stop IS NULL AND ("
+        "(status = 'created' AND contact_at + ? < ?) OR "
+        "(stop_without_lease = 1 AND status != 'created' AND contact_at + CAST(lease_seconds * 1000 AS INTEGER) < ?)"
+        ") ORDER BY id LIMIT 500",
+        (created_expires_ms, tx.now, tx.now),
+    )
+    return [to_job(row) for row in rows]

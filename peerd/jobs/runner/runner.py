@@ -1,0 +1,210 @@
+"""The daemon's side of an attempt: start its wrapper, wait for it, find it again after a restart, end it.
+
+All that matters lies in the attempt's control directory (see :mod:`peerd.jobs.runner.wrapper`), so a daemon that
+starts anew knows as much as the one that was killed. Whether a wrapper lives is asked of its lock, never of a pid that
+may by now be somebody else's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from peerd.clock import Millis
+from peerd.jobs.runner import wrapper
+from peerd.jobs.runner.sandbox import INSIDE, Bubblewrap
+from peerd.jobs.runner.spec import Exit, Outcome, ProcessSpec, Recovered, Recovery
+from peerd.v1.registry_pb2 import IsolationLevel
+
+_POLL_SECONDS = 0.05
+_STOP_MARGIN_SECONDS = 3.0
+"""How long after the grace a wrapper may need before it is killed itself."""
+
+
+class ProcessRunner:
+    """Runs attempts on this machine."""
+
+    def __init__(self, sandbox: Bubblewrap | None) -> None:
+        self._sandbox = sandbox
+        self._children: dict[Path, asyncio.subprocess.Process] = {}
+
+    @classmethod
+    async def probe(cls, *, sandbox: str, hidden: Iterable[Path]) -> ProcessRunner:
+        """A runner with the best isolation that works here; ``sandbox="none"`` asks for none."""
+        return cls(None if sandbox == "none" else await Bubblewrap.probe(hidden))
+
+    @property
+    def isolation(self) -> IsolationLevel.ValueType:
+        """What jobs get here."""
+        return (
+            IsolationLevel.ISOLATION_LEVEL_NONE if self._sandbox is None else IsolationLevel.ISOLATION_LEVEL_BUBBLEWRAP
+        )
+
+    async def start(self, control: Path, spec: ProcessSpec) -> None:
+        """Start the attempt. Raises INVALID_ARGUMENT when its paths would show what must stay hidden."""
+        content = self._content(control, spec)
+        await asyncio.to_thread(_write_spec, control, content)
+        with open(control / "wrapper.log", "ab") as log:
+            self._children[control] = await asyncio.create_subprocess_exec(
+                sys.executable, "-I", "-S", wrapper.__file__, str(control),
+                stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+                env={}, start_new_session=True, cwd="/",
+            )  # fmt: skip
+
+    async def wait(self, control: Path) -> Exit | None:
+        """How the attempt ended, once it has; None when its wrapper died without saying (then nothing of it lives)."""
+        child = self._children.get(control)
+        if child is not None:
+            await child.wait()
+            self._children.pop(control, None)
+        while _locked(control):  # noqa: ASYNC110 - another process sets no event of ours
+            await asyncio.sleep(_POLL_SECONDS)
+        exit_ = _read_exit(control)
+        if exit_ is None:
+            await self._end_marked(control)
+        return exit_
+
+    async def recover(self, control: Path) -> Recovered:
+        """What became of an attempt that an earlier daemon may have started."""
+        exit_ = _read_exit(control)
+        if exit_ is not None:
+            return Recovered(state=Recovery.FINISHED, exit=exit_)
+        if not control.exists():
+            return Recovered(state=Recovery.NEVER_STARTED)
+        with _Lock(control) as mine:
+            if not mine:
+                return Recovered(state=Recovery.RUNNING)
+            exit_ = _read_exit(control)
+            if exit_ is not None:
+                return Recovered(state=Recovery.FINISHED, exit=exit_)
+            if not (control / "started.json").exists():
+                # Under the lock: a wrapper that is only now getting to its first line will see this and stop.
+                wrapper.keep(str(control), "abandoned", {})
+                return Recovered(state=Recovery.NEVER_STARTED)
+        await self._end_marked(control)
+        return Recovered(state=Recovery.LOST)
+
+    async def stop(self, control: Path, grace_seconds: float) -> Exit | None:
+        """End the attempt: TERM, the spec's grace, KILL. Returns when nothing of it lives.
+
+        None when there was no orderly end to record.
+        """
+        _signal_wrapper(control, signal.SIGTERM)
+        try:
+            async with asyncio.timeout(grace_seconds + _STOP_MARGIN_SECONDS):
+                return await self.wait(control)
+        except TimeoutError:
+            _signal_wrapper(control, signal.SIGKILL)
+            return await self.wait(control)
+
+    def forget(self, control: Path) -> None:
+        """Remove the control directory of an attempt whose end is recorded elsewhere."""
+        shutil.rmtree(control, ignore_errors=True)
+
+    def _content(self, control: Path, spec: ProcessSpec) -> dict[str, Any]:
+        inside = INSIDE if self._sandbox is not None else spec.job_directory
+        scratch = "/tmp" if self._sandbox is not None else str(control / "tmp")  # noqa: S108 - the sandbox's own
+        env = {
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "HOME": scratch,
+            "TMPDIR": scratch,
+            "LANG": "C.UTF-8",
+            **{f"PEERD_{name.upper()}": str(inside / name) for name in ("input", "output", "mounts", "package")},
+            **spec.env,
+            "PEERD_JOB": spec.marker,
+        }
+        spec = ProcessSpec(**{**spec.__dict__, "env": env})
+        if self._sandbox is not None:
+            argv = self._sandbox.command(spec)
+        else:
+            argv = [shutil.which(spec.argv[0], path=env["PATH"]) or spec.argv[0], *spec.argv[1:]]
+        return {
+            "marker": spec.marker,
+            "argv": argv,
+            "env": env,
+            "cwd": str(spec.job_directory),
+            "stdin_files": [str(path) for path in spec.stdin_files],
+            "stdout_path": str(spec.stdout_path),
+            "stderr_path": str(spec.stderr_path),
+            "output_cap_bytes": spec.output_cap_bytes,
+            "timeout_seconds": spec.timeout_seconds,
+            "grace_seconds": spec.grace_seconds,
+            "sandbox": self._sandbox.program if self._sandbox is not None else "",
+        }
+
+    async def _end_marked(self, control: Path) -> None:
+        """Kill what a dead wrapper left running; bubblewrap's jobs died with it, others may not have."""
+        try:
+            marker = json.loads((control / "spec.json").read_text(encoding="utf-8"))["marker"]
+        except (OSError, ValueError, KeyError):
+            return
+        while rest := await asyncio.to_thread(wrapper.marked, marker):
+            for pid in rest:
+                wrapper.send(pid, signal.SIGKILL)
+            await asyncio.sleep(_POLL_SECONDS)
+
+
+class _Lock:
+    """The wrapper's lock, if it can be had: then no wrapper lives."""
+
+    def __init__(self, control: Path) -> None:
+        self._path = control / "lock"
+
+    def __enter__(self) -> bool:
+        self._descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+
+def _locked(control: Path) -> bool:
+    if not control.exists():
+        return False
+    with _Lock(control) as mine:
+        return not mine
+
+
+def _write_spec(control: Path, content: dict[str, Any]) -> None:
+    (control / "tmp").mkdir(mode=0o700, parents=True, exist_ok=True)
+    wrapper.keep(str(control), "spec.json", content)
+
+
+def _read_exit(control: Path) -> Exit | None:
+    try:
+        content = json.loads((control / "exit.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return Exit(
+        outcome=Outcome(content["outcome"]),
+        exit_code=content.get("exit_code"),
+        started_at=Millis(content["started_at"]),
+        ended_at=Millis(content["ended_at"]),
+        message=content["message"],
+        stdout_truncated=bool(content.get("stdout_dropped")),
+        stderr_truncated=bool(content.get("stderr_dropped")),
+    )
+
+
+def _signal_wrapper(control: Path, number: signal.Signals) -> None:
+    """Signal the wrapper of this control directory, found by its command line: pids are reused, paths are not."""
+    wanted = str(control).encode()
+    for pid, _ in wrapper.running():
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if wanted in command and wrapper.__file__.encode() in command:
+            wrapper.send(pid, number)

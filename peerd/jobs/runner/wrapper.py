@@ -1,0 +1,332 @@
+"""Stands between the daemon and one attempt of a job; outlives the daemon and keeps how the attempt ended.
+
+Run as ``python -I -S wrapper.py CONTROL`` in a session of its own. Standard library only, and little of it: it starts
+once per attempt. CONTROL is a directory that the job cannot see:
+
+    spec.json     what to run, written by the daemon before this program starts
+    lock          held (flock) by this program as long as it lives
+    abandoned     written by the daemon, under the lock, when it found that this attempt never started; then it
+                  never will
+    started.json  written before the command is started: from here on the attempt may have had effects
+    exit.json     how it ended
+
+The first process of the job is the job: when it ends, everything else of it is killed. In bubblewrap the end of the pid
+namespace does that; outside, this program is the subreaper of all descendants and also finds those that carry the
+job's marker in their environment. Refuses nothing and decides nothing: what may run was decided before.
+"""
+
+import ctypes
+import fcntl
+import json
+import os
+import select
+import signal
+import sys
+import time
+
+PR_SET_CHILD_SUBREAPER = 36
+BLOCK = 1024 * 1024
+POLL_SECONDS = 0.02
+
+
+def main() -> int:
+    """Run the attempt described in the control directory given as argument."""
+    control = sys.argv[1]
+    lock = os.open(os.path.join(control, "lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    if os.path.exists(os.path.join(control, "abandoned")) or os.path.exists(os.path.join(control, "started.json")):
+        return 0
+    with open(os.path.join(control, "spec.json"), encoding="utf-8") as file:
+        spec = json.load(file)
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    keep(control, "started.json", {"pid": os.getpid(), "started_at": now()})
+    outcome = Attempt(spec).run()
+    keep(control, "exit.json", outcome)
+    return 0
+
+
+def now():
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def keep(control, name, content):
+    """Write a file so that it is there, whole, after a power cut."""
+    path = os.path.join(control, name)
+    descriptor = os.open(path + ".tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    os.write(descriptor, json.dumps(content).encode())
+    os.fsync(descriptor)
+    os.close(descriptor)
+    os.rename(path + ".tmp", path)
+    directory = os.open(control, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    os.fsync(directory)
+    os.close(directory)
+
+
+class Capped:
+    """A log file with a longest length; counts what did not fit."""
+
+    def __init__(self, path, cap):
+        self.file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self.left = cap
+        self.dropped = 0
+
+    def write(self, data):
+        """Write what fits."""
+        fits = data[: self.left]
+        self.dropped += len(data) - len(fits)
+        self.left -= len(fits)
+        while fits:
+            fits = fits[os.write(self.file, fits) :]
+
+
+class Attempt:
+    """One process with its pipes, its time limit and its end."""
+
+    def __init__(self, spec):
+        self.spec = spec
+        self.stdin_files = list(spec["stdin_files"])
+        self.stdin_source = None
+        self.stdin_pending = b""
+        self.stop_asked = False
+        self.outcome = "exited"
+        self.kill_at = None
+        self.child = 0
+        # A signal must end a poll at once: Python itself would go on waiting after its handler ran.
+        self.woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, self.on_term)
+
+    def run(self):
+        """Start, pump, wait, clean up; returns the content of exit.json."""
+        started = now()
+        try:
+            stdout = Capped(self.spec["stdout_path"], self.spec["output_cap_bytes"])
+            stderr = Capped(self.spec["stderr_path"], self.spec["output_cap_bytes"])
+            self.spawn()
+        except OSError as error:
+            return {"outcome": "spawn_failed", "message": str(error), "started_at": started, "ended_at": now()}
+        self.logs = {self.out: stdout, self.err: stderr}
+        status = self.pump()
+        self.kill_the_rest()
+        self.drain()
+        code = os.waitstatus_to_exitcode(status)
+        for log in (stdout, stderr):
+            os.fsync(log.file)
+        return {
+            "outcome": self.outcome,
+            "exit_code": code if code >= 0 else 128 - code,
+            "message": "",
+            "started_at": started,
+            "ended_at": now(),
+            "stdout_dropped": stdout.dropped,
+            "stderr_dropped": stderr.dropped,
+        }
+
+    def spawn(self):
+        """Start the command on the vfork path: no Python runs between fork and exec."""
+        in_read, self.inp = os.pipe2(os.O_CLOEXEC)
+        self.out, out_write = os.pipe2(os.O_CLOEXEC)
+        self.err, err_write = os.pipe2(os.O_CLOEXEC)
+        for descriptor in (self.inp, self.out, self.err):
+            os.set_blocking(descriptor, False)
+        os.chdir(self.spec["cwd"])
+        actions = [
+            (os.POSIX_SPAWN_DUP2, in_read, 0),
+            (os.POSIX_SPAWN_DUP2, out_write, 1),
+            (os.POSIX_SPAWN_DUP2, err_write, 2),
+        ]
+        try:
+            self.child = os.posix_spawn(
+                self.spec["argv"][0],
+                self.spec["argv"],
+                self.spec["env"],
+                file_actions=actions,
+                setpgroup=0,
+                setsigdef=[signal.SIGTERM, signal.SIGPIPE],
+                setsigmask=[],
+            )
+        finally:
+            for descriptor in (in_read, out_write, err_write):
+                os.close(descriptor)
+
+    def on_term(self, *_):
+        """The daemon wants the job ended."""
+        self.stop_asked = True
+
+    def pump(self):
+        """Move bytes until the first process has ended; returns its wait status."""
+        deadline = time.monotonic() + self.spec["timeout_seconds"] if self.spec["timeout_seconds"] else None
+        pidfd = os.pidfd_open(self.child)
+        poller = select.poll()
+        poller.register(pidfd, select.POLLIN)
+        for descriptor in (self.out, self.err, self.woken):
+            poller.register(descriptor, select.POLLIN)
+        self.feed(poller, first=True)
+        while True:
+            moment = time.monotonic()
+            if self.kill_at is None and self.stop_asked:
+                self.end("killed")
+            elif self.kill_at is None and deadline is not None and moment >= deadline:
+                self.end("timed_out")
+            elif self.kill_at is not None and moment >= self.kill_at:
+                self.signal_all(signal.SIGKILL)
+                self.kill_at = moment + POLL_SECONDS * 5
+            wait = min(
+                (t - moment for t in (deadline if self.kill_at is None else None, self.kill_at) if t is not None),
+                default=1.0,
+            )
+            for descriptor, _event in poller.poll(max(0, min(wait, 1.0)) * 1000):
+                if descriptor == pidfd:
+                    os.close(pidfd)
+                    _, status = os.waitpid(self.child, 0)
+                    return status
+                if descriptor == self.inp:
+                    self.feed(poller)
+                elif descriptor == self.woken:
+                    os.read(self.woken, 64)
+                else:
+                    self.read(descriptor, poller)
+
+    def end(self, outcome):
+        """Ask everything of the job to end; after the grace it is killed."""
+        self.outcome = outcome
+        self.kill_at = time.monotonic() + self.spec["grace_seconds"]
+        self.signal_all(signal.SIGTERM)
+
+    def read(self, descriptor, poller=None):
+        """Take one block; stop listening at the end of the stream. False when there is nothing more now."""
+        try:
+            data = os.read(descriptor, BLOCK)
+        except BlockingIOError:
+            return False
+        if not data:
+            if poller is not None:
+                poller.unregister(descriptor)
+            return False
+        self.logs[descriptor].write(data)
+        return True
+
+    def drain(self):
+        """What the pipes still hold, after every writer is gone."""
+        for descriptor in (self.out, self.err):
+            while self.read(descriptor):
+                pass
+
+    def feed(self, poller, first=False):
+        """Give stdin the next piece of its files. A job that does not read, or closes stdin, is no error."""
+        if first:
+            if not self.stdin_files:
+                os.close(self.inp)
+                return
+            poller.register(self.inp, select.POLLOUT)
+        try:
+            while True:
+                if not self.stdin_pending and not self.next_piece():
+                    break
+                self.stdin_pending = self.stdin_pending[os.write(self.inp, self.stdin_pending) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            pass
+        poller.unregister(self.inp)
+        os.close(self.inp)
+
+    def next_piece(self):
+        """Read the next block of the concatenation; False at its end."""
+        while True:
+            if self.stdin_source is None:
+                if not self.stdin_files:
+                    return False
+                self.stdin_source = os.open(self.stdin_files.pop(0), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            self.stdin_pending = os.read(self.stdin_source, BLOCK)
+            if self.stdin_pending:
+                return True
+            os.close(self.stdin_source)
+            self.stdin_source = None
+
+    def signal_all(self, number):
+        """Signal every process of the job. The sandbox itself is spared a TERM: its end would be theirs, ungraced."""
+        for pid in family(self.spec["marker"]):
+            if number == signal.SIGTERM and executable(pid) == self.spec["sandbox"]:
+                continue
+            send(pid, number)
+
+    def kill_the_rest(self):
+        """Kill whatever the job left behind, until nothing of it lives; reap what became ours."""
+        while True:
+            rest = family(self.spec["marker"])
+            for pid in rest:
+                send(pid, signal.SIGKILL)
+            try:
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            except ChildProcessError:
+                if not rest:
+                    return
+            if rest:
+                time.sleep(POLL_SECONDS)
+
+
+def send(pid, number):
+    """Signal a process that may be gone."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def executable(pid):
+    """The program a process runs, or None."""
+    try:
+        return os.readlink(f"/proc/{pid}/exe")
+    except OSError:
+        return None
+
+
+def family(marker):
+    """Pids of this program's descendants and of processes that carry the job's marker."""
+    me = os.getpid()
+    parents = {pid: parent for pid, parent in running()}
+    return {pid for pid in parents if descends(pid, me, parents)} | marked(marker)
+
+
+def marked(marker):
+    """Pids of living processes with ``PEERD_JOB=<marker>`` in their environment, however they were started."""
+    wanted = b"PEERD_JOB=" + marker.encode()
+    found = set()
+    for pid, _ in running():
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                if wanted in file.read().split(b"\0"):
+                    found.add(pid)
+        except OSError:
+            continue
+    return found - {os.getpid()}
+
+
+def running():
+    """(pid, parent) of every process that is not a zombie."""
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+        except OSError:
+            continue
+        if fields[0] not in (b"Z", b"X"):
+            yield int(entry), int(fields[1])
+
+
+def descends(pid, ancestor, parents):
+    """Whether a process is a child, grandchild ... of another."""
+    while pid in parents:
+        pid = parents[pid]
+        if pid == ancestor:
+            return True
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,479 @@
+"""evolve(state, event): what an event means for an execution. No clock, no I/O, the same result every time.
+
+An event that does not fit changes nothing: it is about an older placement, about a job that has ended, or repeated.
+So whoever brings events need not know what the execution has become meanwhile.
+
+The rules that are easy to get wrong:
+
+- A job and its neighbours need ids before the job gets interfaces. A neighbour that gets another id makes them
+  *stale*: they are sent again under the next generation, also to a producer that has completed, which then sends its
+  files to the new place. What such a producer said about its edges under older generations no longer counts.
+- A consumer that runs already has what it needs, so neither a producer's end nor a failed edge touches it.
+- A job that fails takes its waiting consumers with it (``upstream_failed``); what their executors hold is stopped.
+  A producer is not stopped because a consumer failed, but no longer waits for that consumer's id.
+- The terminal state an executor has committed wins over the wish to cancel, not over a deadline that has passed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from peerd.clock import Millis
+from peerd.workflows import events as e
+from peerd.workflows.model import (
+    EXECUTION_MOVES,
+    JOB_MOVES,
+    EdgeNews,
+    EdgeStatus,
+    ExecutionStatus,
+    JobStatus,
+    Report,
+    WorkflowJobStatus,
+)
+from peerd.workflows.state import Away, CancelIntent, EdgeState, ExecutionState, JobState
+
+_STATUS_OF_REPORT = {
+    JobStatus.CREATED: WorkflowJobStatus.PLACED,
+    JobStatus.WAITING_INPUTS: WorkflowJobStatus.WAITING_INPUTS,
+    JobStatus.READY: WorkflowJobStatus.WAITING_INPUTS,
+    JobStatus.RUNNING: WorkflowJobStatus.RUNNING,
+}
+_NOT_STARTED = (WorkflowJobStatus.PENDING, WorkflowJobStatus.PLACED, WorkflowJobStatus.WAITING_INPUTS)
+_FAIL_REASONS = ("exit", "timeout", "refused", "transfer")
+
+
+def evolve(state: ExecutionState, event: e.Event) -> None:
+    """Apply one event."""
+    handler = _HANDLERS.get(type(event))
+    if handler is not None:
+        handler(state, event)
+
+
+# A job gets a peer and an id there
+
+
+def _job_placed(state: ExecutionState, event: e.JobPlaced) -> None:
+    job = state.jobs[event.node]
+    if job.final or state.cancel or event.placement != job.placement + 1:
+        return
+    if job.peer:
+        if job.start_sent:
+            job.moves += 1
+        _release(state, job, stop=True, at=event.at)
+    job.placement = event.placement
+    job.peer = job.peers[event.placement] = event.peer
+    state.unplaced.discard(event.node)
+    state.by_peer.setdefault(event.peer, set()).add(event.node)
+    state.load[event.peer] = state.load.get(event.peer, 0) + 1
+    _set_status(state, job, WorkflowJobStatus.PLACED, event.at)
+    if state.status is ExecutionStatus.PENDING:
+        state.status, state.started_at = ExecutionStatus.RUNNING, event.at
+
+
+def _job_unplaceable(state: ExecutionState, event: e.JobUnplaceable) -> None:
+    job = state.jobs[event.node]
+    if not job.final and not job.peer and not state.cancel:
+        _fail(state, job, "refused", event.message, event.at)
+
+
+def _job_created(state: ExecutionState, event: e.JobCreated) -> None:
+    job = state.jobs[event.node]
+    if event.placement != job.placement or not job.peer or job.remote_id:
+        return
+    job.remote_id = event.job_execution_id
+    job.held = None
+    state.touch(job)
+    if job.final:  # its neighbours do not count on it any more
+        return
+    job.stale = True
+    for edge_id in job.inputs:
+        edge = state.edges[edge_id]
+        if not edge.package:
+            edge.since_generation = state.jobs[edge.spec.source].generation + 1
+    producers = {state.edges[edge_id].spec.source for edge_id in job.inputs}
+    for name in job.neighbours:
+        neighbour = state.jobs[name]
+        neighbour.missing -= 1
+        sends_again = neighbour.status is WorkflowJobStatus.COMPLETED and name in producers
+        if neighbour.start_sent and (not neighbour.final or sends_again):
+            neighbour.stale = True
+        state.touch(neighbour)
+
+
+def _job_refused(state: ExecutionState, event: e.JobRefused) -> None:
+    job = state.jobs[event.node]
+    if event.placement != job.placement or not job.peer:
+        return
+    if job.final:
+        # A completed producer whose executor will not take its new interfaces: its receivers wait in vain.
+        job.stale, job.acknowledged = False, job.generation
+        for edge_id in job.outputs:
+            if not state.edges[edge_id].settled:
+                _edge_failed(state, state.edges[edge_id], "transfer", event.message, event.at)
+        return
+    job.refused_by[job.peer] = event.message
+    if job.spec.pinned or state.cancel:
+        _fail(state, job, "refused", event.message, event.at)
+    else:
+        _release(state, job, stop=bool(job.remote_id), at=event.at)
+
+
+def _job_start_sent(state: ExecutionState, event: e.JobStartSent) -> None:
+    job = state.jobs[event.node]
+    if event.placement == job.placement and job.peer and event.generation > job.generation:
+        job.generation = event.generation
+        job.start_sent, job.stale = True, False
+        state.touch(job)
+
+
+def _job_started(state: ExecutionState, event: e.JobStarted) -> None:
+    job = state.jobs[event.node]
+    if event.placement == job.placement and job.acknowledged < event.generation <= job.generation:
+        job.acknowledged = event.generation
+        job.held = None
+        state.touch(job)
+
+
+# What executors tell
+
+
+def _job_reported(state: ExecutionState, event: e.JobReported) -> None:
+    job = state.jobs[event.node]
+    if event.report.status.final:
+        _stop_answered(state, job, event.placement)
+    if event.placement == job.placement and job.peer:
+        _apply(state, job, event.report, event.at)
+
+
+def _job_stopped(state: ExecutionState, event: e.JobStopped) -> None:
+    job = state.jobs[event.node]
+    _stop_answered(state, job, event.placement)
+    if event.placement == job.placement and job.peer and not job.final:
+        # A tombstone has no revision, and a revision seen before may be that of the very end.
+        _apply_status(state, job, event.report, event.at)
+
+
+def _apply(state: ExecutionState, job: JobState, report: Report, at: Millis) -> None:
+    if job.report is not None and report.revision <= job.report.revision:
+        return
+    if job.final and job.status is not WorkflowJobStatus.COMPLETED:
+        return
+    if report.job_execution_id and not job.remote_id:
+        return  # the answer to CreateJob must come first: neighbours are told of it there
+    job.report = report
+    state.changed_jobs[job.spec.node_id] = None
+    if not job.final:
+        _apply_status(state, job, report, at)
+    if job.report is report:  # it may have left that peer
+        for news in report.edges:
+            _apply_news(state, job, news, report.generation, at)
+
+
+def _apply_status(state: ExecutionState, job: JobState, report: Report, at: Millis) -> None:
+    job.held = None
+    if report.started_at is not None:
+        job.started_at = report.started_at
+    match report.status:
+        case JobStatus.COMPLETED:
+            _end(state, job, WorkflowJobStatus.COMPLETED, report.ended_at or at)
+        case JobStatus.FAILED if report.reason in _FAIL_REASONS and (job.start_sent or state.cancel):
+            _fail(state, job, report.reason, report.message, report.ended_at or at)
+        case JobStatus.CANCELLED if state.cancel:
+            _end(state, job, WorkflowJobStatus.CANCELLED, report.ended_at or at)
+        case JobStatus.FAILED | JobStatus.LOST | JobStatus.CANCELLED:
+            # Also a cancel that nobody here asked for: its executor ended it when the lease ran out.
+            _lost(state, job, report.message or f"its executor reports {report.status.value}", at)
+        case status:
+            _set_status(state, job, _STATUS_OF_REPORT[status], at)
+
+
+def _apply_news(state: ExecutionState, job: JobState, news: EdgeNews, generation: int, at: Millis) -> None:
+    edge = state.edges.get(news.edge_id)
+    if edge is None or edge.spec.source != job.spec.node_id:
+        return
+    if edge.settled or generation < edge.since_generation:
+        return
+    if news.status is EdgeStatus.FAILED:
+        _edge_failed(state, edge, news.reason, news.message, at)
+        return
+    # Of a delivery the sender's word is not proof: this peer's own record of its arrival is (EdgeDelivered).
+    edge.status = EdgeStatus.SENDING if edge.delivery and news.status is EdgeStatus.DELIVERED else news.status
+    edge.bytes, edge.bytes_total, edge.reason = news.bytes, news.bytes_total, news.reason
+    state.changed_edges[news.edge_id] = None
+
+
+def _job_lost(state: ExecutionState, event: e.JobLost) -> None:
+    job = state.jobs[event.node]
+    _stop_answered(state, job, event.placement)
+    if event.placement == job.placement and job.peer and not job.final:
+        _lost(state, job, event.message, event.at)
+
+
+def _lost(state: ExecutionState, job: JobState, message: str, at: Millis) -> None:
+    """Nothing is known of it any more on the peer it was on."""
+    if not job.start_sent and not state.cancel:
+        _release(state, job, stop=False, at=at)  # it never ran: elsewhere, or there again, as if nothing had been
+    elif job.spec.retry_lost and job.moves + 1 < job.spec.attempts and not state.cancel:
+        job.moves += 1
+        _release(state, job, stop=False, at=at)
+    else:
+        _fail(state, job, "lost", message, at)
+
+
+# Edges that begin or end at this peer
+
+
+def _edge_delivered(state: ExecutionState, event: e.EdgeDelivered) -> None:
+    edge = state.edges[event.edge_id]
+    if edge.settled or not _about_present_job(state, edge, event.placement):
+        return
+    edge.status, edge.reason = EdgeStatus.DELIVERED, ""
+    edge.bytes = edge.bytes_total = event.bytes
+    state.changed_edges[event.edge_id] = None
+    if edge.delivery:
+        state.home_open -= 1
+        _end_if_done(state, event.at)
+
+
+def _edge_failed_here(state: ExecutionState, event: e.EdgeFailed) -> None:
+    edge = state.edges[event.edge_id]
+    if not edge.settled and _about_present_job(state, edge, event.placement):
+        _edge_failed(state, edge, event.reason, event.message, event.at)
+
+
+def _about_present_job(state: ExecutionState, edge: EdgeState, placement: int) -> bool:
+    job = state.jobs[edge.spec.destination if edge.package else edge.spec.source]
+    return job.placement == placement and bool(job.peer)
+
+
+def _edge_failed(state: ExecutionState, edge: EdgeState, reason: str, message: str, at: Millis) -> None:
+    edge.status, edge.reason = EdgeStatus.FAILED, reason or "transfer"
+    state.changed_edges[edge.spec.edge_id] = None
+    if edge.delivery:
+        state.home_open -= 1
+        state.home_failed += 1
+        state.first_failure = state.first_failure or f"delivery of {edge.spec.source}: {message or reason}"
+        _end_if_done(state, at)
+        return
+    consumer = state.jobs[edge.spec.destination]
+    if consumer.status in _NOT_STARTED:
+        _fail(state, consumer, "transfer", f"files of {edge.spec.source or 'the package'}: {message or reason}", at)
+
+
+# Wishes and time
+
+
+def _cancel_requested(state: ExecutionState, event: e.CancelRequested) -> None:
+    if state.status.final or state.cancel:
+        return
+    state.cancel = CancelIntent(reason=event.reason, at=event.at)
+    for job in list(state.jobs.values()):
+        if job.final:
+            continue
+        state.touch(job)
+        if job.peer:
+            _stop(state, job)
+        else:
+            _end(state, job, WorkflowJobStatus.CANCELLED, event.at)
+    _end_if_done(state, event.at)
+
+
+def _deadline_passed(state: ExecutionState, event: e.DeadlinePassed) -> None:
+    job = state.jobs[event.node]
+    if job.final or state.cancel:
+        return
+    waiting = f"while {job.status.value.replace('_', ' ')}" + (f" on {job.peer[:8]}" if job.peer else "")
+    if job.held is not None and job.held.message:
+        waiting = f"while it waited: {job.held.message}"
+    _fail(state, job, "timeout", f"its deadline passed {waiting}", event.at)
+
+
+def _peer_away(state: ExecutionState, event: e.PeerAway) -> None:
+    if event.peer not in state.by_peer:
+        return
+    state.away[event.peer] = Away(since=event.since, gone=event.gone)
+    timing = state.timing
+    state.set_timer(Millis(event.since + timing.replace_after), peer=event.peer)
+    state.set_timer(Millis(event.since + timing.lease + timing.max_clock_skew), peer=event.peer)
+    state.touch_all(state.by_peer[event.peer])
+
+
+def _peer_back(state: ExecutionState, event: e.PeerBack) -> None:
+    if state.away.pop(event.peer, None) is not None:
+        state.touch_all(state.by_peer.get(event.peer, ()))
+
+
+def _peers_changed(state: ExecutionState, _: e.PeersChanged) -> None:
+    state.touch_all(state.unplaced)
+    for peer in state.away:  # what is there may move to whoever came
+        state.touch_all(state.by_peer.get(peer, ()))
+
+
+def _job_held_up(state: ExecutionState, event: e.JobHeldUp) -> None:
+    job = state.jobs[event.node]
+    if event.placement != job.placement and event.placement not in job.stops:
+        return
+    if event.placement == job.placement and not job.final:
+        if job.held is None or (job.held.reason, job.held.message) != (event.reason, event.message):
+            state.changed_jobs[event.node] = None
+        job.held = event
+    if event.retry_at is not None:
+        state.set_timer(event.retry_at, node=event.node)
+
+
+# What several events have in common
+
+
+def _set_status(state: ExecutionState, job: JobState, status: WorkflowJobStatus, at: Millis) -> None:
+    state.touch(job)
+    if status is job.status:
+        return
+    if status not in JOB_MOVES[job.status]:
+        raise AssertionError(f"{job.spec.node_id}: no way from {job.status} to {status}")
+    job.status, job.since = status, at
+
+
+def _release(state: ExecutionState, job: JobState, *, stop: bool, at: Millis) -> None:
+    """Take the job off its peer. Its neighbours wait for its next id; files go along its edges anew."""
+    if stop:
+        _stop(state, job)
+    if job.remote_id:
+        for name in job.neighbours:
+            neighbour = state.jobs[name]
+            neighbour.missing += 1
+            state.touch(neighbour)
+    for edge_id in (*job.inputs, *job.outputs):
+        edge = state.edges[edge_id]
+        other = state.jobs.get(edge.spec.destination) if edge_id in job.outputs else None
+        if other is not None and other.final:
+            continue
+        if edge.delivery and edge.status is EdgeStatus.DELIVERED:
+            state.home_open += 1
+        edge.status, edge.bytes, edge.bytes_total, edge.reason = EdgeStatus.WAITING, 0, 0, ""
+        edge.since_generation = max(edge.since_generation, _sender_generation(state, edge) + 1)
+        state.changed_edges[edge_id] = None
+    state.load[job.peer] -= 1
+    job.peer, job.remote_id, job.report, job.held = "", 0, None, None
+    job.acknowledged, job.start_sent, job.stale = job.generation, False, False
+    state.unplaced.add(job.spec.node_id)
+    _set_status(state, job, WorkflowJobStatus.PENDING, at)
+
+
+def _sender_generation(state: ExecutionState, edge: EdgeState) -> int:
+    return 0 if edge.package else state.jobs[edge.spec.source].generation
+
+
+def _end(state: ExecutionState, job: JobState, status: WorkflowJobStatus, at: Millis) -> None:
+    _set_status(state, job, status, at)
+    job.ended_at, job.held = at, None
+    state.unplaced.discard(job.spec.node_id)
+    state.remaining -= 1
+    state.completed += status is WorkflowJobStatus.COMPLETED
+    if job.peer:
+        state.load[job.peer] -= 1
+    if status is not WorkflowJobStatus.COMPLETED:
+        job.stale, job.acknowledged = False, job.generation
+    _end_if_done(state, at)
+
+
+def _fail(state: ExecutionState, job: JobState, reason: str, message: str, at: Millis) -> None:
+    """Fail the job and, through them, all waiting consumers. Iterative: a chain may be ten thousand long."""
+    state.first_failure = state.first_failure or f"{job.spec.node_id}: {message or reason}"
+    waiting = [(job, reason, message)]
+    while waiting:
+        failing, why, text = waiting.pop()
+        if failing.final:
+            continue
+        failing.reason, failing.message = why, text
+        state.failed += 1
+        if failing.peer and not (failing.report is not None and failing.report.status.final):
+            _stop(state, failing)
+        _give_up_inputs(state, failing)
+        waiting += [(consumer, "upstream_failed", f"{failing.spec.node_id} failed: {reason}")
+                    for consumer in _give_up_outputs(state, failing)]  # fmt: skip
+        _end(state, failing, WorkflowJobStatus.FAILED, at)
+
+
+def _give_up_inputs(state: ExecutionState, job: JobState) -> None:
+    for edge_id in job.inputs:
+        _give_up_edge(state, state.edges[edge_id])
+    if job.remote_id:
+        return
+    for name in job.neighbours:  # nobody waits for its id any more
+        neighbour = state.jobs[name]
+        neighbour.missing -= 1
+        state.touch(neighbour)
+
+
+def _give_up_outputs(state: ExecutionState, job: JobState) -> Iterator[JobState]:
+    """Yields the consumers that wait in vain."""
+    for edge_id in job.outputs:
+        edge = state.edges[edge_id]
+        if edge.delivery and not edge.settled:
+            state.home_open -= 1
+        _give_up_edge(state, edge)
+        if not edge.delivery:
+            consumer = state.jobs[edge.spec.destination]
+            if consumer.status in _NOT_STARTED:
+                yield consumer
+
+
+def _give_up_edge(state: ExecutionState, edge: EdgeState) -> None:
+    if not edge.settled:
+        edge.status, edge.reason = EdgeStatus.FAILED, "upstream_failed"
+        state.changed_edges[edge.spec.edge_id] = None
+
+
+def _stop(state: ExecutionState, job: JobState) -> None:
+    if job.placement not in job.stops:
+        job.stops[job.placement] = job.peer
+        state.stops_open += 1
+        state.touch(job)
+
+
+def _stop_answered(state: ExecutionState, job: JobState, placement: int) -> None:
+    if job.stops.pop(placement, None) is not None:
+        state.stops_open -= 1
+        state.touch(job)
+
+
+def _end_if_done(state: ExecutionState, at: Millis) -> None:
+    if state.remaining or state.status.final:
+        return
+    total = len(state.jobs)
+    delivered = state.home_open == 0 and state.home_failed == 0
+    if state.completed == total and delivered:
+        status = ExecutionStatus.COMPLETED
+    elif state.cancel:
+        status = ExecutionStatus.CANCELLED
+    elif state.home_open:
+        return
+    else:
+        status = ExecutionStatus.FAILED
+        what = f"{state.failed} of {total} jobs failed" if state.failed else f"{state.home_failed} deliveries failed"
+        state.error = f"{what}; first {state.first_failure}"
+    if status not in EXECUTION_MOVES[state.status]:
+        raise AssertionError(f"no way from {state.status} to {status}")
+    state.status, state.ended_at = status, at
+
+
+_HANDLERS: dict[type[e.Event], Callable[[ExecutionState, Any], None]] = {
+    e.JobPlaced: _job_placed,
+    e.JobUnplaceable: _job_unplaceable,
+    e.JobCreated: _job_created,
+    e.JobRefused: _job_refused,
+    e.JobStartSent: _job_start_sent,
+    e.JobStarted: _job_started,
+    e.JobReported: _job_reported,
+    e.JobStopped: _job_stopped,
+    e.JobLost: _job_lost,
+    e.EdgeDelivered: _edge_delivered,
+    e.EdgeFailed: _edge_failed_here,
+    e.CancelRequested: _cancel_requested,
+    e.DeadlinePassed: _deadline_passed,
+    e.PeerAway: _peer_away,
+    e.PeerBack: _peer_back,
+    e.PeersChanged: _peers_changed,
+    e.JobHeldUp: _job_held_up,
+}

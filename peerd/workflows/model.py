@@ -1,0 +1,166 @@
+"""What an execution is made of: statuses with their one table of legal moves each, and facts that never change.
+
+Statuses are stored and compared by their text. Everything here is a value; what changes while an execution runs is in
+:mod:`peerd.workflows.state`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from peerd.clock import Millis
+from peerd.workflows.edges import Edge
+
+
+class ExecutionStatus(Enum):
+    """Of one run of a workflow."""
+
+    PENDING = "pending"  # recorded, no job has a peer yet
+    RUNNING = "running"
+    COMPLETED = "completed"  # every job completed, every delivery to Local Peer verified
+    FAILED = "failed"
+    CANCELLED = "cancelled"  # somebody asked, and every job has ended
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing may follow."""
+        return not EXECUTION_MOVES[self]
+
+
+class WorkflowJobStatus(Enum):
+    """Of one job of an execution, as its orchestrator knows it."""
+
+    PENDING = "pending"  # on no peer (not yet, or not any more)
+    PLACED = "placed"  # has a peer, and an id there once that peer has answered
+    WAITING_INPUTS = "waiting_inputs"  # has its interfaces; no process runs
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    SKIPPED = "skipped"  # for `when`, which this version does not have yet
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing may follow."""
+        return not JOB_MOVES[self]
+
+
+class JobStatus(Enum):
+    """Of a job execution, as its executor reports it."""
+
+    CREATED = "created"
+    WAITING_INPUTS = "waiting_inputs"
+    READY = "ready"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    LOST = "lost"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        """Whether the executor will never report another status."""
+        return self in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.LOST, JobStatus.CANCELLED)
+
+
+class EdgeStatus(Enum):
+    """Of the files on their way along one edge."""
+
+    WAITING = "waiting"
+    SENDING = "sending"
+    DELIVERED = "delivered"  # the receiver has verified and recorded all of it
+    FAILED = "failed"
+
+
+_E = ExecutionStatus
+EXECUTION_MOVES: Mapping[ExecutionStatus, frozenset[ExecutionStatus]] = {
+    _E.PENDING: frozenset({_E.RUNNING, _E.FAILED, _E.CANCELLED}),
+    _E.RUNNING: frozenset({_E.COMPLETED, _E.FAILED, _E.CANCELLED}),
+    _E.COMPLETED: frozenset(),
+    _E.FAILED: frozenset(),
+    _E.CANCELLED: frozenset(),
+}
+
+_J = WorkflowJobStatus
+_ENDS = {_J.COMPLETED, _J.FAILED, _J.CANCELLED}
+# Reports carry states, not steps: those between two reports may have been missed. PENDING and PLACED follow later
+# statuses when a job moves to another peer.
+JOB_MOVES: Mapping[WorkflowJobStatus, frozenset[WorkflowJobStatus]] = {
+    _J.PENDING: frozenset({_J.PLACED, _J.FAILED, _J.SKIPPED, _J.CANCELLED}),
+    _J.PLACED: frozenset({_J.PENDING, _J.WAITING_INPUTS, _J.RUNNING} | _ENDS),
+    _J.WAITING_INPUTS: frozenset({_J.PENDING, _J.PLACED, _J.RUNNING} | _ENDS),
+    _J.RUNNING: frozenset({_J.PENDING, _J.PLACED, _J.WAITING_INPUTS} | _ENDS),
+    _J.COMPLETED: frozenset(),
+    _J.FAILED: frozenset(),
+    _J.SKIPPED: frozenset(),
+    _J.CANCELLED: frozenset(),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeNews:
+    """One outgoing edge in a report."""
+
+    edge_id: int
+    status: EdgeStatus
+    bytes: int = 0
+    bytes_total: int = 0
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """How a job is, as its executor has committed it."""
+
+    job_execution_id: int
+    status: JobStatus
+    # Grows with every change of this job on this executor.
+    revision: int
+    generation: int = 0
+    reason: str = ""
+    message: str = ""
+    attempt: int = 0
+    exit_code: int | None = None
+    started_at: Millis | None = None
+    ended_at: Millis | None = None
+    bytes_received: int = 0
+    bytes_sent: int = 0
+    edges: tuple[EdgeNews, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSpec:
+    """What the engine must know of a job's definition; the rest goes to the executor unread."""
+
+    node_id: str
+    workflow_job_id: int
+    # Its selector names one peer, so it may run nowhere else.
+    pinned: bool = False
+    deadline_at: Millis | None = None
+    attempts: int = 1
+    # A started job that is lost may start again, here or elsewhere.
+    retry_lost: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutionSpec:
+    """Everything about an execution that is fixed when it is requested."""
+
+    execution_id: int
+    created_at: Millis
+    jobs: tuple[JobSpec, ...]
+    edges: tuple[Edge, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """How long the engine waits before a job may leave a peer that is away."""
+
+    # Without contact for so long after its last renewal, an executor no longer holds the lease.
+    lease: Millis = Millis(60_000)
+    max_clock_skew: Millis = Millis(10_000)
+    # For jobs whose start was never sent.
+    replace_after: Millis = Millis(15_000)

@@ -1,0 +1,258 @@
+"""One execution in memory: what its events add up to, with the indexes that keep each further event cheap.
+
+:mod:`peerd.workflows.evolve` alone changes it, in place: a copy of ten thousand jobs for every report would make the
+cost of an event grow with the execution. For the same reason nothing here is found by looking through all jobs: each
+job knows its edges and neighbours, counters say what is left, and ``dirty`` and ``changed`` say where to look.
+
+Two kinds of content: what follows from the durable events, which replay rebuilds exactly (``durable_view``), and what
+is true only while this process watches: ``away``, ``held`` and the timers.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from peerd.clock import Millis
+from peerd.workflows.edges import LOCAL_PEER, Edge
+from peerd.workflows.events import JobHeldUp
+from peerd.workflows.model import (
+    EdgeStatus,
+    ExecutionSpec,
+    ExecutionStatus,
+    JobSpec,
+    Report,
+    Timing,
+    WorkflowJobStatus,
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class EdgeState:
+    """The files on one edge."""
+
+    spec: Edge
+    status: EdgeStatus = EdgeStatus.WAITING
+    bytes: int = 0
+    bytes_total: int = 0
+    reason: str = ""
+    # News from the sender count from this generation of its interfaces on: older ones speak of a former receiver.
+    since_generation: int = 1
+
+    @property
+    def delivery(self) -> bool:
+        """Whether it ends at Local Peer."""
+        return self.spec.destination == LOCAL_PEER
+
+    @property
+    def package(self) -> bool:
+        """Whether it starts at Local Peer: files the definition brings along."""
+        return self.spec.source == LOCAL_PEER
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more will move along it."""
+        return self.status in (EdgeStatus.DELIVERED, EdgeStatus.FAILED)
+
+
+@dataclass(slots=True, kw_only=True)
+class JobState:
+    """One job. Everything from ``peer`` to ``report`` is about the present placement."""
+
+    spec: JobSpec
+    # Edge ids.
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    # Jobs at the other ends, each once.
+    neighbours: tuple[str, ...]
+    # Neighbours without an id now, not counting those that will never need one.
+    missing: int
+
+    status: WorkflowJobStatus = WorkflowJobStatus.PENDING
+    # exit, timeout, lost, refused, transfer, upstream_failed.
+    reason: str = ""
+    message: str = ""
+    since: Millis
+    started_at: Millis | None = None
+    ended_at: Millis | None = None
+
+    placement: int = 0
+    # Every peer it was ever given to, by placement.
+    peers: dict[int, str] = field(default_factory=dict)
+    # "" while it is on none.
+    peer: str = ""
+    remote_id: int = 0
+    # The interfaces it was last sent, and those that are known to be stored there.
+    generation: int = 0
+    acknowledged: int = 0
+    # Its interfaces have changed since they were last sent.
+    stale: bool = False
+    # From the first StartJob on nobody but the executor knows whether it ran.
+    start_sent: bool = False
+    report: Report | None = None
+
+    # Peers that will not take it, with what they said.
+    refused_by: dict[str, str] = field(default_factory=dict)
+    # Moves after a start: each may mean that its command runs twice.
+    moves: int = 0
+    # Placements that must be told to stop and have not answered.
+    stops: dict[int, str] = field(default_factory=dict)
+    held: JobHeldUp | None = None
+
+    @property
+    def final(self) -> bool:
+        return self.status.final
+
+    @property
+    def needs_start(self) -> bool:
+        """Whether its executor lacks the newest interfaces."""
+        return self.stale or self.acknowledged < self.generation
+
+
+@dataclass(slots=True, kw_only=True)
+class ExecutionState:
+    """One execution."""
+
+    spec: ExecutionSpec
+    timing: Timing
+    jobs: dict[str, JobState]
+    edges: dict[int, EdgeState]
+
+    status: ExecutionStatus = ExecutionStatus.PENDING
+    error: str = ""
+    cancel: CancelIntent | None = None
+    started_at: Millis | None = None
+    ended_at: Millis | None = None
+    # Jobs that are not final, jobs that failed, deliveries still to come, deliveries that never will.
+    remaining: int
+    failed: int = 0
+    completed: int = 0
+    first_failure: str = ""
+    home_open: int
+    home_failed: int = 0
+    # Placements that must be told to stop, over all jobs.
+    stops_open: int = 0
+
+    # All jobs ever placed on a peer; those of them that are not final are counted in load.
+    by_peer: dict[str, set[str]] = field(default_factory=dict)
+    load: dict[str, int] = field(default_factory=dict)
+    # Non-final jobs that are on no peer.
+    unplaced: set[str] = field(default_factory=set)
+    away: dict[str, Away] = field(default_factory=dict)
+    timers: list[tuple[int, str, str]] = field(default_factory=list)
+
+    # Jobs that decide() should look at; rows that no longer tell the truth.
+    dirty: dict[str, None] = field(default_factory=dict)
+    changed_jobs: dict[str, None] = field(default_factory=dict)
+    changed_edges: dict[int, None] = field(default_factory=dict)
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is nothing left to do, also not on other peers."""
+        return self.status.final and self.stops_open == 0
+
+    def job_of_number(self, workflow_job_id: int) -> JobState | None:
+        """The job with that workflow_job_id: they are numbered without gaps."""
+        jobs = self.spec.jobs
+        index = workflow_job_id - jobs[0].workflow_job_id
+        return self.jobs[jobs[index].node_id] if 0 <= index < len(jobs) else None
+
+    def touch(self, job: JobState) -> None:
+        """Look at this job again, and at its row."""
+        self.dirty[job.spec.node_id] = None
+        self.changed_jobs[job.spec.node_id] = None
+
+    def touch_all(self, nodes: Iterable[str]) -> None:
+        """The same for many."""
+        for node in nodes:
+            self.touch(self.jobs[node])
+
+    def take_dirty(self) -> list[JobState]:
+        """The jobs to look at, which are then clean."""
+        nodes, self.dirty = self.dirty, {}
+        return [self.jobs[node] for node in nodes]
+
+    def set_timer(self, at: Millis, *, node: str = "", peer: str = "") -> None:
+        """Look at a job, or at all jobs of a peer, when that moment has come."""
+        heapq.heappush(self.timers, (at, node, peer))
+
+    def next_timer(self) -> Millis | None:
+        """When something is due next."""
+        return Millis(self.timers[0][0]) if self.timers else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CancelIntent:
+    """Somebody asked to cancel."""
+
+    reason: str
+    at: Millis
+
+
+@dataclass(frozen=True, kw_only=True)
+class Away:
+    """A peer that does not answer."""
+
+    since: Millis
+    gone: bool
+
+
+def initial_state(spec: ExecutionSpec, timing: Timing) -> ExecutionState:
+    """An execution to which nothing has happened."""
+    inputs: dict[str, list[int]] = {job.node_id: [] for job in spec.jobs}
+    outputs: dict[str, list[int]] = {job.node_id: [] for job in spec.jobs}
+    neighbours: dict[str, dict[str, None]] = {job.node_id: {} for job in spec.jobs}
+    for edge in spec.edges:
+        if edge.source != LOCAL_PEER:
+            outputs[edge.source].append(edge.edge_id)
+        if edge.destination != LOCAL_PEER:
+            inputs[edge.destination].append(edge.edge_id)
+        if LOCAL_PEER not in (edge.source, edge.destination):
+            neighbours[edge.source][edge.destination] = None
+            neighbours[edge.destination][edge.source] = None
+    jobs = {
+        job.node_id: JobState(
+            spec=job,
+            inputs=tuple(inputs[job.node_id]),
+            outputs=tuple(outputs[job.node_id]),
+            neighbours=tuple(neighbours[job.node_id]),
+            missing=len(neighbours[job.node_id]),
+            since=spec.created_at,
+        )
+        for job in spec.jobs
+    }
+    state = ExecutionState(
+        spec=spec,
+        timing=timing,
+        jobs=jobs,
+        edges={edge.edge_id: EdgeState(spec=edge) for edge in spec.edges},
+        remaining=len(jobs),
+        home_open=sum(edge.destination == LOCAL_PEER for edge in spec.edges),
+        unplaced=set(jobs),
+    )
+    for job in spec.jobs:
+        if job.deadline_at is not None:
+            state.set_timer(job.deadline_at, node=job.node_id)
+    state.touch_all(jobs)
+    return state
+
+
+def durable_view(state: ExecutionState) -> dict[str, object]:
+    """Everything that replaying the log must give again, as plain values; for tests and for bug reports."""
+    skipped = {"held", "spec"}
+    return {
+        "jobs": {
+            node: {name: getattr(job, name) for name in JobState.__slots__ if name not in skipped}
+            for node, job in state.jobs.items()
+        },
+        "edges": {
+            edge_id: (edge.status, edge.bytes, edge.bytes_total, edge.reason, edge.since_generation)
+            for edge_id, edge in state.edges.items()
+        },
+        "status": (state.status, state.error, state.cancel, state.started_at, state.ended_at),
+        "counters": (state.remaining, state.failed, state.completed, state.home_open, state.home_failed),
+        "stops_open": state.stops_open,
+        "load": {peer: count for peer, count in state.load.items() if count},
+        "unplaced": set(state.unplaced),
+    }

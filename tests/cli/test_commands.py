@@ -1,0 +1,270 @@
+"""Every command: what it calls, that its table names what matters, and that -o json is one document."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from google.protobuf.message import Message
+
+from peerd.cli.app import NOUNS
+from peerd.cli.app import peerctl as app
+from peerd.v1 import access_pb2, catalog_pb2, daemon_pb2, jobs_pb2, mesh_pb2, registry_pb2, transfers_pb2, workflows_pb2
+from tests.cli.conftest import Peerctl
+from tests.cli.executions import execution, job
+from tests.cli.fake_daemon import FakeDaemon
+
+PEER = registry_pb2.Peer(
+    peer_id="b" * 52, name="beta", status=registry_pb2.PEER_STATUS_OFFLINE, status_reason="no answer", roles=["worker"]
+)
+SERVICE = catalog_pb2.Service(
+    service_id=3,
+    peer_id="b" * 52,
+    status=catalog_pb2.SERVICE_STATUS_INACTIVE,
+    origin="added",
+    declaration=catalog_pb2.ServiceDeclaration(
+        name="counter",
+        kind=catalog_pb2.SERVICE_KIND_PROCESS,
+        argv=["/usr/bin/wc", "${mode}"],
+        params=[catalog_pb2.ServiceParam(name="mode")],
+        interfaces=[catalog_pb2.ServiceInterface(kind=catalog_pb2.INTERFACE_KIND_MOUNT, path="left")],
+    ),
+)
+JOB = jobs_pb2.JobExecution(
+    job_execution_id=13,
+    node_id="count",
+    service="counter",
+    orchestrator_peer_id="c" * 52,
+    directory="/data/jobs/13",
+    report=jobs_pb2.JobReport(
+        key=jobs_pb2.JobKey(workflow_execution_id=100, workflow_job_id=28), status=jobs_pb2.JOB_STATUS_FAILED
+    ),
+    attempts=[jobs_pb2.JobAttempt(attempt=1, outcome="exit", exit_code=3)],
+    interfaces=[
+        jobs_pb2.JobInterface(
+            kind=catalog_pb2.INTERFACE_KIND_INPUT,
+            peers=[
+                jobs_pb2.JobInterfacePeer(
+                    edge_id=1,
+                    peer_id="a" * 52,
+                    peer_workflow_job_id=27,
+                    peer_job_execution_id=12,
+                    mount_function=catalog_pb2.MOUNT_FUNCTION_OUTPUT,
+                )
+            ],
+        )
+    ],
+)
+EXECUTION = execution(
+    workflows_pb2.EXECUTION_STATUS_RUNNING, job(1, "count", "beta", workflows_pb2.WORKFLOW_JOB_STATUS_RUNNING, after=1)
+)
+RECORD = mesh_pb2.MemberRecord(subject="b" * 52, grants=[access_pb2.GRANT_OBSERVE, access_pb2.GRANT_EXECUTE])
+WORKFLOW = workflows_pb2.Workflow(
+    workflow_id="wf-1",
+    name="word-count",
+    version=2,
+    definition=workflows_pb2.WorkflowDefinition(name="word-count", jobs=[workflows_pb2.JobDefinition(name="texts")]),
+)
+TRANSFER = transfers_pb2.Transfer(
+    key=transfers_pb2.TransferKey(workflow_execution_id=100, edge_id=1),
+    direction=transfers_pb2.TRANSFER_DIRECTION_OUTGOING,
+    peer_id="b" * 52,
+    status="sending",
+    bytes=1,
+    bytes_total=2_000_000,
+)
+
+ANSWERS: dict[str, Message] = {
+    "DaemonService.GetStatus": daemon_pb2.GetStatusResponse(
+        name="alpha", peer_id="a" * 52, mesh_id="a" * 52, listen_address="127.0.0.1:7373", peers_online=2, peers_total=3
+    ),
+    "DaemonService.ExportTls": daemon_pb2.ExportTlsResponse(
+        certificate_pem=b"CERT", private_key_pem=b"KEY", anchor_pem=b"CA"
+    ),
+    "RegistryService.ListPeers": registry_pb2.ListPeersResponse(peers=[PEER]),
+    "RegistryService.GetPeer": registry_pb2.GetPeerResponse(peer=PEER),
+    "MeshService.AdmitPeer": mesh_pb2.AdmitPeerResponse(record=RECORD),
+    "MeshService.RevokePeer": mesh_pb2.RevokePeerResponse(record=RECORD),
+    "MeshService.CreateInvite": mesh_pb2.CreateInviteResponse(token="peerd1-token"),
+    "MeshService.ListInvites": mesh_pb2.ListInvitesResponse(
+        invites=[mesh_pb2.Invite(invite_id="i" * 52, status=mesh_pb2.INVITE_STATUS_USED, joiner="j" * 52)]
+    ),
+    "MeshService.RevokeInvite": mesh_pb2.RevokeInviteResponse(invite=mesh_pb2.Invite(invite_id="i" * 52)),
+    "CatalogService.ListServices": catalog_pb2.ListServicesResponse(services=[SERVICE]),
+    "CatalogService.GetService": catalog_pb2.GetServiceResponse(service=SERVICE),
+    "CatalogService.SearchServices": catalog_pb2.SearchServicesResponse(
+        services=[SERVICE], errors=[catalog_pb2.PeerError(name="gamma", message="does not answer")]
+    ),
+    "CatalogService.AddService": catalog_pb2.AddServiceResponse(service=SERVICE),
+    "CatalogService.SetServiceStatus": catalog_pb2.SetServiceStatusResponse(service=SERVICE),
+    "CatalogService.RemoveService": catalog_pb2.RemoveServiceResponse(),
+    "WorkflowService.ValidateWorkflow": workflows_pb2.ValidateWorkflowResponse(definition=WORKFLOW.definition),
+    "WorkflowService.PlanWorkflow": workflows_pb2.PlanWorkflowResponse(
+        jobs=[workflows_pb2.JobPlan(node_id="texts", peer_id="b" * 52, peer_name="beta")]
+    ),
+    "WorkflowService.PutWorkflow": workflows_pb2.PutWorkflowResponse(workflow=WORKFLOW),
+    "WorkflowService.ListWorkflows": workflows_pb2.ListWorkflowsResponse(workflows=[WORKFLOW]),
+    "WorkflowService.GetWorkflow": workflows_pb2.GetWorkflowResponse(workflow=WORKFLOW),
+    "WorkflowService.RunWorkflow": workflows_pb2.RunWorkflowResponse(workflow_execution_id=7),
+    "WorkflowService.ListExecutions": workflows_pb2.ListExecutionsResponse(executions=[EXECUTION]),
+    "WorkflowService.GetExecution": workflows_pb2.GetExecutionResponse(execution=EXECUTION),
+    "WorkflowService.CancelExecution": workflows_pb2.CancelExecutionResponse(execution=EXECUTION),
+    "JobService.ListJobs": jobs_pb2.ListJobsResponse(jobs=[JOB]),
+    "JobService.GetJob": jobs_pb2.GetJobResponse(job=JOB),
+    "TransferService.ListTransfers": transfers_pb2.ListTransfersResponse(transfers=[TRANSFER]),
+}
+
+# Command line (FILE is a small file, DIR a new directory) -> the call it makes, and words its table must have.
+COMMANDS: dict[str, tuple[str, list[str]]] = {
+    "status": ("DaemonService.GetStatus", ["alpha", "founded here", "2 of 3 online"]),
+    "peers list --role worker": ("RegistryService.ListPeers", ["NAME", "beta", "offline", "no answer", "worker"]),
+    "peers show beta": ("RegistryService.GetPeer", ["b" * 52, "offline"]),
+    "peers admit ID --grants observe,execute --role worker --address h:1": ("MeshService.AdmitPeer", ["is a member"]),
+    "peers revoke beta --yes --reason lost": ("MeshService.RevokePeer", ["is revoked"]),
+    "invite create": ("MeshService.CreateInvite", ["peerd1-token"]),
+    "invites list": ("MeshService.ListInvites", ["used", "jjjj"]),
+    "invites revoke ID": ("MeshService.RevokeInvite", ["is withdrawn"]),
+    "services list": ("CatalogService.ListServices", ["counter", "process", "inactive"]),
+    "services search words --kind data,process": ("CatalogService.SearchServices", ["beta", "counter"]),
+    "services show counter": ("CatalogService.GetService", ["/usr/bin/wc ${mode}", "mode (required)", "mount left"]),
+    "services add FILE --replace": ("CatalogService.AddService", ["service 3 counter is offered"]),
+    "services activate counter": ("CatalogService.SetServiceStatus", ["counter is"]),
+    "services deactivate counter": ("CatalogService.SetServiceStatus", ["counter is inactive"]),
+    "services remove counter": ("CatalogService.RemoveService", ["counter is removed"]),
+    "workflows validate FILE": ("WorkflowService.ValidateWorkflow", ["word-count is sound: 1 job"]),
+    "workflows plan FILE": ("WorkflowService.PlanWorkflow", ["texts", "beta", "now"]),
+    "workflows put FILE": ("WorkflowService.PutWorkflow", ["word-count version 2"]),
+    "workflows list": ("WorkflowService.ListWorkflows", ["wf-1", "word-count"]),
+    "workflows show word-count": ("WorkflowService.GetWorkflow", ["name: word-count", "- name: texts"]),
+    "workflows run word-count": ("WorkflowService.RunWorkflow", ["7"]),
+    "executions list --status running,failed": ("WorkflowService.ListExecutions", ["7", "word-count", "running"]),
+    "executions show 7": ("WorkflowService.GetExecution", ["count", "on beta"]),
+    "executions cancel 7 --reason enough": ("WorkflowService.CancelExecution", ["is being cancelled"]),
+    "jobs list --status failed": ("JobService.ListJobs", ["13", "count", "failed", "100/28"]),
+    "jobs show 13": ("JobService.GetJob", ["input  from aaaa", "workflow job 27, job execution 12", "exit 3"]),
+    "transfers list": ("TransferService.ListTransfers", ["beta", "sending", "1 B of 2.0 MB", "outgoing"]),
+    "identity show": ("DaemonService.GetStatus", ["a" * 52]),
+    "identity export-tls DIR": ("DaemonService.ExportTls", ["cert.pem", "key.pem", "ca.pem"]),
+}
+ELSEWHERE = {"logs", "executions watch"}
+
+
+@pytest.fixture(autouse=True)
+def answers(daemon: FakeDaemon) -> None:
+    for method, answer in ANSWERS.items():
+        daemon.on(method, answer)
+
+
+def arguments_of(line: str, tmp_path: Path) -> list[str]:
+    file = tmp_path / "file.yaml"
+    file.write_text("name: counter\n")
+    places = {"FILE": str(file), "DIR": str(tmp_path / "tls"), "ID": "b" * 52}
+    return [places.get(word, word) for word in line.split()]
+
+
+def leaf_commands(group: click.Group, context: click.Context, path: tuple[str, ...] = ()) -> Iterator[str]:
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from leaf_commands(command, click.Context(command, parent=context), (*path, name))
+        else:
+            yield " ".join((*path, name))
+
+
+def test_every_command_is_tried_here() -> None:
+    tried = {" ".join(line.split()[: 1 if line.split()[0] in ("status", "logs") else 2]) for line in COMMANDS}
+    assert set(leaf_commands(app, click.Context(app))) == tried | ELSEWHERE
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_makes_its_call_and_prints_what_matters(
+    peerctl: Peerctl, daemon: FakeDaemon, tmp_path: Path, line: str
+) -> None:
+    method, words = COMMANDS[line]
+    outcome = peerctl(*arguments_of(line, tmp_path))
+    assert outcome.exit_code == 0, outcome.err
+    assert daemon.calls[0].method == method
+    for word in words:
+        assert word in outcome.out
+    assert "\x1b" not in outcome.out  # no colour without a terminal
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_prints_one_json_document_when_asked(peerctl: Peerctl, tmp_path: Path, line: str) -> None:
+    outcome = peerctl(*arguments_of(line, tmp_path), "-o", "json")
+    assert outcome.exit_code == 0, outcome.err
+    assert isinstance(outcome.json, dict)
+
+
+def test_every_change_carries_a_request_id(peerctl: Peerctl, daemon: FakeDaemon, tmp_path: Path) -> None:
+    for line in COMMANDS:
+        peerctl(*arguments_of(line, tmp_path))
+    changes = [call for call in daemon.calls if "request_id" in call.request.DESCRIPTOR.fields_by_name]
+    ids = [call.request.request_id for call in changes]
+    assert len(ids) >= 10
+    assert all(ids)
+    assert len(set(ids)) == len(ids)
+
+
+def test_an_empty_list_says_so_on_stderr_and_is_an_empty_list_in_json(peerctl: Peerctl, daemon: FakeDaemon) -> None:
+    daemon.on("WorkflowService.ListExecutions", workflows_pb2.ListExecutionsResponse())
+    outcome = peerctl("executions")
+    assert (outcome.out, outcome.err) == ("", "no executions\n")
+    assert peerctl("executions", "-o", "json").json == {"executions": []}
+
+
+def test_a_search_tells_which_peers_did_not_answer(peerctl: Peerctl) -> None:
+    assert "warning: gamma did not answer: does not answer" in peerctl("services", "search").err
+
+
+def test_exported_keys_are_readable_by_nobody_else(peerctl: Peerctl, tmp_path: Path) -> None:
+    folder = tmp_path / "tls"
+    folder.mkdir()
+    (folder / "key.pem").touch(mode=0o644)
+    peerctl("identity", "export-tls", folder)
+    for name, content in (("cert.pem", b"CERT"), ("key.pem", b"KEY"), ("ca.pem", b"CA")):
+        assert (folder / name).read_bytes() == content
+        assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
+
+
+def test_a_key_is_not_written_through_a_link(peerctl: Peerctl, tmp_path: Path) -> None:
+    folder = tmp_path / "tls"
+    folder.mkdir()
+    (folder / "key.pem").symlink_to(tmp_path / "elsewhere")
+    assert peerctl("identity", "export-tls", folder).exit_code == 1
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def pieces(request: Any, context: object) -> Iterator[workflows_pb2.ReadLogsResponse]:
+    for stream, data in ((jobs_pb2.LOG_STREAM_STDOUT, b"out\n"), (jobs_pb2.LOG_STREAM_STDERR, b"err\n")):
+        if request.stream in (jobs_pb2.LOG_STREAM_UNSPECIFIED, stream):
+            yield workflows_pb2.ReadLogsResponse(stream=stream, data=data)
+
+
+@pytest.mark.parametrize(
+    ("options", "out", "err"),
+    [([], "out\n", "err\n"), (["--stdout"], "out\n", ""), (["--stderr"], "err\n", "")],
+)
+def test_logs_keep_the_streams_apart(
+    peerctl: Peerctl, daemon: FakeDaemon, options: list[str], out: str, err: str
+) -> None:
+    daemon.on("WorkflowService.ReadLogs", pieces)
+    outcome = peerctl("logs", 7, "count", *options)
+    assert (outcome.out, outcome.err) == (out, err)
+
+
+def test_logs_as_json_are_one_document(peerctl: Peerctl, daemon: FakeDaemon) -> None:
+    daemon.on("WorkflowService.ReadLogs", pieces)
+    assert peerctl("logs", 7, "count", "-o", "json").json == {"stdout": "out\n", "stderr": "err\n"}
+    followed = peerctl("logs", 7, "count", "-f", "-o", "json").out.splitlines()
+    assert followed[0] == '{"stream": "stdout", "data": "out\\n"}'
+    assert daemon.requests("WorkflowService.ReadLogs")[1].follow
+
+
+def test_every_noun_is_in_the_help(peerctl: Peerctl) -> None:
+    out = peerctl("--help").out
+    assert all(f"  {noun} " in out for noun in NOUNS)
