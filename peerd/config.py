@@ -189,8 +189,8 @@ def load_config(
         match = re.fullmatch(rf"PEERD_({'|'.join(s.upper() for s in _SECTIONS)})_([A-Z_]+)", name)
         if match:
             put(match[1].lower(), match[2].lower(), text, f"environment variable {name}")
-    if text := environ.get("PEERD_SOCKET"):
-        socket_path, origins["socket"] = Path(text), "environment variable PEERD_SOCKET"
+    if named := environ.get("PEERD_SOCKET"):
+        socket_path, origins["socket"] = Path(named), "environment variable PEERD_SOCKET"
     for dotted, text in (flags or {}).items():
         section, _, key = dotted.partition(".")
         put(section, key, text, "command line")

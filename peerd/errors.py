@@ -119,6 +119,7 @@ class Reason(Enum):
 
     # Transfers
     NOT_YET_EXPECTED = _Rule("FAILED_PRECONDITION", True, "wait: the receiver's job has no interfaces yet")
+    OFFER_FIRST = _Rule("FAILED_PRECONDITION", True, "nothing to do: the sender offers again")
     UNEXPECTED_TRANSFER = _Rule("PERMISSION_DENIED", False, "nothing to do: no job there expects this from this peer")
     DIGEST_MISMATCH = _Rule("DATA_LOSS", True, "nothing to do: the piece is sent again")
     SOURCE_CHANGED = _Rule("FAILED_PRECONDITION", False, "run the workflow again and leave the files alone meanwhile")

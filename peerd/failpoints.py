@@ -30,6 +30,18 @@ FAILPOINTS: dict[str, str] = {
     "job.cancel.after_stop": "the processes of a cancelled job are gone, its end is not committed",
     "job.report.before_send": "reports wait in the outbox",
     "job.report.after_send": "the orchestrator has acknowledged reports, the outbox does not know",
+    "sender.offer.before_send": "what is to be sent is known, nobody was asked",
+    "sender.offer.after_send": "the receiver said what is missing, nothing was sent",
+    "sender.push.after_block": "a 16 MiB block is on its way",
+    "sender.delivered.before_commit": "the verdict has come and is not stored",
+    "sender.delivered.after_commit": "the verdict is stored, nobody was told",
+    "transfer.offer.before_answer": "what is missing is known, the sender is not told",
+    "transfer.block.after_write": "a block is verified and written",
+    "transfer.publish.before_rename": "all files are verified and synced, none is in its place",
+    "transfer.publish.after_rename": "all files are in their places, nothing is recorded",
+    "transfer.received.before_commit": "the record of a received transfer is about to be written",
+    "transfer.received.after_commit": "the transfer is recorded, the sender has no verdict",
+    "transfer.verdict.before_send": "all is done, the verdict is about to be sent",
 }
 
 

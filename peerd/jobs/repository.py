@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from peerd.clock import Millis
@@ -142,26 +141,17 @@ class JobRepository:
         row = tx.one("SELECT seq FROM sqlite_sequence WHERE name = 'job_executions'")
         return int(row[0]) if row is not None else 0
 
-    def startable(self, tx: Tx, limit: int) -> list[Job]:
-        """Ready jobs whose time has come, oldest first."""
-        rows = tx.all(
-            f"SELECT * FROM job_executions WHERE {OPEN} AND status = 'ready' "
-            "AND (next_try_at IS NULL OR next_try_at <= ?) ORDER BY id LIMIT ?",
-            (tx.now, limit),
-        )
-        return [to_job(row) for row in rows]
-
     # Writing
 
     def create(self, tx: Tx, new: NewJob) -> Job:
         """A new row. Its first revision counts as known: the orchestrator gets it as the answer."""
         job_execution_id = tx.insert(
             "INSERT INTO job_executions (orchestrator_peer_id, store_id, workflow_execution_id, workflow_job_id, "
-            "placement, request_digest, workflow_id, node_id, job_name, service_id, work, timeout_seconds, retry, "
-            "waits_for_inputs, stop_without_lease, lease_seconds, status, reason, message, since, generation, attempt, "
-            "stop_message, isolation, bytes_received, bytes_sent, created_at, contact_at, revision, "
+            "placement, request_digest, workflow_id, node_id, job_name, service_id, work, is_data, timeout_seconds, retry, "
+            "waits_for_inputs, stop_without_lease, lease_seconds, status, reason, message, since, generation, "
+            "attempt, stop_message, isolation, bytes_received, bytes_sent, created_at, contact_at, revision, "
             "acknowledged_revision) "
-            f"VALUES ({', '.join('?' * 16)}, 'created', 'interfaces', 'waits for its interfaces', ?, 0, 0, "
+            f"VALUES ({', '.join('?' * 17)}, 'created', 'interfaces', 'waits for its interfaces', ?, 0, 0, "
             "'', 0, 0, 0, ?, ?, 1, 1)",
             (
                 *key_values(new.key),
@@ -171,6 +161,7 @@ class JobRepository:
                 new.job_name,
                 new.service_id,
                 json.dumps(asdict(new.work)),
+                int(new.work.is_data),
                 new.timeout_seconds,
                 json.dumps({**asdict(new.retry), "reasons": sorted(new.retry.reasons)}),
                 int(new.waits_for_inputs),
@@ -281,13 +272,29 @@ def forget_tombstones(tx: Tx, before: Millis) -> int:
     return tx.execute("DELETE FROM job_tombstones WHERE cancelled_at < ?", (before,)).rowcount
 
 
-def overdue(tx: Tx, created_expires_ms: int) -> Sequence[Job]:
-    """Open jobs whose orchestrator has been silent for too long, by one rule or the other."""
-    rows = tx.all(
-        f"SELECT * FROM job_executions WHERE {OPEN} AND stop IS NULL AND ("
-        "(status = 'created' AND contact_at + ? < ?) OR "
-        "(stop_without_lease = 1 AND status != 'created' AND contact_at + CAST(lease_seconds * 1000 AS INTEGER) < ?)"
-        ") ORDER BY id LIMIT 500",
-        (created_expires_ms, tx.now, tx.now),
-    )
-    return [to_job(row) for row in rows]
+_OVERDUE = (
+    f"SELECT * FROM job_executions WHERE {OPEN} AND stop IS NULL AND ("
+    "(status = 'created' AND max(contact_at, :up_since) + :created_expires < :now) OR "
+    "(status != 'created' AND stop_without_lease = 1 AND contact_at + CAST(lease_seconds * 1000 AS INTEGER) < :now)"
+    ") ORDER BY id LIMIT 500"
+)
+_STARTABLE = f"SELECT * FROM job_executions WHERE {OPEN} AND status = 'ready' AND is_data = :data " + (
+    "AND (next_try_at IS NULL OR next_try_at <= :now) ORDER BY id LIMIT :limit"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long a job that was created may wait to be started; silence while this daemon was down does not count."""
+
+    created_expires_ms: int
+    up_since: Millis
+
+    def query(self, now: Millis) -> tuple[str, dict[str, int]]:
+        """Open jobs whose orchestrator has been silent for too long, by one rule or the other."""
+        return _OVERDUE, {"up_since": self.up_since, "created_expires": self.created_expires_ms, "now": now}
+
+
+def startable(now: Millis, limit: int, *, data: bool) -> tuple[str, dict[str, int]]:
+    """Query for ready jobs whose time has come, oldest first: that start a process, or that offer data."""
+    return _STARTABLE, {"data": int(data), "now": now, "limit": limit}

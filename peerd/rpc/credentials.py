@@ -7,6 +7,7 @@ None for unchanged. A changed configuration also ends the use of old session tic
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import grpc
 import structlog
@@ -37,9 +38,8 @@ class ServerCredentials:
     def credentials(self) -> grpc.ServerCredentials:
         """For ``add_secure_port``."""
         self._anchors = self._wanted()
-        return grpc.dynamic_ssl_server_credentials(
-            self._configuration(), self._fetch, require_client_authentication=True
-        )
+        fetch: Any = self._fetch  # the stubs do not know that None means unchanged
+        return grpc.dynamic_ssl_server_credentials(self._configuration(), fetch, require_client_authentication=True)
 
     def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
         with self._lock:

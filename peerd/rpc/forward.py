@@ -45,7 +45,8 @@ class ForwardInterceptor(aio.ServerInterceptor):
                 channel = self._channels.channel(peer_id)
             except PeerdError as error:
                 await context.abort(*to_status(error))
-            call = channel.stream_stream(method)(requests, timeout=context.time_remaining())
+            passing: Any = channel.stream_stream(method)
+            call = passing(requests, timeout=context.time_remaining())
             try:
                 async for response in call:
                     yield response

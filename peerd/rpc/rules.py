@@ -53,7 +53,7 @@ def _look_up(method: str) -> Access | None:
     if service_name in _STANDARD:
         return _STANDARD[service_name]
     try:
-        service = descriptor_pool.Default().FindServiceByName(service_name)  # type: ignore[no-untyped-call]
+        service = descriptor_pool.Default().FindServiceByName(service_name)
         options = service.methods_by_name[method_name].GetOptions()
     except KeyError:
         return None

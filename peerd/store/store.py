@@ -37,7 +37,7 @@ class Store:
 
     async def all(self, sql: str, params: Sequence[object] | Mapping[str, object] = ()) -> list[sqlite3.Row]:
         """All rows of a query, as last committed."""
-        return list(await self._reader.execute_fetchall(sql, params))  # type: ignore[arg-type]
+        return list(await self._reader.execute_fetchall(sql, params))
 
     async def one(self, sql: str, params: Sequence[object] | Mapping[str, object] = ()) -> sqlite3.Row | None:
         """The first row of a query, or None."""

@@ -45,11 +45,11 @@ class Tx:
 
     def execute(self, sql: str, params: Params = ()) -> sqlite3.Cursor:
         """Run one statement with bound parameters."""
-        return self._connection.execute(sql, params)  # type: ignore[arg-type]
+        return self._connection.execute(sql, params)
 
     def executemany(self, sql: str, rows: Iterable[Params]) -> sqlite3.Cursor:
         """Run one statement for each row of parameters."""
-        return self._connection.executemany(sql, rows)  # type: ignore[arg-type]
+        return self._connection.executemany(sql, rows)
 
     def one(self, sql: str, params: Params = ()) -> sqlite3.Row | None:
         """The first row, or None."""

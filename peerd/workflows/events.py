@@ -19,6 +19,9 @@ from peerd.clock import Millis
 from peerd.workflows.model import EdgeNews, EdgeStatus, JobStatus, Report
 
 
+_NEVER = Millis(0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Event:
     """Something that happened; ``at`` is the orchestrator's clock."""
@@ -26,7 +29,7 @@ class Event:
     # Where in peerd.failpoints its commit is found.
     area: ClassVar[str] = ""
 
-    at: Millis = Millis(0)
+    at: Millis = _NEVER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,10 +159,11 @@ class CancelRequested(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class DeadlinePassed(Event):
-    """The job had a deadline and has not ended."""
+    """The job had a deadline and has not ended; ``waiting`` says what it waited for."""
 
     area = "report"
     node: str
+    waiting: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

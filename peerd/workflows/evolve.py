@@ -79,9 +79,13 @@ def _job_unplaceable(state: ExecutionState, event: e.JobUnplaceable) -> None:
 
 def _job_created(state: ExecutionState, event: e.JobCreated) -> None:
     job = state.jobs[event.node]
-    if event.placement != job.placement or not job.peer or job.remote_id:
-        return
-    job.remote_id = event.job_execution_id
+    if event.placement == job.placement and job.peer and not job.remote_id:
+        _learn_id(state, job, event.job_execution_id)
+
+
+def _learn_id(state: ExecutionState, job: JobState, job_execution_id: int) -> None:
+    """The job can be named on its peer; so its neighbours can be told of it."""
+    job.remote_id = job_execution_id
     job.held = None
     state.touch(job)
     if job.final:  # its neighbours do not count on it any more
@@ -113,10 +117,15 @@ def _job_refused(state: ExecutionState, event: e.JobRefused) -> None:
                 _edge_failed(state, state.edges[edge_id], "transfer", event.message, event.at)
         return
     job.refused_by[job.peer] = event.message
-    if job.spec.pinned or state.cancel:
+    created = bool(job.remote_id)
+    if state.cancel:
+        if not created:  # and will not be: the cancel that is on its way has nothing to stop
+            _stop_answered(state, job, event.placement)
+            _end(state, job, WorkflowJobStatus.CANCELLED, event.at)
+        return
+    _release(state, job, stop=created, at=event.at)
+    if job.spec.pinned:
         _fail(state, job, "refused", event.message, event.at)
-    else:
-        _release(state, job, stop=bool(job.remote_id), at=event.at)
 
 
 def _job_start_sent(state: ExecutionState, event: e.JobStartSent) -> None:
@@ -150,7 +159,7 @@ def _job_stopped(state: ExecutionState, event: e.JobStopped) -> None:
     job = state.jobs[event.node]
     _stop_answered(state, job, event.placement)
     if event.placement == job.placement and job.peer and not job.final:
-        # A tombstone has no revision, and a revision seen before may be that of the very end.
+        job.report = event.report
         _apply_status(state, job, event.report, event.at)
 
 
@@ -159,8 +168,8 @@ def _apply(state: ExecutionState, job: JobState, report: Report, at: Millis) -> 
         return
     if job.final and job.status is not WorkflowJobStatus.COMPLETED:
         return
-    if report.job_execution_id and not job.remote_id:
-        return  # the answer to CreateJob must come first: neighbours are told of it there
+    if not job.remote_id and report.job_execution_id:
+        _learn_id(state, job, report.job_execution_id)  # the report has overtaken the answer to CreateJob
     job.report = report
     state.changed_jobs[job.spec.node_id] = None
     if not job.final:
@@ -283,10 +292,7 @@ def _deadline_passed(state: ExecutionState, event: e.DeadlinePassed) -> None:
     job = state.jobs[event.node]
     if job.final or state.cancel:
         return
-    waiting = f"while {job.status.value.replace('_', ' ')}" + (f" on {job.peer[:8]}" if job.peer else "")
-    if job.held is not None and job.held.message:
-        waiting = f"while it waited: {job.held.message}"
-    _fail(state, job, "timeout", f"its deadline passed {waiting}", event.at)
+    _fail(state, job, "timeout", f"its deadline passed: {event.waiting}", event.at)
 
 
 def _peer_away(state: ExecutionState, event: e.PeerAway) -> None:
@@ -296,18 +302,26 @@ def _peer_away(state: ExecutionState, event: e.PeerAway) -> None:
     timing = state.timing
     state.set_timer(Millis(event.since + timing.replace_after), peer=event.peer)
     state.set_timer(Millis(event.since + timing.lease + timing.max_clock_skew), peer=event.peer)
-    state.touch_all(state.by_peer[event.peer])
+    _touch_peer(state, event.peer)
 
 
 def _peer_back(state: ExecutionState, event: e.PeerBack) -> None:
     if state.away.pop(event.peer, None) is not None:
-        state.touch_all(state.by_peer.get(event.peer, ()))
+        _touch_peer(state, event.peer)
 
 
 def _peers_changed(state: ExecutionState, _: e.PeersChanged) -> None:
     state.touch_all(state.unplaced)
     for peer in state.away:  # what is there may move to whoever came
-        state.touch_all(state.by_peer.get(peer, ()))
+        _touch_peer(state, peer)
+
+
+def _touch_peer(state: ExecutionState, peer: str) -> None:
+    """Look at all jobs that still have business with that peer."""
+    for node in state.by_peer.get(peer, ()):
+        job = state.jobs[node]
+        if not job.final or job.stops or job.needs_start:
+            state.touch(job)
 
 
 def _job_held_up(state: ExecutionState, event: e.JobHeldUp) -> None:
@@ -348,8 +362,9 @@ def _release(state: ExecutionState, job: JobState, *, stop: bool, at: Millis) ->
         other = state.jobs.get(edge.spec.destination) if edge_id in job.outputs else None
         if other is not None and other.final:
             continue
-        if edge.delivery and edge.status is EdgeStatus.DELIVERED:
+        if edge.delivery and edge.settled:
             state.home_open += 1
+            state.home_failed -= edge.status is EdgeStatus.FAILED
         edge.status, edge.bytes, edge.bytes_total, edge.reason = EdgeStatus.WAITING, 0, 0, ""
         edge.since_generation = max(edge.since_generation, _sender_generation(state, edge) + 1)
         state.changed_edges[edge_id] = None
@@ -390,7 +405,7 @@ def _fail(state: ExecutionState, job: JobState, reason: str, message: str, at: M
         if failing.peer and not (failing.report is not None and failing.report.status.final):
             _stop(state, failing)
         _give_up_inputs(state, failing)
-        waiting += [(consumer, "upstream_failed", f"{failing.spec.node_id} failed: {reason}")
+        waiting += [(consumer, "upstream_failed", f"{failing.spec.node_id} failed: {why}")
                     for consumer in _give_up_outputs(state, failing)]  # fmt: skip
         _end(state, failing, WorkflowJobStatus.FAILED, at)
 
@@ -428,14 +443,18 @@ def _give_up_edge(state: ExecutionState, edge: EdgeState) -> None:
 def _stop(state: ExecutionState, job: JobState) -> None:
     if job.placement not in job.stops:
         job.stops[job.placement] = job.peer
-        state.stops_open += 1
+        state.stopping[job.peer] = state.stopping.get(job.peer, 0) + 1
         state.touch(job)
 
 
 def _stop_answered(state: ExecutionState, job: JobState, placement: int) -> None:
-    if job.stops.pop(placement, None) is not None:
-        state.stops_open -= 1
-        state.touch(job)
+    peer = job.stops.pop(placement, None)
+    if peer is None:
+        return
+    state.stopping[peer] -= 1
+    if not state.stopping[peer]:
+        del state.stopping[peer]
+    state.touch(job)
 
 
 def _end_if_done(state: ExecutionState, at: Millis) -> None:

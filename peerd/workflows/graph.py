@@ -102,7 +102,7 @@ class Graph:
 
     def _unknown(self, path: FieldPath, source: Source) -> Problem:
         head, _, tail = source.node_id.rpartition(".")
-        if source.word == "output" and head in self._index:
+        if head and source.word == "output" and head in self._index:
             message = f"job {head!r} has no output named {tail!r}"
             return Problem(reason=ProblemReason.BAD_REFERENCE, message=message, path=path)
         hint = ""

@@ -157,10 +157,10 @@ class ExecutionSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """How long the engine waits before a job may leave a peer that is away."""
+    """How long the engine waits before a job may leave a peer that is away; milliseconds."""
 
     # Without contact for so long after its last renewal, an executor no longer holds the lease.
-    lease: Millis = Millis(60_000)
-    max_clock_skew: Millis = Millis(10_000)
+    lease: int = 60_000
+    max_clock_skew: int = 10_000
     # For jobs whose start was never sent.
-    replace_after: Millis = Millis(15_000)
+    replace_after: int = 15_000

@@ -131,8 +131,8 @@ class ExecutionState:
     first_failure: str = ""
     home_open: int
     home_failed: int = 0
-    # Placements that must be told to stop, over all jobs.
-    stops_open: int = 0
+    # Placements that must be told to stop, by their peer.
+    stopping: dict[str, int] = field(default_factory=dict)
 
     # All jobs ever placed on a peer; those of them that are not final are counted in load.
     by_peer: dict[str, set[str]] = field(default_factory=dict)
@@ -150,7 +150,7 @@ class ExecutionState:
     @property
     def settled(self) -> bool:
         """Whether there is nothing left to do, also not on other peers."""
-        return self.status.final and self.stops_open == 0
+        return self.status.final and not self.stopping
 
     def job_of_number(self, workflow_job_id: int) -> JobState | None:
         """The job with that workflow_job_id: they are numbered without gaps."""
@@ -252,7 +252,7 @@ def durable_view(state: ExecutionState) -> dict[str, object]:
         },
         "status": (state.status, state.error, state.cancel, state.started_at, state.ended_at),
         "counters": (state.remaining, state.failed, state.completed, state.home_open, state.home_failed),
-        "stops_open": state.stops_open,
+        "stopping": dict(state.stopping),
         "load": {peer: count for peer, count in state.load.items() if count},
         "unplaced": set(state.unplaced),
     }

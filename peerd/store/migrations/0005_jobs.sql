@@ -16,6 +16,7 @@ CREATE TABLE job_executions (
     job_name TEXT NOT NULL,
     service_id INTEGER REFERENCES services (id), -- NULL for an ad-hoc command
     work TEXT NOT NULL, -- JSON: what to run, resolved when the job was created
+    is_data INTEGER NOT NULL CHECK (is_data IN (0, 1)), -- offers a path: starts no process and needs no place to run
     timeout_seconds REAL, -- of one attempt
     retry TEXT NOT NULL, -- JSON
     waits_for_inputs INTEGER NOT NULL CHECK (waits_for_inputs IN (0, 1)),

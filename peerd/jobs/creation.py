@@ -1,0 +1,117 @@
+"""CreateJob: admit a job and give it an id, once for each key.
+
+The key is the idempotence: the same key and content gives the same id for ever, whatever request id it carries, also
+after the job has ended. The same key with other content is a mistake of the orchestrator and refused. How long the
+lease is does not count as content: an orchestrator may be restarted with another setting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from peerd.catalog.catalog import Catalog
+from peerd.catalog.model import Service
+from peerd.errors import PeerdError, Reason
+from peerd.failpoints import failpoint
+from peerd.identity.peer_id import PeerId
+from peerd.jobs.admission import Disk, Machine, Orderer, admit, admit_load
+from peerd.jobs.commands import command_work, service_work
+from peerd.jobs.model import Job, JobKey, RetryPolicy, Work
+from peerd.jobs.repository import JobRepository, NewJob
+from peerd.store import Store, Tx
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What an orchestrator asks for, decoded."""
+
+    key: JobKey
+    digest: bytes
+    workflow_id: str
+    node_id: str
+    job_name: str
+    service: str = ""
+    """Name or id; empty for an ad-hoc command."""
+    argv: tuple[str, ...] = ()
+    network: bool = False
+    params: dict[str, str] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
+    timeout_seconds: float | None = None
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    waits_for_inputs: bool = True
+    stop_without_lease: bool = False
+    lease_seconds: float = 60.0
+    cpus: float = 0.0
+    memory_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """What admission needs to know."""
+
+    machine: Machine
+    roles_of: Callable[[PeerId], frozenset[str]]
+    disk: Callable[[], Disk]
+
+
+class Creation:
+    """Takes orders."""
+
+    def __init__(self, store: Store, repository: JobRepository, catalog: Catalog, gate: Gate) -> None:
+        self._store = store
+        self._repository = repository
+        self._catalog = catalog
+        self._gate = gate
+
+    async def create(self, order: Order) -> Job:
+        """The job of that key, new or not. Raises whatever refuses it; then nothing was stored."""
+        disk = self._gate.disk()
+        job = await self._store.write(lambda tx: self._create(tx, order, disk))
+        failpoint("job.create.after_commit")
+        return job
+
+    def _create(self, tx: Tx, order: Order, disk: Disk) -> Job:
+        present = self._repository.find(tx, order.key)
+        if present is not None:
+            if present.request_digest != order.digest:
+                raise PeerdError(
+                    Reason.ALREADY_EXISTS,
+                    f"job execution {present.id} has this key already, with other content",
+                    next_action="raise the placement for a different job",
+                )
+            self._repository.contact(tx, order.key)
+            return present
+        if self._repository.is_buried(tx, order.key):
+            raise PeerdError(Reason.JOB_CANCELLED, "this job was cancelled before it came")
+        admit_load(self._gate.machine, self._repository.count_open(tx), disk)
+        service = self._catalog.get(tx, order.service) if order.service else None
+        caller = order.key.orchestrator
+        orderer = Orderer(peer_id=caller, roles=self._gate.roles_of(caller))
+        admit(self._gate.machine, orderer, service, cpus=order.cpus, memory_bytes=order.memory_bytes)
+        job = self._repository.create(tx, _new_job(order, service))
+        failpoint("job.create.before_commit")
+        return job
+
+
+def _new_job(order: Order, service: Service | None) -> NewJob:
+    return NewJob(
+        key=order.key,
+        request_digest=order.digest,
+        workflow_id=order.workflow_id,
+        node_id=order.node_id,
+        job_name=order.job_name,
+        service_id=service.service_id if service is not None else None,
+        work=_work(order, service),
+        timeout_seconds=order.timeout_seconds,
+        retry=order.retry,
+        waits_for_inputs=order.waits_for_inputs,
+        stop_without_lease=order.stop_without_lease,
+        lease_seconds=order.lease_seconds,
+    )
+
+
+def _work(order: Order, service: Service | None) -> Work:
+    if service is None:
+        return command_work(order.argv, order.env, network=order.network)
+    return service_work(service, order.params, order.env)

@@ -1,0 +1,145 @@
+"""Begins and ends of attempts, each in one transaction with everything that follows from it.
+
+When a job completes, its end, the list of what it made and the orders to send that are committed together: either the
+job has completed and its files will be sent, or neither. Nothing is sent before success.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from peerd.catalog.model import InterfaceKind
+from peerd.clock import Millis
+from peerd.failpoints import failpoint
+from peerd.jobs import edge_repository
+from peerd.jobs.commands import stdin_paths
+from peerd.jobs.ends import Ending, Verdict, judge
+from peerd.jobs.model import Attempt, Edge, EdgeStatus, Job, JobFile, JobStatus
+from peerd.jobs.places import Places
+from peerd.jobs.repository import NEVER_STARTED, JobRepository, startable, to_job
+from peerd.jobs.sends import Sends
+from peerd.store import Tx
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """An attempt that is recorded, with all it takes to run it."""
+
+    job: Job
+    attempt_id: int
+    stdin: tuple[str, ...]
+    """Paths relative to the job's directory."""
+    received: tuple[str, ...]
+    mounts: tuple[str, ...]
+    out_mounts: tuple[str, ...]
+
+
+class Recording:
+    """What the executor writes."""
+
+    def __init__(self, repository: JobRepository, sends: Sends, places: Places) -> None:
+        self._repository = repository
+        self._sends = sends
+        self._places = places
+
+    def begin(self, tx: Tx, limit: int, isolation: int) -> list[Begun]:
+        """Start the oldest ready jobs, on paper."""
+        begun = []
+        for job in map(to_job, tx.all(*startable(tx.now, limit, data=False))):
+            running, attempt_id = self._repository.begin_attempt(tx, job, isolation)
+            begun.append(self._begun(tx, running, attempt_id))
+        if begun:
+            failpoint("job.run.before_commit")
+        return begun
+
+    def left_behind(self, tx: Tx) -> list[Begun]:
+        """Attempts whose end nobody has recorded: at start, those of the daemon before."""
+        return [
+            self._begun(tx, self._repository.get(tx, attempt.job_execution_id), attempt.id)
+            for attempt in self._repository.open_attempts(tx)
+        ]
+
+    def never_started(self, tx: Tx, attempt: Attempt) -> None:
+        """Nothing ran: the attempt does not count, and the job is ready again unless it is to stop."""
+        job = self._repository.get(tx, attempt.job_execution_id)
+        if job.stop is not None:
+            self.end(tx, attempt, Ending(outcome="exit"), (), Millis(tx.now))
+            return
+        self._repository.end_attempt(tx, attempt.id, NEVER_STARTED, None, tx.now)
+        if job.status is JobStatus.RUNNING:
+            self._repository.move(
+                tx,
+                job,
+                JobStatus.READY,
+                reason="slot",
+                message="waits for a free place to run",
+                attempt=job.attempt - 1,
+            )
+
+    def end(
+        self, tx: Tx, attempt: Attempt, ending: Ending, files: Sequence[JobFile], ended_at: Millis
+    ) -> Verdict | None:
+        """Record how an attempt ended and what follows; None when that was recorded before."""
+        job = self._repository.get(tx, attempt.job_execution_id)
+        if job.status is not JobStatus.RUNNING or job.attempt != attempt.attempt:
+            return None
+        edges = edge_repository.edges_of(tx, job.id)
+        verdict = judge(job, ending, sends_stdout=_sends_stdout(edges))
+        self._repository.end_attempt(tx, attempt.id, verdict.outcome, ending.exit_code, ended_at)
+        if verdict.retry_after_seconds is not None:
+            next_try_at = tx.now + round(verdict.retry_after_seconds * 1000)
+            self._move(tx, job, verdict, exit_code=ending.exit_code, next_try_at=next_try_at)
+        else:
+            moved = self._move(tx, job, verdict, exit_code=ending.exit_code, ended_at=ended_at)
+            if moved.status is JobStatus.COMPLETED:
+                self._complete(tx, moved, edges, files)
+        failpoint("job.exit.before_commit")
+        return verdict
+
+    def serve(self, tx: Tx, job_execution_id: int, files: Sequence[JobFile], problem: str) -> None:
+        """Run a data job: it is over as soon as it is known what it offers."""
+        job = self._repository.get(tx, job_execution_id)
+        if job.status is not JobStatus.READY:
+            return
+        running, attempt_id = self._repository.begin_attempt(tx, job, job.isolation)
+        attempt = Attempt(
+            id=attempt_id,
+            job_execution_id=job.id,
+            attempt=running.attempt,
+            outcome=None,
+            exit_code=None,
+            started_at=tx.now,
+            ended_at=None,
+        )
+        ending = Ending(outcome="exit", exit_code=1 if problem else 0, message=problem)
+        self.end(tx, attempt, ending, files, tx.now)
+
+    def _move(self, tx: Tx, job: Job, verdict: Verdict, **columns: object) -> Job:
+        return self._repository.move(
+            tx, job, verdict.status, reason=verdict.reason, message=verdict.message, **columns
+        )
+
+    def _complete(self, tx: Tx, job: Job, edges: Sequence[Edge], files: Sequence[JobFile]) -> None:
+        edge_repository.replace_files(tx, job.id, edge_repository.OWN_FILES, files)
+        for edge in edges:
+            if not edge.incoming:
+                edge_repository.put_edge(tx, job.id, replace(edge, status=EdgeStatus.SENDING))
+                self._sends.enqueue(tx, self._places.transfer(job, edge))
+
+    def _begun(self, tx: Tx, job: Job, attempt_id: int) -> Begun:
+        edges = edge_repository.edges_of(tx, job.id)
+        received = edge_repository.received_files(tx, job.id)
+        mounts = [edge for edge in edges if edge.kind is InterfaceKind.MOUNT]
+        return Begun(
+            job=job,
+            attempt_id=attempt_id,
+            stdin=stdin_paths(edges, received),
+            received=tuple(path for paths in received.values() for path in paths),
+            mounts=tuple(sorted({edge.path for edge in mounts})),
+            out_mounts=tuple(sorted({edge.path for edge in mounts if not edge.incoming})),
+        )
+
+
+def _sends_stdout(edges: Sequence[Edge]) -> bool:
+    return any(not edge.incoming and edge.kind is InterfaceKind.STDOUT for edge in edges)

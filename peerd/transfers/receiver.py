@@ -1,0 +1,163 @@
+"""Receives what this peer's jobs expect, and nothing else.
+
+Offer: is it expected, from this very peer, and is there room? What is missing is answered. Push: blocks are verified
+as they come. When all is there: files in place, one transaction that records it and tells the job's owner, verdict.
+A verdict that got lost is harmless: the next offer of the same files is answered with "complete".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+from peerd.errors import PeerdError, Reason
+from peerd.failpoints import failpoint
+from peerd.identity.peer_id import PeerId
+from peerd.store import Store, Tx
+from peerd.transfers import repository
+from peerd.transfers.manifest import MAX_FILES, FileEntry, Manifest, check_manifest
+from peerd.transfers.model import Destinations, Expectation, Received, TransferKey
+from peerd.transfers.staging import Staging
+
+Piece = tuple[int, int, bytes]
+"""File index, offset, bytes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What may be taken in."""
+
+    max_bytes: int = 1024**4
+    min_free_bytes: int = 1024**3
+    min_free_fraction: float = 0.05
+
+
+@dataclass(kw_only=True)
+class _Session:
+    """An offer that was accepted and is being filled."""
+
+    manifest: Manifest
+    staging: Staging
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    received_bytes: int = 0
+
+
+class Receiver:
+    """The receiving end of this peer."""
+
+    def __init__(self, self_id: PeerId, store: Store, destinations: Destinations, limits: Limits) -> None:
+        self._self_id = self_id
+        self._store = store
+        self._destinations = destinations
+        self._limits = limits
+        self._sessions: dict[tuple[TransferKey, bytes], _Session] = {}
+
+    async def offer(self, key: TransferKey, digest: bytes, files: Sequence[FileEntry]) -> list[tuple[int, int]] | None:
+        """(file index, offset) of what is missing; None when all of it was received before.
+
+        Raises UNEXPECTED_TRANSFER, NOT_YET_EXPECTED, INVALID_PATH, QUOTA_EXCEEDED, DISK_LOW.
+        """
+        expectation = await self._store.write(lambda tx: self._expect(tx, key, digest))
+        if expectation is None:
+            return None
+        manifest = check_manifest(files)
+        if manifest.digest() != digest:
+            raise PeerdError(Reason.INVALID_ARGUMENT, "the digest of the manifest is not that of its files")
+        self._check_room(expectation, manifest)
+        session = self._sessions.get((key, digest))
+        if session is None:
+            staging = Staging(expectation, key.edge_id, manifest, digest)
+            session = self._sessions[key, digest] = _Session(manifest=manifest, staging=staging)
+        if session.lock.locked():
+            raise PeerdError(Reason.OVERLOADED, "an earlier stream of this transfer is still being taken in")
+        async with session.lock:
+            missing = await asyncio.to_thread(session.staging.prepare)
+            absent = sum(manifest.files[index].size - offset for index, offset in missing)
+            session.received_bytes = manifest.total_bytes - absent
+        failpoint("transfer.offer.before_answer")
+        return missing
+
+    async def push(self, key: TransferKey, digest: bytes, pieces: AsyncIterator[Piece]) -> None:
+        """Take in what was missing; returns when all is verified, in its place and recorded."""
+        session = self._sessions.get((key, digest))
+        if session is None:
+            raise PeerdError(Reason.OFFER_FIRST, "there is no accepted offer for this; it was perhaps before a restart")
+        if session.lock.locked():
+            raise PeerdError(Reason.OVERLOADED, "an earlier stream of this transfer is still being taken in")
+        async with session.lock:
+            try:
+                await self._take(session, pieces)
+                await self._finish(key, digest, session)
+            finally:
+                session.staging.close()
+        self._sessions.pop((key, digest), None)
+        failpoint("transfer.verdict.before_send")
+
+    def progress(self, key: TransferKey) -> tuple[int, int]:
+        """(bytes here, bytes in all) of a transfer that arrives now; zeros otherwise."""
+        for (other, _), session in self._sessions.items():
+            if other == key:
+                return session.received_bytes, session.manifest.total_bytes
+        return 0, 0
+
+    def _expect(self, tx: Tx, key: TransferKey, digest: bytes) -> Expectation | None:
+        if repository.was_received(tx, key, digest):
+            return None
+        return self._destinations.expect(tx, key)
+
+    def _check_room(self, expectation: Expectation, manifest: Manifest) -> None:
+        if len(manifest.files) > MAX_FILES or manifest.total_bytes > self._limits.max_bytes:
+            raise PeerdError(
+                Reason.QUOTA_EXCEEDED,
+                f"{manifest.total_bytes} bytes in {len(manifest.files)} files are more than this peer takes at once",
+            )
+        expectation.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        disk = os.statvfs(expectation.root)
+        free = disk.f_bavail * disk.f_frsize
+        reserve = max(self._limits.min_free_bytes, self._limits.min_free_fraction * disk.f_blocks * disk.f_frsize)
+        if free - manifest.total_bytes < reserve:
+            raise PeerdError(
+                Reason.DISK_LOW,
+                f"{manifest.total_bytes} bytes do not fit: {free} are free and {round(reserve)} stay in reserve",
+                retry_after_seconds=30,
+            )
+
+    async def _take(self, session: _Session, pieces: AsyncIterator[Piece]) -> None:
+        """Write one piece in a thread while the next one arrives."""
+        writing: asyncio.Future[None] | None = None
+        try:
+            async for index, offset, data in pieces:
+                if writing is not None:
+                    await writing
+                writing = asyncio.ensure_future(asyncio.to_thread(session.staging.write, index, offset, data))
+                session.received_bytes += len(data)
+            if writing is not None:
+                await writing
+        finally:
+            if writing is not None and not writing.done():
+                # A thread cannot be interrupted: the next stream must not find it writing.
+                await asyncio.wait([writing])
+
+    async def _finish(self, key: TransferKey, digest: bytes, session: _Session) -> None:
+        await self._store.write(lambda tx: self._expect(tx, key, digest))
+        paths = await asyncio.to_thread(session.staging.publish)
+        received = Received(
+            manifest_digest=digest,
+            file_count=len(paths),
+            total_bytes=session.manifest.total_bytes,
+            files=paths,
+        )
+
+        def record(tx: Tx) -> None:
+            if repository.was_received(tx, key, digest):
+                return
+            self._destinations.expect(tx, key)
+            repository.record_received(tx, key, received)
+            self._destinations.received(tx, key, received)
+
+        failpoint("transfer.received.before_commit")
+        await self._store.write(record)
+        failpoint("transfer.received.after_commit")
+        await asyncio.to_thread(session.staging.remove)

@@ -1,0 +1,213 @@
+"""Sends what jobs have made: durable orders, a few at once, again and again until the receiver's verdict is stored.
+
+Nothing is forgotten by a restart: an order is a row, and everything in memory can be built again from it. Errors that
+may pass are tried again with growing pauses until the order's deadline; permanent ones go to the job's owner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+
+import structlog
+
+from peerd.clock import Clock, Millis
+from peerd.errors import PeerdError, Reason
+from peerd.failpoints import failpoint
+from peerd.identity.peer_id import PeerId
+from peerd.rpc.channels import Channels
+from peerd.rpc.status import remote_errors
+from peerd.store import Store, Tx
+from peerd.transfers import repository, wire
+from peerd.transfers.manifest import BLOCK_BYTES, READ_BYTES, Pin, Scanned, scan
+from peerd.transfers.model import Outcomes, OutgoingStatus, OutgoingTransfer, TransferKey
+from peerd.transfers.paths import open_file
+from peerd.transfers.repository import Outgoing
+from peerd.v1 import transfers_pb2, transfers_pb2_grpc
+
+_log = structlog.get_logger(__name__)
+
+_IDLE_SECONDS = 1.0
+_FIRST_PAUSE_MS = 200
+_LONGEST_PAUSE_MS = 5_000
+_NOT_YET_PAUSE_MS = 500
+"""The receiver's job gets its interfaces any moment now."""
+_OFFER_SECONDS = 60.0
+_MAX_MISMATCHES = 5
+"""A block that arrives wrong this often is no accident of the wire."""
+
+
+class Sender:
+    """Works through the orders of this peer."""
+
+    def __init__(
+        self,
+        self_id: PeerId,
+        store: Store,
+        channels: Channels,
+        outcomes: Outcomes,
+        clock: Clock,
+        *,
+        concurrency: int = 4,
+    ) -> None:
+        self._self_id = self_id
+        self._store = store
+        self._channels = channels
+        self._outcomes = outcomes
+        self._clock = clock
+        self._concurrency = concurrency
+        self._wake = asyncio.Event()
+        self._active: dict[int, TransferKey] = {}
+        self._progress: dict[TransferKey, tuple[int, int]] = {}
+        self._mismatches: dict[int, int] = {}
+
+    def enqueue(self, tx: Tx, transfer: OutgoingTransfer) -> None:
+        """Order a transfer, in the transaction of the reason for it."""
+        repository.enqueue(tx, transfer)
+        tx.on_commit(self._wake.set)
+
+    def withdraw(self, tx: Tx, key: TransferKey) -> None:
+        """Take an order back, if it is not over."""
+        repository.withdraw(tx, key)
+
+    def progress(self, key: TransferKey) -> tuple[int, int]:
+        """(bytes at the receiver, bytes in all) of a transfer that runs now; zeros otherwise."""
+        return self._progress.get(key, (0, 0))
+
+    async def peer_online(self, peer_id: PeerId) -> None:
+        """A peer is back: what waits for it is tried now."""
+        await self._store.write(lambda tx: repository.retry_now(tx, peer_id))
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                self._wake.clear()
+                for order in await repository.open_transfers(self._store, self._self_id):
+                    due = order.next_try_at <= self._clock.now()
+                    if due and order.id not in self._active and len(self._active) < self._concurrency:
+                        self._active[order.id] = order.key
+                        tasks.create_task(self._work(order))
+                try:
+                    async with asyncio.timeout(_IDLE_SECONDS if not self._active else _FIRST_PAUSE_MS / 1000):
+                        await self._wake.wait()
+                except TimeoutError:
+                    continue
+
+    async def _work(self, order: Outgoing) -> None:
+        try:
+            await self._attempt(order)
+        except PeerdError as error:
+            await self._failed(order, error)
+        except OSError as error:
+            await self._failed(order, PeerdError(Reason.SOURCE_CHANGED, f"cannot read what is to be sent: {error}"))
+        except Exception as error:  # noqa: BLE001 - one broken order must not stop the others; it is tried again, and said
+            _log.exception("sender.crashed", edge_id=order.key.edge_id)
+            await self._failed(order, PeerdError(Reason.OVERLOADED, f"sending failed: {type(error).__name__}"))
+        finally:
+            self._active.pop(order.id, None)
+            self._progress.pop(order.key, None)
+            self._wake.set()
+
+    async def _attempt(self, order: Outgoing) -> None:
+        if order.deadline is not None and self._clock.now() > order.deadline:
+            raise PeerdError(Reason.DEADLINE_EXCEEDED, "the deadline of the transfer has passed")
+        if not await self._store.write(lambda tx: repository.begin(tx, order.id)):
+            return
+        scanned = await asyncio.to_thread(scan, order.source)
+        total, count = scanned.manifest.total_bytes, len(scanned.manifest.files)
+        self._progress[order.key] = (0, total)
+        if order.tries == 0:
+            await self._store.write(lambda tx: repository.note_size(tx, order.id, bytes_total=total, file_count=count))
+        await self._deliver(order.key, scanned)
+        failpoint("sender.delivered.before_commit")
+
+        def record(tx: Tx) -> None:
+            if repository.move(tx, order.id, OutgoingStatus.DELIVERED):
+                self._outcomes.delivered(tx, order.key, total)
+
+        await self._store.write(record)
+        failpoint("sender.delivered.after_commit")
+
+    async def _deliver(self, key: TransferKey, scanned: Scanned) -> None:
+        """Offer, and push what is missing. Returns with the receiver's verdict."""
+        stub = transfers_pb2_grpc.TransferServiceStub(self._channels.channel(key.destination_peer_id))
+        failpoint("sender.offer.before_send")
+        with remote_errors(key.destination_peer_id):
+            answer = await stub.Offer(wire.offer_messages(key, scanned.manifest), timeout=_OFFER_SECONDS)
+            failpoint("sender.offer.after_send")
+            if answer.complete:
+                return
+            verdict = await stub.Push(self._pieces(key, scanned, answer.missing))
+        if not verdict.complete:
+            raise PeerdError(Reason.OVERLOADED, f"{key.destination_peer_id} gave no verdict")
+
+    async def _pieces(
+        self, key: TransferKey, scanned: Scanned, missing: Sequence[transfers_pb2.MissingFile]
+    ) -> AsyncIterator[transfers_pb2.PushRequest]:
+        """The key, then the bytes that are missing, in order; one read ahead of the wire."""
+        yield transfers_pb2.PushRequest(key=wire.key_to_proto(key, scanned.manifest.digest()))
+        total = scanned.manifest.total_bytes
+        left = sum(scanned.manifest.files[part.file_index].size - part.offset for part in missing)
+        for part in missing:
+            async for piece in self._file(scanned, part):
+                left -= len(piece.data)
+                self._progress[key] = (total - left, total)
+                yield piece
+
+    async def _file(
+        self, scanned: Scanned, part: transfers_pb2.MissingFile
+    ) -> AsyncIterator[transfers_pb2.PushRequest]:
+        entry, pin = scanned.manifest.files[part.file_index], scanned.pins[part.file_index]
+        descriptor = open_file(scanned.root, entry.path.split("/"))
+        try:
+            _check_unchanged(descriptor, pin, entry.path)
+            offsets = range(part.offset, entry.size, READ_BYTES)
+            ahead: asyncio.Future[bytes] | None = None
+            for offset in offsets:
+                data = await ahead if ahead is not None else os.pread(descriptor, READ_BYTES, offset)
+                following = offset + READ_BYTES
+                ahead = (
+                    asyncio.ensure_future(asyncio.to_thread(os.pread, descriptor, READ_BYTES, following))
+                    if following < entry.size
+                    else None
+                )
+                yield transfers_pb2.PushRequest(file_index=part.file_index, offset=offset, data=data)
+                if following % BLOCK_BYTES == 0:
+                    failpoint("sender.push.after_block")
+            if ahead is not None:
+                await ahead
+            _check_unchanged(descriptor, pin, entry.path)
+        finally:
+            os.close(descriptor)
+
+    async def _failed(self, order: Outgoing, error: PeerdError) -> None:
+        if error.reason is Reason.DIGEST_MISMATCH:
+            self._mismatches[order.id] = self._mismatches.get(order.id, 0) + 1
+        overdue = order.deadline is not None and self._clock.now() > order.deadline
+        hopeless = self._mismatches.get(order.id, 0) >= _MAX_MISMATCHES
+        if error.retryable and not overdue and not hopeless:
+            at = Millis(self._clock.now() + _pause_ms(order.tries, error))
+            reason, message = error.reason.text, error.message
+            await self._store.write(lambda tx: repository.try_again(tx, order.id, at, reason=reason, message=message))
+            return
+        _log.warning("sender.gave_up", edge_id=order.key.edge_id, reason=error.reason.text, message=error.message)
+        reason = Reason.DEADLINE_EXCEEDED.text if overdue else error.reason.text
+
+        def record(tx: Tx) -> None:
+            if repository.move(tx, order.id, OutgoingStatus.FAILED, reason=reason, message=error.message):
+                self._outcomes.undeliverable(tx, order.key, reason, error.message)
+
+        await self._store.write(record)
+
+
+def _pause_ms(tries: int, error: PeerdError) -> int:
+    longest = _NOT_YET_PAUSE_MS if error.reason is Reason.NOT_YET_EXPECTED else _LONGEST_PAUSE_MS
+    return min(longest, _FIRST_PAUSE_MS << min(tries, 8))
+
+
+def _check_unchanged(descriptor: int, pin: Pin, path: str) -> None:
+    if Pin.of(descriptor) != pin:
+        raise PeerdError(Reason.SOURCE_CHANGED, f"{path!r} is not the file any more that was offered")

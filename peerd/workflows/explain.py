@@ -1,0 +1,161 @@
+"""explain(state, job): for whom and what something waits, until when, and what to do. Pure.
+
+Nothing that is not final goes without. The text depends on the state alone, not on the present moment, so it is
+written to the job's row when the job changes and needs no refreshing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+
+from peerd.clock import Millis, to_datetime
+from peerd.workflows.edges import LOCAL_PEER
+from peerd.workflows.model import JobStatus, WorkflowJobStatus
+from peerd.workflows.state import ExecutionState, JobState
+
+# Enough for a person to know where to look; and finding them must not mean looking at ten thousand neighbours.
+_NAMED = 3
+_LOOKED_AT = 50
+
+NOTHING_TO_DO = "nothing to do"
+_AFTER_FAILURE = {
+    "exit": "read its logs: 'peerctl logs {execution} {node}'",
+    "timeout": "give it more time, or find out what it waited for: 'peerctl logs {execution} {node}'",
+    "lost": "make sure it may run twice, then let it be retried with retry.on: [lost], or run the workflow again",
+    "refused": "see what each peer lacks: 'peerctl workflows plan FILE'",
+    "transfer": "mend what the message names and run the workflow again",
+    "upstream_failed": "see the job that the message names",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """For people."""
+
+    reason: str
+    message: str
+    next_action: str
+
+
+NameOf = Callable[[str], str]
+"""Peer id -> what people call it."""
+
+
+def explain(state: ExecutionState, job: JobState, name_of: NameOf) -> Explanation:
+    """Why the job is as it is."""
+    if job.final:
+        hint = _AFTER_FAILURE.get(job.reason, "")
+        action = hint.format(execution=state.spec.execution_id, node=job.spec.node_id)
+        return Explanation(reason=job.reason, message=job.message, next_action=action)
+    if state.cancel:
+        return _cancelling(state, job, name_of)
+    waiting = _waiting(state, job, name_of)
+    if job.status is WorkflowJobStatus.RUNNING and job.peer not in state.away:
+        return waiting
+    until = f"until {_moment(job.spec.deadline_at)}, its deadline" if job.spec.deadline_at else "without a deadline"
+    return Explanation(reason=waiting.reason, message=f"{waiting.message}, {until}", next_action=waiting.next_action)
+
+
+def explain_execution(state: ExecutionState, name_of: NameOf) -> Explanation:
+    """Why the execution is as it is."""
+    if state.status.final:
+        action = f"'peerctl executions show {state.spec.execution_id}' tells which jobs failed" if state.error else ""
+        return Explanation(reason="", message=state.error, next_action=action)
+    if state.cancel:
+        names = ", ".join(sorted(name_of(peer) for peer in state.stopping)) or "its jobs"
+        away = [name_of(peer) for peer in sorted(state.stopping) if peer in state.away]
+        action = f"bring {', '.join(away)} back" if away else NOTHING_TO_DO
+        return Explanation(reason="cancelling", message=f"cancelling, waiting for {names}", next_action=action)
+    if state.remaining:
+        message = f"{state.remaining} of {len(state.jobs)} jobs have not ended"
+        return Explanation(reason="jobs", message=message, next_action=_away_action(state, name_of))
+    message = f"{state.home_open} deliveries to this peer are on their way"
+    return Explanation(reason="deliveries", message=message, next_action=_away_action(state, name_of))
+
+
+def _away_action(state: ExecutionState, name_of: NameOf) -> str:
+    away = [name_of(peer) for peer in sorted(state.away) if state.load.get(peer)]
+    return f"bring {', '.join(away)} back, or cancel" if away else NOTHING_TO_DO
+
+
+def _cancelling(state: ExecutionState, job: JobState, name_of: NameOf) -> Explanation:
+    name = name_of(job.peer) if job.peer else "its peer"
+    away = state.away.get(job.peer)
+    message = f"cancelling, waiting for {name}" + (f", away since {_moment(away.since)}" if away else "")
+    action = f"bring {name} back: the cancel is repeated until it answers" if away else NOTHING_TO_DO
+    return Explanation(reason="cancelling", message=message, next_action=action)
+
+
+def _waiting(state: ExecutionState, job: JobState, name_of: NameOf) -> Explanation:
+    if job.held is not None and (not job.peer or job.peer not in state.away):
+        held = job.held
+        return Explanation(reason=held.reason, message=held.message, next_action=held.next_action or NOTHING_TO_DO)
+    if not job.peer:
+        return Explanation(reason="placement", message="waits for a peer to be chosen", next_action=NOTHING_TO_DO)
+    name = name_of(job.peer)
+    if (away := state.away.get(job.peer)) is not None:
+        return _away(state, job, name, away.since)
+    if not job.remote_id:
+        return Explanation(reason="create", message=f"waits for {name} to take it", next_action=NOTHING_TO_DO)
+    if job.missing:
+        return _neighbours(state, job, name_of)
+    report = job.report
+    if report is None or report.status is JobStatus.CREATED or job.acknowledged == 0:
+        return Explanation(
+            reason="start", message=f"waits for {name} to take its interfaces", next_action=NOTHING_TO_DO
+        )
+    if report.status is JobStatus.RUNNING:
+        return Explanation(reason="running", message=f"runs on {name}", next_action=NOTHING_TO_DO)
+    message = report.message or f"waits on {name}"
+    if report.status is JobStatus.WAITING_INPUTS:
+        message = f"{_producers(state, job, name_of)} ({message})"
+    return Explanation(reason=report.reason or report.status.value, message=message, next_action=NOTHING_TO_DO)
+
+
+def _away(state: ExecutionState, job: JobState, name: str, since: Millis) -> Explanation:
+    what = "waits for" if not job.start_sent else "may be running; waits to hear from"
+    message = f"{what} {name}, which does not answer since {_moment(since)}"
+    action = f"bring {name} back, or cancel"
+    if not job.spec.pinned and not job.start_sent:
+        action += "; it moves when another peer fits"
+    elif not job.spec.pinned and job.spec.retry_lost:
+        lease_ends = Millis(since + state.timing.lease + state.timing.max_clock_skew)
+        action += f"; it may move after {_moment(lease_ends)}, when its lease has run out"
+    return Explanation(reason="peer_away", message=message, next_action=action)
+
+
+def _neighbours(state: ExecutionState, job: JobState, name_of: NameOf) -> Explanation:
+    """It has an id; others that it exchanges files with have none."""
+    some = [
+        f"{name} ({_whereabouts(state, state.jobs[name], name_of)})"
+        for name in islice(job.neighbours, _LOOKED_AT)
+        if not state.jobs[name].remote_id and not state.jobs[name].final
+    ][:_NAMED]
+    rest = job.missing - len(some)
+    listed = ", ".join(some) + (f" and {rest} more" if some and rest > 0 else "")
+    message = f"waits until the jobs it exchanges files with have a place: {listed or f'{job.missing} of them'}"
+    away = any(state.jobs[name].peer in state.away for name in islice(job.neighbours, _LOOKED_AT))
+    action = "bring the peers that are away back, or cancel" if away else NOTHING_TO_DO
+    return Explanation(reason="neighbours", message=message, next_action=action)
+
+
+def _whereabouts(state: ExecutionState, job: JobState, name_of: NameOf) -> str:
+    if not job.peer:
+        return "on no peer yet"
+    return f"on {name_of(job.peer)}" + (", which is away" if job.peer in state.away else "")
+
+
+def _producers(state: ExecutionState, job: JobState, name_of: NameOf) -> str:
+    sources = [state.edges[edge_id].spec.source for edge_id in islice(job.inputs, _LOOKED_AT)]
+    names = [
+        f"{source} ({_whereabouts(state, state.jobs[source], name_of)})" if source != LOCAL_PEER else "its package"
+        for source in dict.fromkeys(sources)
+    ]
+    more = len(dict.fromkeys(sources)) - _NAMED
+    return "waits for files of " + ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _moment(millis: int) -> str:
+    return to_datetime(millis).strftime("%Y-%m-%d %H:%M:%SZ")
