@@ -78,7 +78,9 @@ def _admit_service(machine: Machine, orderer: Orderer, service: Service) -> None
     if not service.active:
         raise PeerdError(Reason.SERVICE_INACTIVE, f"service {service.name!r} is inactive")
     if not service.allows(orderer.peer_id, orderer.roles):
-        raise PeerdError(Reason.SERVICE_NOT_ALLOWED, f"service {service.name!r} may not be ordered by {orderer.peer_id}")
+        raise PeerdError(
+            Reason.SERVICE_NOT_ALLOWED, f"service {service.name!r} may not be ordered by {orderer.peer_id}"
+        )
     if service.declaration.isolation > machine.isolation:
         raise PeerdError(
             Reason.ISOLATION_INSUFFICIENT,

@@ -12,6 +12,7 @@ from peerd.store import Tx
 
 OWN_FILES = 0
 """As edge id: files that the job made."""
+ANY_CLEARING = "SELECT 1 FROM job_edges WHERE status = 'clearing' LIMIT 1"
 
 
 def to_edge(row: sqlite3.Row) -> Edge:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from peerd.clock import Millis
 from peerd.jobs.model import Job, JobStatus, Stop
 
 
@@ -16,10 +17,12 @@ class Ending:
     """How a process ended, in the executor's own words (see :mod:`peerd.jobs.runner` for the runner's)."""
 
     outcome: str
-    """exit, timeout, lost."""
+    """exit, timeout, lost, refused (its paths would show what must stay hidden)."""
     exit_code: int | None = None
     message: str = ""
     stdout_truncated: bool = False
+    ended_at: Millis | None = None
+    """When the process ended, if that was not just now."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,9 +83,7 @@ class Generations:
         now = readiness(
             edge_repository.edges_of(tx, job.id), waits_for_inputs=job.waits_for_inputs, name_of=self._name_of
         )
-        return self._repository.move(
-            tx, job, now.status, reason=now.reason, message=now.message, generation=generation
-        )
+        return self._repository.move(tx, job, now.status, reason=now.reason, message=now.message, generation=generation)
 
     def _check(self, tx: Tx, job: Job, edges: Sequence[Edge]) -> None:
         """Only what the service declares; a service that is offered no longer is not asked again."""
@@ -96,9 +94,7 @@ class Generations:
             if not _fits(service, edge):
                 way = "takes" if edge.incoming else "gives"
                 what = job.work.service or "a command"
-                raise PeerdError(
-                    Reason.ILLEGAL_INTERFACE, f"edge {edge.edge_id}: {what} {way} no {edge.place}"
-                )
+                raise PeerdError(Reason.ILLEGAL_INTERFACE, f"edge {edge.edge_id}: {what} {way} no {edge.place}")
 
 
 def _fits(service: Service | None, edge: Edge) -> bool:

@@ -54,7 +54,8 @@ def check_transition(job_execution_id: int, present: JobStatus, to: JobStatus) -
     """Raises ILLEGAL_TRANSITION when the table has no such move."""
     if to not in TRANSITIONS[present]:
         raise PeerdError(
-            Reason.ILLEGAL_TRANSITION, f"job execution {job_execution_id} is {present.value} and cannot become {to.value}"
+            Reason.ILLEGAL_TRANSITION,
+            f"job execution {job_execution_id} is {present.value} and cannot become {to.value}",
         )
 
 

@@ -116,9 +116,7 @@ class Recording:
         self.end(tx, attempt, ending, files, tx.now)
 
     def _move(self, tx: Tx, job: Job, verdict: Verdict, **columns: object) -> Job:
-        return self._repository.move(
-            tx, job, verdict.status, reason=verdict.reason, message=verdict.message, **columns
-        )
+        return self._repository.move(tx, job, verdict.status, reason=verdict.reason, message=verdict.message, **columns)
 
     def _complete(self, tx: Tx, job: Job, edges: Sequence[Edge], files: Sequence[JobFile]) -> None:
         edge_repository.replace_files(tx, job.id, edge_repository.OWN_FILES, files)

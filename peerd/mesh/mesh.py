@@ -76,7 +76,9 @@ class Mesh:
         return cls(store, identity, clock, await store.write(read))
 
     @classmethod
-    async def found(cls, store: Store, identity: Identity, clock: Clock, *, roles: frozenset[str] = frozenset()) -> Mesh:
+    async def found(
+        cls, store: Store, identity: Identity, clock: Clock, *, roles: frozenset[str] = frozenset()
+    ) -> Mesh:
         """Begin a mesh of one. Raises ALREADY_INITIALIZED."""
 
         def write(tx: Tx) -> None:
@@ -165,9 +167,7 @@ class Mesh:
     def token(self, invite: Invite, addresses: Sequence[str]) -> str:
         """The word that lets a machine join with this invite."""
         seed = invite_seed(self._identity, invite.nonce)
-        return format_token(
-            Token(mesh_id=self.mesh_id, inviter=self.self_id, addresses=tuple(addresses), seed=seed)
-        )
+        return format_token(Token(mesh_id=self.mesh_id, inviter=self.self_id, addresses=tuple(addresses), seed=seed))
 
     # -- Who wants to know
 
@@ -336,7 +336,8 @@ class Mesh:
         before, after = self._snapshot.membership, snapshot.membership
         self._snapshot = snapshot
         changed = frozenset(
-            record.subject for entry, record in {**before.records, **after.records}.items()
+            record.subject
+            for entry, record in {**before.records, **after.records}.items()
             if (entry in before.records) != (entry in after.records)
         )
         for peer_id in changed:
@@ -366,9 +367,7 @@ def _with(membership: Membership, record: Record) -> Membership:
 
 
 def _snapshot(tx: Tx, membership: Membership) -> Snapshot:
-    invites = {
-        invite.invite_id: invite for invite in repository.load_invites(tx) if invite.connects_until > tx.now
-    }
+    invites = {invite.invite_id: invite for invite in repository.load_invites(tx) if invite.connects_until > tx.now}
     active = {entry for entry, record in membership.current.items() if not record.revoked}
     return Snapshot(
         membership=membership,

@@ -131,7 +131,8 @@ def record_received(tx: Tx, key: TransferKey, received: Received) -> None:
     """Keep that all of it is in its place."""
     tx.execute(
         "INSERT INTO incoming_transfers (orchestrator_peer_id, store_id, workflow_execution_id, edge_id,"
-        " source_peer_id, source_job_execution_id, destination_job_execution_id, manifest_digest, bytes_total, file_count, received_at)"
+        " source_peer_id, source_job_execution_id, destination_job_execution_id, manifest_digest, bytes_total,"
+        " file_count, received_at)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (*_incoming(key), received.manifest_digest, received.total_bytes, received.file_count, tx.now),
     )

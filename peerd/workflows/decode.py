@@ -19,7 +19,7 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from peerd.v1 import workflows_pb2
-from peerd.workflows.problems import FieldPath, Problem, ProblemReason
+from peerd.workflows.problems import MAX_PROBLEMS, FieldPath, Problem, ProblemReason
 from peerd.workflows.tree import Mapping, Mark, Node, Scalar, Sequence, Tree
 
 _NULLS = ("", "~", "null", "Null", "NULL")
@@ -27,6 +27,8 @@ _TRUE = ("true", "True", "TRUE")
 _FALSE = ("false", "False", "FALSE")
 _INTEGER = re.compile(r"\d{1,12}", re.ASCII)
 _NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d{1,3})?", re.ASCII)
+# Each comparison takes 0.1 ms, and nobody reads more suggestions than this.
+_MAX_SUGGESTIONS = 100
 # Zero cannot be told from "not given" once it is in a message, so it is refused where it is still text.
 _NEVER_ZERO = ("peerd.v1.RetryDefinition.attempts", "peerd.v1.ResourcesDefinition.cpus")
 
@@ -60,7 +62,7 @@ class _Field:
 
 @dataclass(frozen=True, kw_only=True)
 class Decoded:
-    """The definition as far as it could be understood, and what could not."""
+    """The definition as far as it could be understood, and what could not: at most one above MAX_PROBLEMS."""
 
     definition: workflows_pb2.WorkflowDefinition
     problems: tuple[Problem, ...]
@@ -154,7 +156,11 @@ class _Decoder:
 
     def _unknown(self, key: Scalar, fields: dict[str, _Field], owner: str, path: FieldPath) -> None:
         names = sorted({field.name for field in fields.values()})
-        near = difflib.get_close_matches(_snake_case(key.text), names, n=1, cutoff=0.6)
+        near = (
+            []
+            if len(self.problems) >= _MAX_SUGGESTIONS
+            else difflib.get_close_matches(_snake_case(key.text), names, n=1, cutoff=0.6)
+        )
         if key.text == "<<":
             hint = "merge keys are not supported: write the fields out"
         elif near:
@@ -177,6 +183,8 @@ class _Decoder:
         self._add(ProblemReason.WRONG_TYPE, message, node.mark, path, next_action)
 
     def _add(self, reason: ProblemReason, message: str, mark: Mark, path: FieldPath, next_action: str = "") -> None:
+        if len(self.problems) > MAX_PROBLEMS:
+            return
         line, column = self._tree.locate(mark)
         self.problems.append(
             Problem(reason=reason, message=message, path=path, line=line, column=column, next_action=next_action)

@@ -75,6 +75,8 @@ def _read_text(text: str) -> Reading:
     except SourceError as error:
         return Reading(problems=(error.problem,))
     decoded = decode(tree)
+    if len(decoded.problems) > MAX_PROBLEMS:
+        return _reading(decoded.definition, list(decoded.problems))
     found = [
         replace(problem, line=line, column=column)
         for problem in _unobscured(validate(decoded.definition), decoded.problems)

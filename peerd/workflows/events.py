@@ -18,7 +18,6 @@ from typing import Any, ClassVar
 from peerd.clock import Millis
 from peerd.workflows.model import EdgeNews, EdgeStatus, JobStatus, Report
 
-
 _NEVER = Millis(0)
 
 

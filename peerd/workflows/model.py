@@ -141,6 +141,8 @@ class JobSpec:
     pinned: bool = False
     deadline_at: Millis | None = None
     attempts: int = 1
+    # False for execution_constraint "none": it runs without its files.
+    waits_for_inputs: bool = True
     # A started job that is lost may start again, here or elsewhere.
     retry_lost: bool = False
 

@@ -122,9 +122,11 @@ def start_request(
 ) -> jobs_pb2.StartJobRequest:
     """Phase two: every interface with both ids of every peer at its other end."""
     request = jobs_pb2.StartJobRequest(key=key, job_execution_id=job.remote_id, generation=generation)
-    interfaces: dict[tuple[int, str], jobs_pb2.JobInterface] = {}
+    interfaces: dict[tuple[InterfaceKind.ValueType, str], jobs_pb2.JobInterface] = {}
 
-    def add(edge: Edge, kind: InterfaceKind, path: str, other: JobState | None, function: MountFunction) -> None:
+    def add(
+        edge: Edge, kind: InterfaceKind.ValueType, path: str, other: JobState | None, function: MountFunction.ValueType
+    ) -> None:
         interface = interfaces.get((kind, path))
         if interface is None:
             interface = interfaces[kind, path] = request.interfaces.add(kind=kind, path=path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 
 from peerd.v1 import workflows_pb2
 from peerd.workflows.destinations import collisions
@@ -25,6 +25,8 @@ MAX_PACKAGE_BYTES = 2 * 1024 * 1024
 MAX_ATTEMPTS = 100
 MAX_CPUS = 4096
 MAX_ARGV = 1024
+# Parameters of a workflow or job, variables of a job.
+MAX_ENTRIES = 1000
 # A label, role, group, peer or service; longer than any that can exist.
 MAX_WORD = 255
 
@@ -39,7 +41,7 @@ _RETRY_ON = ("exit", "timeout", "lost")
 def validate(definition: workflows_pb2.WorkflowDefinition) -> Iterator[Problem]:
     """Everything wrong with a definition, without positions. Nothing when it may run."""
     yield from _name(definition.name, ("name",), "the workflow")
-    yield from _params(definition.params.items(), ("params",))
+    yield from _params(definition.params, ("params",))
     if not definition.jobs:
         yield Problem(reason=ProblemReason.NO_JOBS, message="the workflow has no jobs", path=("jobs",))
     if len(definition.jobs) > MAX_JOBS:
@@ -64,8 +66,8 @@ def _job(job: workflows_pb2.JobDefinition, path: FieldPath, params: frozenset[st
         yield from _placement(job.on, (*path, "on"))
     if job.package:
         yield from _package(job, path)
-    yield from _params(job.params.items(), (*path, "params"))
-    yield from _env(job.env.items(), (*path, "env"))
+    yield from _params(job.params, (*path, "params"))
+    yield from _env(job.env, (*path, "env"))
     for field, text in job_texts(job):
         if "${" in text:
             yield from _references(text, (*path, *field), params)
@@ -184,16 +186,22 @@ def _package_sizes(definition: workflows_pb2.WorkflowDefinition) -> Iterator[Pro
                 return
 
 
-def _params(entries: Iterable[tuple[str, str]], path: FieldPath) -> Iterator[Problem]:
-    for name, value in entries:
+def _params(entries: Mapping[str, str], path: FieldPath) -> Iterator[Problem]:
+    if len(entries) > MAX_ENTRIES:
+        yield _too_many(entries, path)
+        return
+    for name, value in entries.items():
         if not _NAME.fullmatch(name):
             message = f"{_shown(name)} is no name of a parameter"
             yield Problem(reason=ProblemReason.BAD_NAME, message=message, path=(*path, name))
         yield from _value(value, (*path, name))
 
 
-def _env(entries: Iterable[tuple[str, str]], path: FieldPath) -> Iterator[Problem]:
-    for name, value in entries:
+def _env(entries: Mapping[str, str], path: FieldPath) -> Iterator[Problem]:
+    if len(entries) > MAX_ENTRIES:
+        yield _too_many(entries, path)
+        return
+    for name, value in entries.items():
         if not _ENV_NAME.fullmatch(name) or len(name) > MAX_WORD:
             message = f"{_shown(name)} is no name of an environment variable"
             yield Problem(reason=ProblemReason.BAD_ENV_NAME, message=message, path=(*path, name))
@@ -202,6 +210,11 @@ def _env(entries: Iterable[tuple[str, str]], path: FieldPath) -> Iterator[Proble
             hint = "choose another name"
             yield Problem(reason=ProblemReason.BAD_ENV_NAME, message=message, path=(*path, name), next_action=hint)
         yield from _value(value, (*path, name))
+
+
+def _too_many(entries: Mapping[str, str], path: FieldPath) -> Problem:
+    message = f"{len(entries)} entries are more than {MAX_ENTRIES}"
+    return Problem(reason=ProblemReason.OUT_OF_RANGE, message=message, path=path)
 
 
 def _value(value: str, path: FieldPath) -> Iterator[Problem]:
@@ -215,7 +228,7 @@ def _references(text: str, path: FieldPath, params: frozenset[str]) -> Iterator[
             message = f"{_shown(text)} holds a reference without a name or its closing brace"
             yield Problem(reason=ProblemReason.BAD_PARAM_REFERENCE, message=message, path=path)
         elif name not in params:
-            near = difflib.get_close_matches(name, sorted(params), n=1)
+            near = difflib.get_close_matches(name[:MAX_WORD], sorted(params), n=1) if len(params) <= 100 else []
             hint = f"did you mean {near[0]!r}?" if near else ""
             message = f"${{params.{name}}} refers to no parameter of this workflow"
             yield Problem(reason=ProblemReason.UNKNOWN_PARAM, message=message, path=path, next_action=hint)

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
+from peerd.errors import PeerdError, Reason
 from peerd.v1 import workflows_pb2
 from peerd.workflows.definition import accept_definition, read_definition
-from peerd.errors import PeerdError, Reason
 
 from .reading import job_with, only_problem, read
 
@@ -279,6 +279,21 @@ def test_a_thousand_problems_are_enough() -> None:
     assert problems[-1].reason.text == "more_problems"
 
 
+def test_a_flood_of_mistakes_is_answered_soon() -> None:
+    unknown = "".join(f"x{n}: y\n" for n in range(200_000))
+    params = {f"p{n}": "" for n in range(1000)}
+    argv = ["${params.nope}"] * 1000
+    references = {"name": "w", "params": params, "jobs": [{"name": f"j{n}", "run": {"argv": argv}} for n in range(20)]}
+    for text in (
+        unknown,
+        json.dumps(references),
+        json.dumps({"name": "w", "params": {f"p {n}": 1 for n in range(9999)}}),
+    ):
+        started = time.perf_counter()
+        assert read(text).problems
+        assert time.perf_counter() - started < 4
+
+
 def test_aliases_work_but_cannot_become_a_billion() -> None:
     shared = read("name: w\njobs: [{name: a, service: s, env: &e {X: y}}, {name: b, service: s, env: *e}]\n")
     assert shared.definition is not None
@@ -307,6 +322,13 @@ def test_deep_nesting_does_not_end_the_process(opening: str) -> None:
 def test_twenty_thousand_jobs_are_the_limit() -> None:
     text = json.dumps({"name": "w", "jobs": [{"name": f"j{n}", "service": "s"} for n in range(20_001)]})
     assert only_problem(text).reason.text == "too_many_jobs"
+
+
+@pytest.mark.parametrize("field", ["params", "env"])
+def test_a_thousand_entries_are_the_limit(field: str) -> None:
+    job = {"name": "a", "service": "s", field: {f"E{n}": "" for n in range(1001)}}
+    problem = only_problem(json.dumps({"name": "w", "jobs": [job]}))
+    assert (problem.reason.text, problem.field) == ("out_of_range", f"jobs[0].{field}")
 
 
 def test_package_files_have_a_limit_in_all() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peerd.errors import PeerdError, Reason
-from peerd.v1 import workflows_pb2
+from peerd.v1 import jobs_pb2, workflows_pb2
 from peerd.workflows.params import MAX_VALUE_BYTES, references, run_params, substitute, substituted
 
 from .reading import valid
@@ -88,7 +88,7 @@ def test_values_that_are_refused(given_values: dict[str, str], field: str, says:
 def test_many_short_references_cannot_become_gigabytes() -> None:
     argv = ["x", *["${params.who}"] * 1000]
     definition = workflows_pb2.WorkflowDefinition(
-        name="w", params={"who": ""}, jobs=[workflows_pb2.JobDefinition(name="a", run={"argv": argv})]
+        name="w", params={"who": ""}, jobs=[workflows_pb2.JobDefinition(name="a", run=jobs_pb2.Command(argv=argv))]
     )
     with pytest.raises(PeerdError) as refusal:
         run_params(definition, {"who": "x" * 60_000})

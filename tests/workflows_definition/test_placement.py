@@ -21,10 +21,10 @@ from .reading import valid
 EXECUTE = frozenset({int(access_pb2.GRANT_EXECUTE)})
 
 
-def peer(name: str, **more: Any) -> PeerView:
+def peer(letter: str, **more: Any) -> PeerView:
     facts: dict[str, Any] = {
-        "peer_id": PeerId(name * 52),
-        "name": f"peer-{name}",
+        "peer_id": PeerId(letter * 52),
+        "name": f"peer-{letter}",
         "status": PeerStatus.ONLINE,
         "since": Millis(0),
         "why": "",
@@ -51,10 +51,10 @@ def service(name: str = "count", **more: Any) -> catalog_pb2.Service:
     return catalog_pb2.Service(service_id=7, status=status, origin="config", declaration=declaration)
 
 
-def candidate(name: str, *, services: Any = "default", assigned: int = 0, **more: Any) -> Candidate:
+def candidate(letter: str, *, services: Any = "default", assigned: int = 0, **more: Any) -> Candidate:
     beside = {key: more.pop(key) for key in ("allows_commands", "cpu_cores", "memory_bytes") if key in more}
     offered = (service(),) if services == "default" else services
-    return Candidate(peer=peer(name, **more), services=offered, assigned=assigned, **beside)
+    return Candidate(peer=peer(letter, **more), services=offered, assigned=assigned, **beside)
 
 
 def need(**more: Any) -> Need:

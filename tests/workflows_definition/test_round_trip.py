@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import yaml
@@ -14,8 +15,41 @@ from peerd.v1 import workflows_pb2
 from peerd.workflows.definition import decode_stored, read_definition
 from peerd.workflows.edges import edges_of
 
+# The constructors take dicts for messages, which their stubs do not say.
+make_job: Any = workflows_pb2.JobDefinition
+make_workflow: Callable[..., workflows_pb2.WorkflowDefinition] = workflows_pb2.WorkflowDefinition
+
 # Words that YAML 1.1 takes for something else, and characters that need care.
-WORDS = st.sampled_from(["no", "on", "null", "~", "1.10", "", " x ", "a: b", "- a", "#c", "é\u2028", "'", '"', "\U0001f600", "a\nb", "\t", "\\", "|", "&a", "*a", "!t", "<<", "=", "%a", "@", "`"])  # fmt: skip
+WORDS = st.sampled_from(
+    [
+        "no",
+        "on",
+        "null",
+        "~",
+        "1.10",
+        "",
+        " x ",
+        "a: b",
+        "- a",
+        "#c",
+        "\xe9\u2028",
+        "'",
+        '"',
+        "\U0001f600",
+        "a\nb",
+        "\t",
+        "\\",
+        "|",
+        "&a",
+        "*a",
+        "!t",
+        "<<",
+        "=",
+        "%a",
+        "@",
+        "`",
+    ]
+)
 TEXTS = WORDS | st.text(
     st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="$\ufeff\ufffe\uffff"), max_size=20
 )
@@ -43,7 +77,7 @@ def definitions(draw: st.DrawFn) -> workflows_pb2.WorkflowDefinition:
             for at, producer in enumerate(producers)
         ]
         jobs.append(
-            workflows_pb2.JobDefinition(
+            make_job(
                 name=name,
                 description=draw(TEXTS),
                 inputs=inputs,
@@ -56,7 +90,7 @@ def definitions(draw: st.DrawFn) -> workflows_pb2.WorkflowDefinition:
                 **work,
             )
         )
-    return workflows_pb2.WorkflowDefinition(
+    return make_workflow(
         name=draw(NAMES), description=draw(TEXTS), params=params, jobs=jobs, deliver=[{"from": names[-1]}]
     )
 

@@ -1,0 +1,124 @@
+"""Builds the executor of a peer from its parts, in the one order that works.
+
+The sender of files needs to tell jobs what became of their files, and jobs need the sender: so the
+:class:`JobFloor` comes first, then the sender with its expectations, then :func:`assemble`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from peerd.catalog.catalog import Catalog
+from peerd.clock import Clock
+from peerd.config import JobsConfig
+from peerd.identity.peer_id import PeerId
+from peerd.jobs.admission import Disk, Machine
+from peerd.jobs.attempts import Attempts, Limits, Runner
+from peerd.jobs.cancellation import Cancellation
+from peerd.jobs.changes import Changes
+from peerd.jobs.clearing import Clearing
+from peerd.jobs.creation import Creation, Gate
+from peerd.jobs.data import DataJobs
+from peerd.jobs.executor import Executor, Room, Upkeep
+from peerd.jobs.expectations import Expectations
+from peerd.jobs.generations import Generations
+from peerd.jobs.leases import Leases
+from peerd.jobs.places import Places
+from peerd.jobs.recording import Recording
+from peerd.jobs.reporter import Reporter
+from peerd.jobs.repository import JobRepository
+from peerd.jobs.sends import Sends
+from peerd.jobs.servicer import Commands, JobServicer
+from peerd.jobs.views import Views
+from peerd.rpc.channels import Channels
+from peerd.store import Store
+
+
+class JobFloor:
+    """What receiver and sender need of jobs, and jobs need of themselves."""
+
+    def __init__(
+        self, *, data_dir: Path, control_root: Path, peer_id: PeerId, name_of: Callable[[PeerId], str]
+    ) -> None:
+        self.changes = Changes()
+        self.repository = JobRepository(self.changes)
+        self.places = Places(data_dir=data_dir, control_root=control_root, executor=peer_id)
+        self.name_of = name_of
+        self.expectations = Expectations(self.repository, self.places, name_of)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What jobs use and do not own."""
+
+    store: Store
+    clock: Clock
+    catalog: Catalog
+    channels: Channels
+    sends: Sends
+    runner: Runner
+    isolation: int
+    """registry_pb2.IsolationLevel of the runner."""
+    roles_of: Callable[[PeerId], frozenset[str]]
+    reserve: Callable[[int], int] = lambda total_bytes: max(1024**3, total_bytes // 20)
+    """Free bytes that stay free on a file system of that size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jobs:
+    """What the daemon serves and runs."""
+
+    servicer: JobServicer
+    executor: Executor
+    reporter: Reporter
+
+
+def assemble(floor: JobFloor, around: Surroundings, config: JobsConfig) -> Jobs:
+    """Wire everything; nothing runs yet."""
+    store, repository, places, clock = around.store, floor.repository, floor.places, around.clock
+    views = Views(store, places, around.sends)
+    leases = Leases(store, repository, clock, created_expires_seconds=config.created_expires_seconds)
+    commands = Commands(
+        creation=Creation(store, repository, around.catalog, _gate(floor, around, config)),
+        generations=Generations(store, repository, around.catalog, around.sends, places, floor.name_of),
+        cancellation=Cancellation(store, repository, floor.changes, clock),
+        leases=leases,
+    )
+    recording = Recording(repository, around.sends, places)
+    limits = Limits(output_cap_bytes=config.output_cap_bytes)
+    executor = Executor(
+        store,
+        recording,
+        Attempts(store, around.runner, recording, places, clock, limits),
+        Upkeep(
+            leases=leases,
+            clearing=Clearing(store, repository, places),
+            data=DataJobs(store, recording, clock),
+        ),
+        clock,
+        Room(max_running=config.max_running or 2 * (os.cpu_count() or 1), isolation=around.isolation),
+    )
+    executor.listen(floor.changes)
+    reporter = Reporter(store, repository, views, around.channels, clock)
+    reporter.listen(floor.changes)
+    return Jobs(servicer=JobServicer(commands, views, places, clock), executor=executor, reporter=reporter)
+
+
+def _gate(floor: JobFloor, around: Surroundings, config: JobsConfig) -> Gate:
+    machine = Machine(
+        isolation=around.isolation,
+        cpu_cores=os.cpu_count() or 1,
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        allow_commands_from=frozenset(config.allow_commands_from),
+        max_queued=config.max_queued,
+    )
+
+    def disk() -> Disk:
+        usage = shutil.disk_usage(floor.places.data_dir)
+        return Disk(free_bytes=usage.free, reserve_bytes=around.reserve(usage.total))
+
+    return Gate(machine=machine, roles_of=around.roles_of, disk=disk)

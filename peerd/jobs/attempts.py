@@ -1,0 +1,204 @@
+"""One attempt of a process job, from its directories to the committed record of its end.
+
+Whatever goes wrong here, the attempt is taken up again by what the runner finds out about it, just as after a restart:
+an attempt that may have had effects is never started a second time. The processes outlive the daemon; stopping the
+daemon only stops watching them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from peerd.clock import Clock, Millis
+from peerd.errors import PeerdError
+from peerd.failpoints import failpoint
+from peerd.jobs import files
+from peerd.jobs.ends import Ending, Verdict
+from peerd.jobs.model import Attempt
+from peerd.jobs.places import Places
+from peerd.jobs.recording import Begun, Recording
+from peerd.jobs.runner import Exit, Outcome, ProcessSpec, Recovered, Recovery
+from peerd.loops import Backoff
+from peerd.store import Store
+
+_log = structlog.get_logger(__name__)
+
+
+class Runner(Protocol):
+    """What runs processes; :class:`peerd.jobs.runner.ProcessRunner`, or a fake in tests."""
+
+    async def start(self, control: Path, spec: ProcessSpec) -> None:
+        """Start it."""
+        ...
+
+    async def wait(self, control: Path) -> Exit | None:
+        """How it ended, once it has; None when nobody knows."""
+        ...
+
+    async def recover(self, control: Path) -> Recovered:
+        """What became of one that an earlier daemon may have started."""
+        ...
+
+    async def stop(self, control: Path, grace_seconds: float) -> Exit | None:
+        """End it; returns when nothing of it lives."""
+        ...
+
+    def forget(self, control: Path) -> None:
+        """Its end is recorded."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Of every process."""
+
+    output_cap_bytes: int = 256 * 1024**2
+    grace_seconds: float = 1.0
+    """Between TERM and KILL."""
+
+
+class AttemptWatch:
+    """Runs one attempt and records its end."""
+
+    def __init__(self, begun: Begun, *, fresh: bool) -> None:
+        self.begun = begun
+        self.fresh = fresh
+        """Not yet handed to the runner; otherwise the runner is asked what became of it."""
+        self.stop = asyncio.Event()
+        if begun.job.stop is not None:
+            self.stop.set()
+
+    @property
+    def attempt(self) -> Attempt:
+        """The row that it is about."""
+        job = self.begun.job
+        return Attempt(
+            id=self.begun.attempt_id,
+            job_execution_id=job.id,
+            attempt=job.attempt,
+            outcome=None,
+            exit_code=None,
+            started_at=job.since,
+            ended_at=None,
+        )
+
+
+class Attempts:
+    """Carries attempts to their recorded end."""
+
+    def __init__(
+        self, store: Store, runner: Runner, recording: Recording, places: Places, clock: Clock, limits: Limits
+    ) -> None:
+        self._store = store
+        self._runner = runner
+        self._recording = recording
+        self._places = places
+        self._clock = clock
+        self._limits = limits
+
+    async def carry(self, watch: AttemptWatch) -> Verdict | None:
+        """Return when the end is committed, and what was decided then (None: it runs anew, or was recorded before)."""
+        backoff = Backoff(1, 30)
+        while True:
+            try:
+                return await self._follow(watch)
+            except PeerdError as error:  # the disk is full, most likely
+                _log.warning("attempt.not_recorded", job=watch.begun.job.id, reason=error.reason.text)
+            except Exception:
+                _log.exception("attempt.failed_to_follow", job=watch.begun.job.id)
+            await self._clock.sleep(backoff.next())
+
+    async def _follow(self, watch: AttemptWatch) -> Verdict | None:
+        control = self._places.control(watch.begun.attempt_id)
+        if watch.fresh:
+            watch.fresh = False
+            ending = await self._launch(watch, control)
+        else:
+            recovered = await self._runner.recover(control)
+            if recovered.state is Recovery.NEVER_STARTED:
+                await self._store.write(lambda tx: self._recording.never_started(tx, watch.attempt))
+                return None
+            ending = _ending(recovered.exit) if recovered.state is not Recovery.RUNNING else None
+        if ending is None:
+            ending = await self._until_end(watch, control)
+        return await self._record(watch, control, ending)
+
+    async def _launch(self, watch: AttemptWatch, control: Path) -> Ending | None:
+        """Start the process; an ending when it could not be."""
+        begun, place = watch.begun, self._places.of(watch.begun.job)
+        if watch.stop.is_set():
+            return Ending(outcome="exit")
+        try:
+            await asyncio.to_thread(files.make_place, place, begun.mounts)
+            await asyncio.to_thread(files.empty_outputs, place, begun.out_mounts, begun.received)
+            failpoint("job.spawn.before")
+            await self._runner.start(control, self._spec(begun))
+        except OSError as error:
+            return Ending(outcome="exit", message=f"could not be started: {error}")
+        except PeerdError as error:
+            return Ending(outcome="refused", message=error.message)
+        failpoint("job.spawn.after")
+        return None
+
+    def _spec(self, begun: Begun) -> ProcessSpec:
+        job, place = begun.job, self._places.of(begun.job)
+        return ProcessSpec(
+            marker=f"{self._places.executor}/{begun.attempt_id}",
+            argv=job.work.argv,
+            env=job.work.env,
+            job_directory=place.directory,
+            stdin_files=tuple(place.directory / path for path in begun.stdin),
+            stdout_path=place.stdout,
+            stderr_path=place.stderr,
+            output_cap_bytes=self._limits.output_cap_bytes,
+            timeout_seconds=job.timeout_seconds,
+            grace_seconds=self._limits.grace_seconds,
+            read_only_paths=tuple(map(Path, job.work.read_only_paths)),
+            writable_paths=tuple(map(Path, job.work.writable_paths)),
+            network=job.work.network,
+        )
+
+    async def _until_end(self, watch: AttemptWatch, control: Path) -> Ending:
+        """Wait for the process, or for the wish to stop it and then for its end."""
+        waiting = asyncio.ensure_future(self._runner.wait(control))
+        stopping = asyncio.ensure_future(watch.stop.wait())
+        try:
+            await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if waiting.done():
+                return _ending(waiting.result())
+        finally:
+            waiting.cancel()
+            stopping.cancel()
+        ended = await self._runner.stop(control, self._limits.grace_seconds)
+        failpoint("job.cancel.after_stop")
+        return _ending(ended)
+
+    async def _record(self, watch: AttemptWatch, control: Path, ending: Ending) -> Verdict | None:
+        made = []
+        if ending.outcome == "exit" and ending.exit_code == 0:
+            made = await asyncio.to_thread(files.made_files, self._places.of(watch.begun.job), watch.begun.out_mounts)
+        ended_at = ending.ended_at if ending.ended_at is not None else self._clock.now()
+        verdict = await self._store.write(
+            lambda tx: self._recording.end(tx, watch.attempt, ending, made, Millis(ended_at))
+        )
+        failpoint("job.exit.after_commit")
+        await asyncio.to_thread(self._runner.forget, control)
+        return verdict
+
+
+def _ending(ended: Exit | None) -> Ending:
+    """The runner's words in ours."""
+    if ended is None:
+        return Ending(outcome="lost")
+    return Ending(
+        outcome="timeout" if ended.outcome is Outcome.TIMED_OUT else "exit",
+        exit_code=ended.exit_code,
+        message=ended.message if ended.outcome is not Outcome.EXITED else "",
+        stdout_truncated=ended.stdout_truncated,
+        ended_at=ended.ended_at,
+    )

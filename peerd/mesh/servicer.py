@@ -1,0 +1,199 @@
+"""The wire side of the mesh: messages to calls and back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from peerd.clock import Clock
+from peerd.errors import PeerdError, Reason
+from peerd.identity.envelope import open_envelope
+from peerd.identity.peer_id import PeerId, parse_peer_id
+from peerd.mesh import repository
+from peerd.mesh.gossip import Gossip
+from peerd.mesh.invites import Invite
+from peerd.mesh.joining import JOIN_TYPE
+from peerd.mesh.mesh import Mesh
+from peerd.mesh.model import Record, check_grants, check_roles, from_timestamp, to_timestamp
+from peerd.rpc.caller import current_caller
+from peerd.store import Store
+from peerd.store.requests import once
+from peerd.v1 import access_pb2, mesh_pb2, mesh_pb2_grpc
+from peerd.v1.signed_pb2 import Envelope
+
+_SKEW_MILLIS = 5 * 60 * 1000
+_NONCE_BYTES = 16
+_PAGE = 100
+
+
+class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
+    """peerd.v1.MeshService."""
+
+    def __init__(
+        self,
+        store: Store,
+        mesh: Mesh,
+        gossip: Gossip,
+        clock: Clock,
+        *,
+        resolve: Callable[[str], PeerId],
+        own_addresses: Callable[[], Sequence[str]],
+    ) -> None:
+        self._store = store
+        self._mesh = mesh
+        self._gossip = gossip
+        self._clock = clock
+        self._resolve = resolve
+        self._own_addresses = own_addresses
+
+    async def Join(self, request: mesh_pb2.JoinRequest, context: Any) -> mesh_pb2.JoinResponse:
+        invite_key = current_caller().peer_id
+        joiner = self._checked_joiner(request.statement, invite_key)
+        await self._store.write(lambda tx: self._mesh.use_invite(tx, invite_key=invite_key, joiner=joiner))
+        if request.HasField("advert"):
+            advert = mesh_pb2.DocumentChain(topic="advert", key=joiner, envelopes=[request.advert])
+            await self._gossip.take_in([advert], joiner)
+        self._gossip.push("member", [joiner])
+        return mesh_pb2.JoinResponse(documents=self._gossip.all_documents())
+
+    async def Exchange(self, request: mesh_pb2.ExchangeRequest, context: Any) -> mesh_pb2.ExchangeResponse:
+        return await self._gossip.answer(request, current_caller().peer_id)
+
+    async def CreateInvite(self, request: mesh_pb2.CreateInviteRequest, context: Any) -> mesh_pb2.CreateInviteResponse:
+        grants, roles = check_grants(request.grants), check_roles(request.roles)
+        actor, nonce = current_caller().peer_id, os.urandom(_NONCE_BYTES)
+
+        def effect(tx: Any) -> mesh_pb2.CreateInviteResponse:
+            invite = self._mesh.create_invite(
+                tx, actor=actor, grants=grants, roles=roles, ttl_seconds=request.ttl_seconds, nonce=nonce
+            )
+            # The token itself is a secret and is not kept: a repeated request makes it again from the nonce.
+            return mesh_pb2.CreateInviteResponse(invite_id=invite.invite_id, expires_at=to_timestamp(invite.expires_at))
+
+        answer = await self._once(request, mesh_pb2.CreateInviteResponse, effect)
+        invite = await self._store.write(lambda tx: repository.find_invite(tx, answer.invite_id))
+        if invite is None:
+            raise PeerdError(Reason.NOT_FOUND, "that invite is gone")
+        answer.token = self._mesh.token(invite, self._own_addresses())
+        return answer
+
+    async def ListInvites(self, request: mesh_pb2.ListInvitesRequest, context: Any) -> mesh_pb2.ListInvitesResponse:
+        size = min(request.page_size or _PAGE, 1000)
+        after = _parse_token(request.page_token)
+        invites = [invite for invite in await self._store.write(repository.load_invites) if invite.number > after]
+        token = str(invites[size - 1].number) if len(invites) > size else ""
+        return mesh_pb2.ListInvitesResponse(invites=map(self._invite, invites[:size]), next_page_token=token)
+
+    async def RevokeInvite(self, request: mesh_pb2.RevokeInviteRequest, context: Any) -> mesh_pb2.RevokeInviteResponse:
+        def effect(tx: Any) -> mesh_pb2.RevokeInviteResponse:
+            return mesh_pb2.RevokeInviteResponse(
+                invite=self._invite(self._mesh.revoke_invite(tx, invite_id=request.invite_id))
+            )
+
+        return await self._once(request, mesh_pb2.RevokeInviteResponse, effect)
+
+    async def AdmitPeer(self, request: mesh_pb2.AdmitPeerRequest, context: Any) -> mesh_pb2.AdmitPeerResponse:
+        subject = _subject(request.peer_id, self._resolve)
+        grants, roles, actor = check_grants(request.grants), check_roles(request.roles), current_caller().peer_id
+
+        def effect(tx: Any) -> mesh_pb2.AdmitPeerResponse:
+            record = self._mesh.admit(
+                tx, actor=actor, subject=subject, grants=grants, roles=roles, addresses=request.addresses
+            )
+            return mesh_pb2.AdmitPeerResponse(record=_record(record))
+
+        answer = await self._once(request, mesh_pb2.AdmitPeerResponse, effect)
+        self._gossip.push("member", [subject])
+        return answer
+
+    async def RevokePeer(self, request: mesh_pb2.RevokePeerRequest, context: Any) -> mesh_pb2.RevokePeerResponse:
+        subject, actor = _subject(request.peer, self._resolve), current_caller().peer_id
+
+        def effect(tx: Any) -> mesh_pb2.RevokePeerResponse:
+            record = self._mesh.revoke(tx, actor=actor, subject=subject, reason=request.reason)
+            return mesh_pb2.RevokePeerResponse(record=_record(record))
+
+        answer = await self._once(request, mesh_pb2.RevokePeerResponse, effect)
+        self._gossip.push("member", [subject])
+        return answer
+
+    async def GetMember(self, request: mesh_pb2.GetMemberRequest, context: Any) -> mesh_pb2.GetMemberResponse:
+        subject = _subject(request.peer, self._resolve)
+        self._mesh.get(subject)
+        chains = self._mesh.membership.chains(subject)
+        return mesh_pb2.GetMemberResponse(
+            records=[Envelope.FromString(record.envelope) for chain in chains for record in chain]
+        )
+
+    async def _once(self, request: Any, answer_type: Any, effect: Callable[[Any], Any]) -> Any:
+        caller = current_caller().peer_id
+        return await self._store.write(
+            lambda tx: once(
+                tx,
+                caller=caller,
+                request_id=request.request_id,
+                request=request,
+                answer_type=answer_type,
+                effect=lambda: effect(tx),
+            )
+        )
+
+    def _checked_joiner(self, envelope: Envelope, invite_key: PeerId) -> PeerId:
+        """Who wants to join, by its own signature over this very invite. Raises INVALID_SIGNATURE or CLOCK_SKEW."""
+        opened = open_envelope(envelope, JOIN_TYPE)
+        statement = mesh_pb2.JoinStatement.FromString(opened.payload)
+        if (statement.mesh_id, statement.invite_key) != (self._mesh.mesh_id, invite_key):
+            raise PeerdError(Reason.INVALID_SIGNATURE, "the statement is about another mesh or another invite")
+        if statement.joiner != opened.signer or len(statement.nonce) != _NONCE_BYTES:
+            raise PeerdError(Reason.INVALID_SIGNATURE, "the statement is not signed by the joiner it names")
+        skew = abs(from_timestamp(statement.issued_at) - self._clock.now())
+        if skew > _SKEW_MILLIS:
+            raise PeerdError(Reason.CLOCK_SKEW, f"the clocks of joiner and inviter differ by {skew // 1000} s")
+        return opened.signer
+
+    def _invite(self, invite: Invite) -> mesh_pb2.Invite:
+        return mesh_pb2.Invite(
+            invite_id=invite.invite_id,
+            status=invite.status(self._clock.now()).value,
+            roles=sorted(invite.roles),
+            grants=_grants(invite.grants),
+            created_at=to_timestamp(invite.created_at),
+            expires_at=to_timestamp(invite.expires_at),
+            joiner=invite.joiner or "",
+        )
+
+
+def _record(record: Record) -> mesh_pb2.MemberRecord:
+    return mesh_pb2.MemberRecord(
+        mesh_id=record.mesh_id,
+        subject=record.subject,
+        state=record.state.value,
+        grants=_grants(record.grants),
+        roles=sorted(record.roles),
+        version=record.version,
+        signer=record.signer,
+        signer_sequence=record.signer_sequence,
+        issued_at=to_timestamp(record.issued_at),
+        reason=record.reason,
+    )
+
+
+def _grants(grants: frozenset[int]) -> list[access_pb2.Grant.ValueType]:
+    return [access_pb2.Grant.ValueType(grant) for grant in sorted(grants)]
+
+
+def _subject(text: str, resolve: Callable[[str], PeerId]) -> PeerId:
+    """A peer id, which need not be known yet, or the name of a peer that is."""
+    try:
+        return parse_peer_id(text)
+    except PeerdError:
+        if len(text) >= 50:  # meant as an id
+            raise
+        return resolve(text)
+
+
+def _parse_token(token: str) -> int:
+    if token and not token.isdigit():
+        raise PeerdError(Reason.INVALID_PAGE_TOKEN, "that page token is not one of ours")
+    return int(token or 0)

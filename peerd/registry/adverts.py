@@ -1,0 +1,183 @@
+"""Adverts: what each peer says of itself, signed by itself, the highest version wins.
+
+An advert counts only for a member of the mesh; labels and names in it are hints, roles and grants come from member
+records alone. One that is not signed by its subject, or is older than what is known, changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import structlog
+from google.protobuf.message import DecodeError
+
+from peerd.digest import digest
+from peerd.errors import PeerdError, Reason
+from peerd.identity.envelope import open_envelope, seal
+from peerd.identity.key import Identity
+from peerd.identity.peer_id import PeerId, parse_peer_id
+from peerd.mesh.mesh import Mesh
+from peerd.mesh.model import check_name, to_timestamp
+from peerd.store import Store, Tx
+from peerd.v1 import mesh_pb2
+from peerd.v1.registry_pb2 import Advert
+from peerd.v1.signed_pb2 import Envelope
+
+_log = structlog.get_logger(__name__)
+
+ADVERT_TYPE = "application/vnd.peerd.advert.v1+protobuf"
+MAX_BYTES = 32 * 1024
+_MAX_LABELS = 64
+_MAX_ADDRESSES = 16
+
+
+def read_advert(envelope: Envelope) -> Advert:
+    """Verify, then parse the same bytes. Raises INVALID_SIGNATURE, INVALID_RECORD or INVALID_NAME."""
+    if len(envelope.payload) > MAX_BYTES:
+        raise PeerdError(Reason.INVALID_RECORD, f"an advert of {len(envelope.payload)} bytes; at most {MAX_BYTES}")
+    opened = open_envelope(envelope, ADVERT_TYPE)
+    try:
+        advert = Advert.FromString(opened.payload)
+    except DecodeError as error:
+        raise PeerdError(Reason.INVALID_RECORD, "the advert cannot be read") from error
+    if parse_peer_id(advert.peer_id) != opened.signer:
+        raise PeerdError(Reason.INVALID_SIGNATURE, "the advert is not signed by the peer it describes")
+    check_advert(advert)
+    return advert
+
+
+def check_advert(advert: Advert) -> None:
+    """Refuse names and labels that could not be shown or typed. Raises INVALID_NAME or INVALID_RECORD."""
+    check_name(advert.name, "name")
+    if len(advert.labels) > _MAX_LABELS or len(advert.addresses) > _MAX_ADDRESSES or advert.version < 1:
+        raise PeerdError(Reason.INVALID_RECORD, "the advert has too many labels or addresses, or no version")
+    for label in advert.labels:
+        for part in label.split("=", 1):
+            check_name(part, "labels")
+    if advert.group:
+        check_name(advert.group, "group")
+    for address in advert.addresses:
+        host, _, port = address.rpartition(":")
+        if (
+            not host
+            or not port.isdigit()
+            or not 0 < int(port) < 65536
+            or len(address) > 260
+            or not address.isprintable()
+        ):
+            raise PeerdError(Reason.INVALID_RECORD, f"{address[:80]!r} is not host:port")
+
+
+class Adverts:
+    """The newest advert of each peer. A gossip topic."""
+
+    name = "advert"
+
+    def __init__(self, store: Store, mesh: Mesh, identity: Identity) -> None:
+        self._store = store
+        self._mesh = mesh
+        self._identity = identity
+        self._known: dict[PeerId, tuple[Advert, Envelope]] = {}
+        self._on_change: list[Callable[[frozenset[PeerId]], None]] = []
+
+    async def load(self) -> None:
+        """Read what the store knows."""
+        for row in await self._store.all("SELECT envelope FROM adverts"):
+            envelope = Envelope.FromString(row["envelope"])
+            advert = read_advert(envelope)
+            self._known[PeerId(advert.peer_id)] = (advert, envelope)
+
+    def on_change(self, callback: Callable[[frozenset[PeerId]], None]) -> None:
+        """Call this with the peers whose adverts changed."""
+        self._on_change.append(callback)
+
+    def find(self, peer_id: PeerId) -> Advert | None:
+        """The newest advert of a peer."""
+        entry = self._known.get(peer_id)
+        return entry[0] if entry else None
+
+    async def publish(self, content: Advert) -> bool:
+        """Sign our own advert if it says anything new; its version is one more then. True if it did."""
+        current = self.find(self._identity.peer_id)
+        content.peer_id = self._identity.peer_id
+        content.ClearField("issued_at")
+        content.version = current.version if current is not None else 0
+        if current is not None:
+            same = Advert()
+            same.CopyFrom(current)
+            same.ClearField("issued_at")
+            if same == content:
+                return False
+        content.version += 1
+        check_advert(content)
+
+        def write(tx: Tx) -> Envelope:
+            content.issued_at.CopyFrom(to_timestamp(tx.now))
+            envelope = seal(self._identity, content.SerializeToString(deterministic=True), ADVERT_TYPE)
+            _save(tx, content, envelope)
+            return envelope
+
+        envelope = await self._store.write(write)
+        self._install(content, envelope)
+        return True
+
+    # -- The gossip topic
+
+    def summary(self) -> list[mesh_pb2.DocumentVersion]:
+        """Versions of what is known of members."""
+        return [
+            mesh_pb2.DocumentVersion(key=peer_id, version=advert.version, digest=digest(envelope.payload))
+            for peer_id, (advert, envelope) in self._known.items()
+            if self._mesh.grants(peer_id) is not None
+        ]
+
+    def lacking(self, theirs: Sequence[mesh_pb2.DocumentVersion]) -> list[str]:
+        """Keys of which they hold a later version."""
+        return [entry.key for entry in theirs if entry.version > self._version(entry.key)]
+
+    def newer(self, theirs: Sequence[mesh_pb2.DocumentVersion]) -> list[str]:
+        """Keys of which we hold a later version."""
+        held = {entry.key: entry.version for entry in theirs}
+        return [entry.key for entry in self.summary() if entry.version > held.get(entry.key, 0)]
+
+    def documents(self, keys: Iterable[str]) -> Iterator[mesh_pb2.DocumentChain]:
+        """Our envelopes of these keys."""
+        for key in keys:
+            entry = self._known.get(PeerId(key))
+            if entry is not None:
+                yield mesh_pb2.DocumentChain(topic=self.name, key=key, envelopes=[entry[1]])
+
+    async def apply(self, chains: Sequence[mesh_pb2.DocumentChain], source: str) -> None:
+        """Take in adverts of members that are newer than ours."""
+        for chain in chains:
+            try:
+                for envelope in chain.envelopes:
+                    await self._take(read_advert(envelope), envelope)
+            except PeerdError as error:
+                _log.info("registry.advert_refused", source=source, peer=chain.key[:60], message=error.message)
+
+    async def _take(self, advert: Advert, envelope: Envelope) -> None:
+        peer_id = PeerId(advert.peer_id)
+        if self._mesh.grants(peer_id) is None or advert.version <= self._version(peer_id):
+            return
+        await self._store.write(lambda tx: _save(tx, advert, envelope))
+        self._install(advert, envelope)
+
+    def _version(self, peer_id: str) -> int:
+        advert = self.find(PeerId(peer_id))
+        return advert.version if advert is not None else 0
+
+    def _install(self, advert: Advert, envelope: Envelope) -> None:
+        peer_id = PeerId(advert.peer_id)
+        self._known[peer_id] = (advert, envelope)
+        for callback in self._on_change:
+            callback(frozenset({peer_id}))
+
+
+def _save(tx: Tx, advert: Advert, envelope: Envelope) -> None:
+    tx.execute(
+        "INSERT INTO adverts (peer_id, version, digest, envelope, stored_at) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (peer_id) DO UPDATE SET version = excluded.version, digest = excluded.digest,"
+        " envelope = excluded.envelope, stored_at = excluded.stored_at WHERE excluded.version > version",
+        (advert.peer_id, advert.version, digest(envelope.payload), envelope.SerializeToString(), tx.now),
+    )

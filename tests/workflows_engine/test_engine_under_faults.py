@@ -1,0 +1,131 @@
+"""Whatever the network and the machines do, the engine keeps its laws, and ends once the faults stop."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from peerd.workflows import events as e
+from peerd.workflows.model import ExecutionStatus, JobSpec, JobStatus, WorkflowJobStatus
+from peerd.workflows.state import durable_view
+
+from .simulation import START, World, replay, spec_of
+
+SHAPES = {
+    "single": (["a"], [], ["a"]),
+    "chain": (["a", "b", "c"], [("a", "b"), ("b", "c")], ["c"]),
+    "fan out": (["a", "b", "c"], [("a", "b"), ("a", "c")], ["b", "c"]),
+    "fan in": (["a", "b", "c"], [("a", "c"), ("b", "c")], ["c"]),
+    "diamond": (["a", "b", "c", "d"], [("a", "b"), ("a", "c"), ("b", "d"), ("c", "d")], ["d", "a"]),
+    "two islands": (["a", "b", "c"], [("a", "b")], ["b", "c"]),
+    "double edge": (["a", "b"], [("a", "b"), ("a", "b")], []),
+}
+
+ACTIONS = ["deliver"] * 6 + ["double", "lose", "work", "work", "work", "work", "tell", "tell"]
+RARE = ["down", "up", "crash", "wait", "long wait", "fail", "lose job", "forget", "cancel", "late report"]
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    names, edges, deliver = SHAPES[draw(st.sampled_from(sorted(SHAPES)))]
+    jobs = [
+        JobSpec(
+            node_id=name,
+            workflow_job_id=10 + index,
+            pinned=draw(st.booleans()),
+            attempts=draw(st.integers(1, 3)),
+            retry_lost=draw(st.booleans()),
+            deadline_at=draw(st.sampled_from([None, None, None, START + 800])),
+        )
+        for index, name in enumerate(names)
+    ]
+    return World(spec_of(jobs, edges, deliver), ["p", "q", "r"][: draw(st.integers(1, 3))])
+
+
+def act(world: World, action: str, number: int) -> None:
+    executors = list(world.executors.values())
+    executor = executors[number % len(executors)]
+    held = [(x, job) for x in executors for job in x.jobs.values() if not x.down]
+    anywhere = [(x, job) for x in executors for job in x.jobs.values()]
+    index = number % len(world.wire) if world.wire else 0
+    match action:
+        case "deliver" | "double" if world.wire:
+            world.deliver(index, keep=action == "double")
+        case "lose" if world.wire:
+            world.lost(index=index)
+        case "work" | "fail" | "lose job" if anywhere:  # a machine that is cut off works on
+            where, job = anywhere[number % len(anywhere)]
+            world.work(where, job, {"fail": 1, "lose job": 2}.get(action, 0))
+        case "tell" if held:
+            world.tell(*held[number % len(held)])
+        case "late report" if held:
+            where, job = held[number % len(held)]
+            world.happens(e.JobReported(node=job.node, placement=job.placement, report=job.report(), at=world.now))
+        case "down" | "up":
+            world.set_down(executor, action == "down")
+        case "crash":
+            world.crash()
+        case "wait":
+            world.pass_time(60)
+        case "long wait":
+            world.pass_time(1500)
+        case "forget" if held:
+            where, job = held[number % len(held)]
+            del where.jobs[job.node, job.placement]
+            world.happens(e.JobLost(node=job.node, placement=job.placement, message="unknown", at=world.now))
+        case "cancel" if number % 4 == 0:
+            world.happens(e.CancelRequested(reason="enough", at=world.now))
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(
+    world=worlds(),
+    steps=st.lists(
+        st.tuples(st.sampled_from(ACTIONS * 4 + RARE), st.integers(0, 1000)),
+        max_size=150,
+    ),
+)
+def test_every_execution_keeps_the_laws_and_ends(world: World, steps: list[tuple[str, int]]) -> None:
+    for action, number in steps:
+        act(world, action, number)
+    world.settle()
+    assert durable_view(replay(world.spec, world.log)) == durable_view(world.state)
+    check_truth(world)
+
+
+def check_truth(world: World) -> None:
+    """What the orchestrator says at the end is what the executors hold."""
+    for node, job in world.state.jobs.items():
+        held = world.executors[job.peer].jobs.get((node, job.placement)) if job.peer else None
+        if job.status is WorkflowJobStatus.COMPLETED:
+            assert held is None or held.status is JobStatus.COMPLETED
+        elif held is not None:
+            assert held.status.final, f"{node} still lives on {job.peer}"
+    statuses = [job.status for job in world.state.jobs.values()]
+    match world.state.status:
+        case ExecutionStatus.COMPLETED:
+            assert set(statuses) == {WorkflowJobStatus.COMPLETED}
+            assert all(edge.status.value == "delivered" for edge in world.state.edges.values() if edge.delivery)
+        case ExecutionStatus.FAILED:
+            assert WorkflowJobStatus.FAILED in statuses
+            assert not world.state.cancel
+        case _:
+            assert world.state.cancel
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.sampled_from(sorted(SHAPES)),
+    steps=st.lists(st.tuples(st.sampled_from([*ACTIONS, "crash"]), st.integers(0, 1000)), max_size=150),
+)
+def test_without_lost_machines_every_job_runs_exactly_once(shape: str, steps: list[tuple[str, int]]) -> None:
+    world = World(spec_of(*SHAPES[shape]), ["p", "q"])
+    for action, number in steps:
+        act(world, action, number)
+    world.settle()
+    assert world.state.status is ExecutionStatus.COMPLETED
+    runs = {node: 0 for node in world.state.jobs}
+    for executor in world.executors.values():
+        for (node, _), job in executor.jobs.items():
+            runs[node] += job.runs
+    assert set(runs.values()) == {1}
