@@ -100,5 +100,5 @@ def _admit_command(machine: Machine, orderer: Orderer) -> None:
 
 
 def _word(level: int) -> str:
-    name: str = registry_pb2.IsolationLevel.Name(level) if level in registry_pb2.IsolationLevel.values() else str(level)
-    return name.removeprefix("ISOLATION_LEVEL_").lower()
+    names: dict[int, str] = {value: name for name, value in registry_pb2.IsolationLevel.items()}
+    return names.get(level, str(level)).removeprefix("ISOLATION_LEVEL_").lower()

@@ -109,7 +109,7 @@ class Attempts:
                 return await self._follow(watch)
             except PeerdError as error:  # the disk is full, most likely
                 _log.warning("attempt.not_recorded", job=watch.begun.job.id, reason=error.reason.text)
-            except Exception:
+            except Exception:  # noqa: BLE001 - the attempt must be carried to its end; the traceback goes to the log
                 _log.exception("attempt.failed_to_follow", job=watch.begun.job.id)
             await self._clock.sleep(backoff.next())
 

@@ -55,9 +55,9 @@ class Cancellation:
                 while True:
                     changed.clear()
                     # Read by the writer: a plain read could be older than the change that woke us.
-                    job = await self._store.write(lambda tx: self._repository.get(tx, job.id))
-                    if job.status.final or deadline.done():
-                        return job
+                    now = await self._store.write(lambda tx: self._repository.get(tx, job.id))
+                    if now.status.final or deadline.done():
+                        return now
                     heard = asyncio.ensure_future(changed.wait())
                     try:
                         await asyncio.wait({heard, deadline}, return_when=asyncio.FIRST_COMPLETED)

@@ -49,7 +49,7 @@ def find_edge(tx: Tx, job_execution_id: int, edge_id: int) -> Edge | None:
 def put_edge(tx: Tx, job_execution_id: int, edge: Edge) -> None:
     """Write an edge, new or changed."""
     tx.execute(
-        f"INSERT OR REPLACE INTO job_edges VALUES ({', '.join('?' * 14)})",
+        "INSERT OR REPLACE INTO job_edges VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             job_execution_id,
             edge.edge_id,

@@ -35,6 +35,14 @@ class Upkeep:
     data: DataJobs
 
 
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """How much runs at once, under which isolation."""
+
+    max_running: int
+    isolation: int
+
+
 class Executor:
     """Runs what is ready."""
 
@@ -49,15 +57,7 @@ class Executor:
         self._room = room
         self._watches: dict[int, AttemptWatch] = {}
         self._wake = asyncio.Event()
-'''.replace('class Executor','''@dataclass(frozen=True, kw_only=True)
-class Room:
-    """How much runs at once, under which isolation."""
 
-    max_running: int
-    isolation: int
-
-
-class Executor''')+'''
     @property
     def running(self) -> int:
         """Processes that run now; for the peer's sample."""
@@ -128,5 +128,3 @@ class Executor''')+'''
                     watch.stop.set()
         if change.status in (JobStatus.READY, JobStatus.WAITING_INPUTS):
             self._wake.set()
-'''
-cat > /dev/null <<'EOF'

@@ -15,12 +15,13 @@ from peerd.failpoints import failpoint
 from peerd.identity.peer_id import PeerId
 from peerd.jobs import edge_repository
 from peerd.jobs.merging import merge
-from peerd.jobs.model import Edge, Job, JobKey, JobStatus
+from peerd.jobs.model import Edge, EdgeStatus, Job, JobKey, JobStatus
 from peerd.jobs.places import Places
 from peerd.jobs.readiness import readiness
 from peerd.jobs.repository import JobRepository
 from peerd.jobs.sends import Sends
 from peerd.store import Store, Tx
+from peerd.transfers.repository import forget_received
 
 
 class Generations:
@@ -76,6 +77,9 @@ class Generations:
             self._sends.withdraw(tx, self._places.transfer_key(job, edge))
         for edge in merged.put:
             edge_repository.put_edge(tx, job.id, edge)
+            if edge.status is EdgeStatus.CLEARING:
+                # Should the first producer be named again, its files must be taken again as well.
+                forget_received(tx, self._places.received_key(job, edge))
         for edge in merged.send:
             self._sends.enqueue(tx, self._places.transfer(job, edge))
         if job.started or job.status.final:

@@ -63,6 +63,19 @@ class Places:
             destination_job_execution_id=edge.peer_job_execution_id,
         )
 
+    def received_key(self, job: Job, edge: Edge) -> TransferKey:
+        """Names what comes along an incoming edge."""
+        return TransferKey(
+            orchestrator=job.key.orchestrator,
+            store_id=job.key.store_id,
+            workflow_execution_id=job.key.workflow_execution_id,
+            edge_id=edge.edge_id,
+            source_peer_id=edge.peer_id,
+            source_job_execution_id=edge.peer_job_execution_id,
+            destination_peer_id=self.executor,
+            destination_job_execution_id=job.id,
+        )
+
     def _source(self, job: Job, edge: Edge) -> Source:
         place = self.of(job)
         if job.work.is_data:

@@ -75,7 +75,7 @@ class Reporter:
                 _log.info("report.not_delivered", orchestrator=orchestrator, reason=error.reason.text)
                 woken.set()
                 await self._clock.sleep(backoff.next())
-            except Exception:
+            except Exception:  # noqa: BLE001 - the outbox outlives any single failure; the traceback goes to the log
                 _log.exception("report.failed", orchestrator=orchestrator)
                 woken.set()
                 await self._clock.sleep(backoff.next())

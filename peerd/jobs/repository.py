@@ -23,6 +23,32 @@ OPEN = "status IN ('created', 'waiting_inputs', 'ready', 'running')"
 _OF_KEY = (
     "orchestrator_peer_id = ? AND store_id = ? AND workflow_execution_id = ? AND workflow_job_id = ? AND placement = ?"
 )
+_FIND = f"SELECT * FROM job_executions WHERE {_OF_KEY}"  # noqa: S608 - a constant of this file, as below
+_CONTACT = f"UPDATE job_executions SET contact_at = ? WHERE {_OF_KEY}"  # noqa: S608
+_ACKNOWLEDGE = (
+    "UPDATE job_executions SET acknowledged_revision = max(acknowledged_revision, min(?, revision)), "  # noqa: S608
+    f"contact_at = ? WHERE {_OF_KEY}"
+)
+_IS_BURIED = f"SELECT 1 FROM job_tombstones WHERE {_OF_KEY}"  # noqa: S608
+_COUNT_OPEN = f"SELECT count(*) FROM job_executions WHERE {OPEN}"  # noqa: S608
+_OVERDUE = (
+    f"SELECT * FROM job_executions WHERE {OPEN} AND stop IS NULL AND ("  # noqa: S608
+    "(status = 'created' AND max(contact_at, :up_since) + :created_expires < :now) OR "
+    "(status != 'created' AND stop_without_lease = 1 AND contact_at + CAST(lease_seconds * 1000 AS INTEGER) < :now)"
+    ") ORDER BY id LIMIT 500"
+)
+_STARTABLE = (
+    f"SELECT * FROM job_executions WHERE {OPEN} AND status = 'ready' AND is_data = :data "  # noqa: S608
+    "AND (next_try_at IS NULL OR next_try_at <= :now) ORDER BY id LIMIT :limit"
+)
+_CREATE = (
+    "INSERT INTO job_executions (orchestrator_peer_id, store_id, workflow_execution_id, workflow_job_id, placement, "
+    "request_digest, workflow_id, node_id, job_name, service_id, work, is_data, timeout_seconds, retry, "
+    "waits_for_inputs, stop_without_lease, lease_seconds, status, reason, message, since, generation, attempt, "
+    "stop_message, isolation, bytes_received, bytes_sent, created_at, contact_at, revision, acknowledged_revision) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'created', 'interfaces', 'waits for its interfaces', "
+    "?, 0, 0, '', 0, 0, 0, ?, ?, 1, 1)"
+)
 NEVER_STARTED = "never_started"
 """Outcome of an attempt whose process was provably never started; its number is used again."""
 
@@ -116,7 +142,7 @@ class JobRepository:
 
     def find(self, tx: Tx, key: JobKey) -> Job | None:
         """The job of that key."""
-        row = tx.one(f"SELECT * FROM job_executions WHERE {_OF_KEY}", key_values(key))
+        row = tx.one(_FIND, key_values(key))
         return to_job(row) if row is not None else None
 
     def find_id(self, tx: Tx, job_execution_id: int) -> Job | None:
@@ -133,7 +159,7 @@ class JobRepository:
 
     def count_open(self, tx: Tx) -> int:
         """How many are not final."""
-        row = tx.one(f"SELECT count(*) FROM job_executions WHERE {OPEN}")
+        row = tx.one(_COUNT_OPEN)
         return int(row[0]) if row is not None else 0
 
     def highest_id(self, tx: Tx) -> int:
@@ -146,13 +172,7 @@ class JobRepository:
     def create(self, tx: Tx, new: NewJob) -> Job:
         """A new row. Its first revision counts as known: the orchestrator gets it as the answer."""
         job_execution_id = tx.insert(
-            "INSERT INTO job_executions (orchestrator_peer_id, store_id, workflow_execution_id, workflow_job_id, "
-            "placement, request_digest, workflow_id, node_id, job_name, service_id, work, is_data, timeout_seconds, retry, "
-            "waits_for_inputs, stop_without_lease, lease_seconds, status, reason, message, since, generation, "
-            "attempt, stop_message, isolation, bytes_received, bytes_sent, created_at, contact_at, revision, "
-            "acknowledged_revision) "
-            f"VALUES ({', '.join('?' * 17)}, 'created', 'interfaces', 'waits for its interfaces', ?, 0, 0, "
-            "'', 0, 0, 0, ?, ?, 1, 1)",
+            _CREATE,
             (
                 *key_values(new.key),
                 new.request_digest,
@@ -195,25 +215,21 @@ class JobRepository:
 
     def contact(self, tx: Tx, key: JobKey) -> None:
         """Its orchestrator was heard from: the lease starts anew."""
-        tx.execute(f"UPDATE job_executions SET contact_at = ? WHERE {_OF_KEY}", (tx.now, *key_values(key)))
+        tx.execute(_CONTACT, (tx.now, *key_values(key)))
 
     def acknowledge(self, tx: Tx, key: JobKey, revision: int) -> None:
         """The orchestrator has stored that revision; this is a sign of life as well."""
-        tx.execute(
-            "UPDATE job_executions SET acknowledged_revision = max(acknowledged_revision, min(?, revision)), "
-            f"contact_at = ? WHERE {_OF_KEY}",
-            (revision, tx.now, *key_values(key)),
-        )
+        tx.execute(_ACKNOWLEDGE, (revision, tx.now, *key_values(key)))
 
     # Tombstones
 
     def bury(self, tx: Tx, key: JobKey) -> None:
         """Remember that this key was cancelled before it came."""
-        tx.execute(f"INSERT OR IGNORE INTO job_tombstones VALUES ({', '.join('?' * 6)})", (*key_values(key), tx.now))
+        tx.execute("INSERT OR IGNORE INTO job_tombstones VALUES (?, ?, ?, ?, ?, ?)", (*key_values(key), tx.now))
 
     def is_buried(self, tx: Tx, key: JobKey) -> bool:
         """Whether this key was cancelled before it came."""
-        return tx.one(f"SELECT 1 FROM job_tombstones WHERE {_OF_KEY}", key_values(key)) is not None
+        return tx.one(_IS_BURIED, key_values(key)) is not None
 
     # Attempts
 
@@ -270,17 +286,6 @@ class JobRepository:
 def forget_tombstones(tx: Tx, before: Millis) -> int:
     """Delete tombstones older than that; returns how many."""
     return tx.execute("DELETE FROM job_tombstones WHERE cancelled_at < ?", (before,)).rowcount
-
-
-_OVERDUE = (
-    f"SELECT * FROM job_executions WHERE {OPEN} AND stop IS NULL AND ("
-    "(status = 'created' AND max(contact_at, :up_since) + :created_expires < :now) OR "
-    "(status != 'created' AND stop_without_lease = 1 AND contact_at + CAST(lease_seconds * 1000 AS INTEGER) < :now)"
-    ") ORDER BY id LIMIT 500"
-)
-_STARTABLE = f"SELECT * FROM job_executions WHERE {OPEN} AND status = 'ready' AND is_data = :data " + (
-    "AND (next_try_at IS NULL OR next_try_at <= :now) ORDER BY id LIMIT :limit"
-)
 
 
 @dataclass(frozen=True, kw_only=True)

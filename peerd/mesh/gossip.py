@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -16,6 +16,7 @@ import structlog
 from peerd.clock import Clock
 from peerd.digest import digest
 from peerd.errors import PeerdError
+from peerd.failpoints import failpoint
 from peerd.identity.peer_id import PeerId
 from peerd.loops import run_every
 from peerd.mesh.membership import Membership
@@ -31,7 +32,9 @@ _MESSAGE_BYTES = 1024**2
 """Documents in one message; what does not fit comes with the next exchange."""
 _PUSH_SECONDS = 5.0
 _FANOUT = 3
-_PARALLEL = 16
+"""How many random members a round compares with, and how many hear at once of what we were told."""
+_PARALLEL = 64
+"""Members that are down each hold a place for up to the deadline; the others must not wait for them."""
 
 
 class Topic(Protocol):
@@ -55,8 +58,8 @@ class Topic(Protocol):
         """Our documents of these keys."""
         ...
 
-    async def apply(self, chains: Sequence[mesh_pb2.DocumentChain], source: str) -> None:
-        """Take in what holds; the rest changes nothing."""
+    async def apply(self, chains: Sequence[mesh_pb2.DocumentChain], source: str) -> Collection[str]:
+        """Take in what holds and return its keys; the rest changes nothing."""
         ...
 
 
@@ -69,10 +72,7 @@ class MemberTopic:
         self._mesh = mesh
 
     def summary(self) -> list[mesh_pb2.DocumentVersion]:
-        return [
-            mesh_pb2.DocumentVersion(key=subject, version=version, digest=held)
-            for subject, (version, held) in _held(self._mesh.membership).items()
-        ]
+        return list(member_summary(self._mesh.membership).versions)
 
     def lacking(self, theirs: Sequence[mesh_pb2.DocumentVersion]) -> list[str]:
         return self._different(theirs)
@@ -88,8 +88,8 @@ class MemberTopic:
                 envelopes = [Envelope.FromString(record.envelope) for record in chain]
                 yield mesh_pb2.DocumentChain(topic=self.name, key=key, envelopes=envelopes)
 
-    async def apply(self, chains: Sequence[mesh_pb2.DocumentChain], source: str) -> None:
-        await self._mesh.apply(chains, source=source)
+    async def apply(self, chains: Sequence[mesh_pb2.DocumentChain], source: str) -> Collection[str]:
+        return (await self._mesh.apply(chains, source=source)).changed
 
     def _different(self, theirs: Sequence[mesh_pb2.DocumentVersion], *, ours_only: bool = False) -> list[str]:
         """Both ends of a difference send: which of two chains stands, only their contents can tell."""
@@ -99,6 +99,15 @@ class MemberTopic:
             for version in theirs
             if held.get(PeerId(version.key), (0, b""))[1] != version.digest and (not ours_only or version.key in held)
         ]
+
+
+def member_summary(membership: Membership) -> mesh_pb2.TopicSummary:
+    """What a peer says that it holds of member records."""
+    versions = [
+        mesh_pb2.DocumentVersion(key=subject, version=version, digest=held)
+        for subject, (version, held) in _held(membership).items()
+    ]
+    return mesh_pb2.TopicSummary(topic=MemberTopic.name, versions=versions)
 
 
 def _held(membership: Membership) -> dict[PeerId, tuple[int, bytes]]:
@@ -130,15 +139,20 @@ class Gossip:
 
     async def run(self) -> None:
         """Compare with everybody once, then with a few again and again, until cancelled."""
-        await self._exchange_with_all(self._mesh.others())
-        await run_every(self._round, seconds=self._seconds, clock=self._clock, name="gossip")
+        try:
+            await self._exchange_with_all(self._mesh.others())
+            await run_every(self._round, seconds=self._seconds, clock=self._clock, name="gossip")
+        finally:
+            for task in self._tasks:
+                task.cancel()
 
-    def push(self, topic: str, keys: Iterable[str]) -> None:
-        """Bring these documents to all members now, in the background."""
-        chains = list(self._topics[topic].documents(keys))
-        task = asyncio.ensure_future(self._push_to_all(chains))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def push(self, topic: str, keys: Collection[str]) -> None:
+        """Bring these documents to all members now, in the background.
+
+        A peer that was revoked is told too: nobody will let it in to ask.
+        """
+        revoked = (PeerId(key) for key in keys if topic == MemberTopic.name and self._mesh.is_revoked(PeerId(key)))
+        self._push(topic, keys, {*self._mesh.others(), *revoked})
 
     async def exchange_with(self, peer_id: PeerId) -> None:
         """Compare everything with one peer. Raises PeerdError when it cannot be reached."""
@@ -154,8 +168,9 @@ class Gossip:
 
     async def answer(self, request: mesh_pb2.ExchangeRequest, caller: PeerId) -> mesh_pb2.ExchangeResponse:
         """The other side of an exchange."""
-        await self.take_in(request.documents, caller)
+        changed = await self.take_in(request.documents, caller)
         if request.push:
+            self._pass_on(changed, caller)
             return mesh_pb2.ExchangeResponse()
         theirs = {part.topic: part.versions for part in request.summaries}
         newer = {name: topic.newer(theirs.get(name, ())) for name, topic in self._topics.items()}
@@ -167,22 +182,30 @@ class Gossip:
         ]
         return mesh_pb2.ExchangeResponse(documents=documents, wanted=wanted)
 
-    async def take_in(self, chains: Sequence[mesh_pb2.DocumentChain], source: str) -> None:
-        """Hand documents to their topics: members first, for whether an advert counts hangs on them."""
+    async def take_in(self, chains: Sequence[mesh_pb2.DocumentChain], source: str) -> dict[str, Collection[str]]:
+        """Hand documents to their topics: members first, for whether an advert counts hangs on them.
+
+        Returns the keys that changed, by topic.
+        """
+        changed = {}
         for name, topic in self._topics.items():
             mine = [chain for chain in chains if chain.topic == name]
             if mine:
-                await topic.apply(mine, source)
+                changed[name] = await topic.apply(mine, source)
+        return changed
 
-    def all_documents(self) -> list[mesh_pb2.DocumentChain]:
-        """Everything, for a joiner."""
+    def documents_for_joiner(self, joiner: PeerId) -> list[mesh_pb2.DocumentChain]:
+        """One message of everything: what makes the joiner a member comes first, what does not fit by gossip."""
         everything = {name: [entry.key for entry in topic.summary()] for name, topic in self._topics.items()}
-        return list(self._documents(everything))
+        first: list[str] = [self._mesh.mesh_id, self._mesh.self_id, joiner]
+        for keys in everything.values():
+            keys.sort(key=lambda key: key not in first)
+        return next(_parts(self._documents(everything)), [])
 
     def _summaries(self) -> list[mesh_pb2.TopicSummary]:
         return [mesh_pb2.TopicSummary(topic=name, versions=topic.summary()) for name, topic in self._topics.items()]
 
-    def _documents(self, keys: dict[str, list[str]]) -> Iterator[mesh_pb2.DocumentChain]:
+    def _documents(self, keys: Mapping[str, Collection[str]]) -> Iterator[mesh_pb2.DocumentChain]:
         for name, wanted in keys.items():
             if name in self._topics:
                 yield from self._topics[name].documents(wanted)
@@ -203,8 +226,23 @@ class Gossip:
 
         await asyncio.gather(*(one(peer_id) for peer_id in peers))
 
-    async def _push_to_all(self, chains: Sequence[mesh_pb2.DocumentChain]) -> None:
+    def _pass_on(self, changed: dict[str, Collection[str]], source: PeerId) -> None:
+        """Tell a few others what a push told us: whoever pushed may not reach them."""
+        others = [peer_id for peer_id in self._mesh.others() if peer_id != source]
+        for topic, keys in changed.items():
+            self._push(topic, keys, random.sample(others, min(_FANOUT, len(others))))
+
+    def _push(self, topic: str, keys: Collection[str], peers: Collection[PeerId]) -> None:
+        chains = list(self._documents({topic: keys}))
+        others = [peer_id for peer_id in peers if peer_id != self._mesh.self_id]
+        if chains and others:
+            task = asyncio.ensure_future(self._push_to_all(chains, others))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _push_to_all(self, chains: Sequence[mesh_pb2.DocumentChain], peers: Collection[PeerId]) -> None:
         gate = asyncio.Semaphore(_PARALLEL)
+        failpoint("mesh.push.before_send")
 
         async def one(peer_id: PeerId) -> None:
             async with gate:
@@ -214,10 +252,11 @@ class Gossip:
                         with remote_errors(peer_id):
                             request = mesh_pb2.ExchangeRequest(documents=part, push=True)
                             await stub.Exchange(request, timeout=_PUSH_SECONDS)
+                    failpoint("mesh.push.after_send")
                 except PeerdError as error:
                     _log.info("gossip.push_failed", peer=peer_id, reason=error.reason.text)
 
-        await asyncio.gather(*(one(peer_id) for peer_id in self._mesh.others()))
+        await asyncio.gather(*(one(peer_id) for peer_id in peers))
 
 
 def _parts(chains: Iterable[mesh_pb2.DocumentChain]) -> Iterator[list[mesh_pb2.DocumentChain]]:

@@ -11,10 +11,12 @@ from collections.abc import Sequence
 
 from peerd.clock import Clock
 from peerd.errors import PeerdError, Reason
+from peerd.failpoints import failpoint
 from peerd.identity.envelope import seal
 from peerd.identity.key import Identity, identity_from_seed
 from peerd.identity.peer_id import PeerId
 from peerd.mesh import repository
+from peerd.mesh.gossip import MemberTopic, member_summary
 from peerd.mesh.invites import Token
 from peerd.mesh.membership import Membership, merge
 from peerd.mesh.model import to_timestamp
@@ -75,13 +77,21 @@ async def join_as_admitted(
     """Fetch the records of a mesh that has admitted this peer by its id. Raises NOT_TRUSTED_OR_UNREACHABLE."""
     await _check_free(store, identity, mesh_id)
     channels = Channels(identity, _Fixed([address]), clock)
+    documents: list[mesh_pb2.DocumentChain] = []
     try:
-        with remote_errors(member):
-            stub = mesh_pb2_grpc.MeshServiceStub(channels.channel(member))
-            answer = await stub.Exchange(mesh_pb2.ExchangeRequest(), timeout=_SECONDS)
+        while True:  # an answer is one message; what it left out comes when we say what we have
+            held = merge(Membership(mesh_id=mesh_id), _member_chains(documents)).membership
+            request = mesh_pb2.ExchangeRequest(summaries=[member_summary(held)])
+            with remote_errors(member):
+                stub = mesh_pb2_grpc.MeshServiceStub(channels.channel(member))
+                answer = await stub.Exchange(request, timeout=_SECONDS)
+            documents.extend(answer.documents)
+            more = merge(held, _member_chains(answer.documents))
+            if not more.changed:
+                break
     finally:
         await channels.close()
-    await adopt(store, identity, mesh_id, answer.documents, hints={member: (address,)})
+    await adopt(store, identity, mesh_id, documents, hints={member: (address,)})
 
 
 async def adopt(
@@ -93,23 +103,29 @@ async def adopt(
     hints: dict[PeerId, tuple[str, ...]],
 ) -> None:
     """Keep the records of a mesh that holds this peer. Raises NOT_A_MEMBER or ALREADY_A_MEMBER."""
-    offered = [(chain.key, tuple(chain.envelopes)) for chain in chains if chain.topic == "member"]
+    offered = _member_chains(chains)
 
     def write(tx: Tx) -> None:
-        _leave_lone_mesh(tx, identity, mesh_id)
-        before = repository.load_membership(tx, mesh_id)
+        _check(tx, identity, mesh_id)
+        known = repository.find_mesh_id(tx) == mesh_id
+        before = repository.load_membership(tx, mesh_id) if known else Membership(mesh_id=mesh_id)
         merged = merge(before, offered)
         if merged.membership.active(mesh_id) is None or merged.membership.active(identity.peer_id) is None:
             raise PeerdError(
                 Reason.NOT_A_MEMBER, f"what was sent does not make {identity.peer_id} a member of mesh {mesh_id}"
             )
-        if repository.find_mesh_id(tx) is None:
-            repository.set_mesh_id(tx, mesh_id)
+        if not known:
+            repository.set_mesh_id(tx, mesh_id)  # a lone mesh of our own, with its invites, ends here
         repository.save_membership(tx, before, merged.membership)
         for peer_id, addresses in hints.items():
             repository.set_hints(tx, peer_id, addresses)
+        failpoint("mesh.adopt.before_commit")
 
     await store.write(write)
+
+
+def _member_chains(chains: Sequence[mesh_pb2.DocumentChain]) -> list[tuple[str, tuple[Envelope, ...]]]:
+    return [(chain.key, tuple(chain.envelopes)) for chain in chains if chain.topic == MemberTopic.name]
 
 
 async def _check_free(store: Store, identity: Identity, mesh_id: PeerId) -> None:
@@ -117,18 +133,13 @@ async def _check_free(store: Store, identity: Identity, mesh_id: PeerId) -> None
     await store.write(lambda tx: _check(tx, identity, mesh_id))
 
 
-def _check(tx: Tx, identity: Identity, mesh_id: PeerId) -> bool:
-    """Whether there is a lone mesh of our own to leave. Raises ALREADY_A_MEMBER."""
+def _check(tx: Tx, identity: Identity, mesh_id: PeerId) -> None:
+    """A peer may leave a mesh of which it is the only member, and no other. Raises ALREADY_A_MEMBER."""
     current = repository.find_mesh_id(tx)
     if current is None or current == mesh_id:
-        return False
-    membership: Membership = repository.load_membership(tx, current)
-    if current != identity.peer_id or set(membership.current) != {identity.peer_id}:
-        raise PeerdError(Reason.ALREADY_A_MEMBER, f"this peer belongs to the mesh {current}, with others in it")
-    return True
-
-
-def _leave_lone_mesh(tx: Tx, identity: Identity, mesh_id: PeerId) -> None:
-    if _check(tx, identity, mesh_id):
-        for table in ("member_records", "invites", "mesh"):
-            tx.execute(f"DELETE FROM {table}")  # noqa: S608 - constants
+        return
+    members = set(repository.load_membership(tx, current).current)
+    if members != {identity.peer_id}:
+        raise PeerdError(
+            Reason.ALREADY_A_MEMBER, f"this peer belongs to the mesh {current}, with {len(members) - 1} others"
+        )

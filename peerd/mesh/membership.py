@@ -2,7 +2,8 @@
 order and from whomever they came.
 
 The rules
-    1. Every record is linked to the one before it, of the same subject, down to version 1. Nothing follows a revocation.
+    1. Every record is linked to the one before it, of the same subject, down to version 1. Nothing follows a
+       revocation.
     2. What the founder signed stands.
     3. Only the founder grants admin, changes admins or revokes them. So who is admin follows from the founder's records
        alone, and nothing an admin signs can change it.
@@ -14,8 +15,8 @@ The rules
     6. Of the records of a subject that stand, one counts: revoked before active, whatever the versions, because revoked
        is final for that key; then the higher version; then the lower digest.
 
-Rejected alternative: compare versions first, as a plain reading of "version, then revoked" has it. Two admins who act at
-once, one revoking at version 2 and one changing roles at 2 and 3, would then bring a revoked peer back.
+Rejected alternative: compare versions first, as a plain reading of "version, then revoked" has it. Two admins who act
+at once, one revoking at version 2 and one changing roles at 2 and 3, would then bring a revoked peer back.
 
 Forks are kept: the loser counts again when the winner falls. What does not stand, and carries nothing that stands, is
 dropped, so that nobody can fill our store with records that mean nothing.

@@ -349,6 +349,8 @@ class Mesh:
                     left=format_grants(has.grants) if has else "nothing",
                     reason=after.current[peer_id].reason if peer_id in after.current else "its record fell",
                 )
+                if peer_id == self.self_id:
+                    continue  # what this machine's operator does here is not for others to end
                 for on_loss in self._on_loss:
                     on_loss(peer_id)
         if changed:

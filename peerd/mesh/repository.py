@@ -13,6 +13,9 @@ from peerd.mesh.membership import Membership, membership_of
 from peerd.mesh.records import read_stored_record
 from peerd.store import Tx
 
+INVITE = "SELECT * FROM invites WHERE invite_id = ?"
+INVITES_PAGE = "SELECT * FROM invites WHERE id > ? ORDER BY id LIMIT ?"
+
 
 def find_mesh_id(tx: Tx) -> PeerId | None:
     """The mesh this peer belongs to."""
@@ -78,7 +81,7 @@ def insert_invite(tx: Tx, invite: Invite) -> None:
 
 def find_invite(tx: Tx, invite_id: str) -> Invite | None:
     """The invite with that public key."""
-    row = tx.one("SELECT * FROM invites WHERE invite_id = ?", (invite_id,))
+    row = tx.one(INVITE, (invite_id,))
     return invite_of(row) if row is not None else None
 
 
@@ -97,9 +100,6 @@ def mark_revoked(tx: Tx, invite: Invite) -> None:
 def load_invites(tx: Tx) -> list[Invite]:
     """All invites, oldest first."""
     return [invite_of(row) for row in tx.all("SELECT * FROM invites ORDER BY id")]
-
-
-INVITES_PAGE = "SELECT * FROM invites WHERE id > ? ORDER BY id LIMIT ?"
 
 
 def invite_of(row: sqlite3.Row) -> Invite:

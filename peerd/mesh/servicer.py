@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
+
+from google.protobuf.message import DecodeError, Message
 
 from peerd.clock import Clock
 from peerd.errors import PeerdError, Reason
+from peerd.failpoints import failpoint
 from peerd.identity.envelope import open_envelope
 from peerd.identity.peer_id import PeerId, parse_peer_id
 from peerd.mesh import repository
@@ -17,7 +20,7 @@ from peerd.mesh.joining import JOIN_TYPE
 from peerd.mesh.mesh import Mesh
 from peerd.mesh.model import Record, check_grants, check_roles, from_timestamp, to_timestamp
 from peerd.rpc.caller import current_caller
-from peerd.store import Store
+from peerd.store import Store, Tx
 from peerd.store.requests import once
 from peerd.v1 import access_pb2, mesh_pb2, mesh_pb2_grpc
 from peerd.v1.signed_pb2 import Envelope
@@ -25,6 +28,16 @@ from peerd.v1.signed_pb2 import Envelope
 _SKEW_MILLIS = 5 * 60 * 1000
 _NONCE_BYTES = 16
 _PAGE = 100
+_MAX_PAGE = 1000
+
+M = TypeVar("M", bound=Message)
+
+
+class _Request(Protocol):
+    """A request that may be repeated. Its type is a Message too, which a Protocol cannot say."""
+
+    @property
+    def request_id(self) -> str: ...
 
 
 class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
@@ -48,14 +61,17 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
         self._own_addresses = own_addresses
 
     async def Join(self, request: mesh_pb2.JoinRequest, context: Any) -> mesh_pb2.JoinResponse:
+        # No memory of nonces: a repeated statement can only make the joiner it names a member, which it is then.
         invite_key = current_caller().peer_id
         joiner = self._checked_joiner(request.statement, invite_key)
         await self._store.write(lambda tx: self._mesh.use_invite(tx, invite_key=invite_key, joiner=joiner))
+        failpoint("mesh.join.after_commit")
+        self._gossip.push("member", [joiner])
         if request.HasField("advert"):
             advert = mesh_pb2.DocumentChain(topic="advert", key=joiner, envelopes=[request.advert])
             await self._gossip.take_in([advert], joiner)
-        self._gossip.push("member", [joiner])
-        return mesh_pb2.JoinResponse(documents=self._gossip.all_documents())
+            self._gossip.push("advert", [joiner])
+        return mesh_pb2.JoinResponse(documents=self._gossip.documents_for_joiner(joiner))
 
     async def Exchange(self, request: mesh_pb2.ExchangeRequest, context: Any) -> mesh_pb2.ExchangeResponse:
         return await self._gossip.answer(request, current_caller().peer_id)
@@ -64,7 +80,7 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
         grants, roles = check_grants(request.grants), check_roles(request.roles)
         actor, nonce = current_caller().peer_id, os.urandom(_NONCE_BYTES)
 
-        def effect(tx: Any) -> mesh_pb2.CreateInviteResponse:
+        def effect(tx: Tx) -> mesh_pb2.CreateInviteResponse:
             invite = self._mesh.create_invite(
                 tx, actor=actor, grants=grants, roles=roles, ttl_seconds=request.ttl_seconds, nonce=nonce
             )
@@ -72,21 +88,21 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
             return mesh_pb2.CreateInviteResponse(invite_id=invite.invite_id, expires_at=to_timestamp(invite.expires_at))
 
         answer = await self._once(request, mesh_pb2.CreateInviteResponse, effect)
-        invite = await self._store.write(lambda tx: repository.find_invite(tx, answer.invite_id))
-        if invite is None:
-            raise PeerdError(Reason.NOT_FOUND, "that invite is gone")
-        answer.token = self._mesh.token(invite, self._own_addresses())
+        row = await self._store.one(repository.INVITE, (answer.invite_id,))
+        if row is None:
+            raise PeerdError(Reason.NOT_FOUND, "that invite was of a mesh this peer has left")
+        answer.token = self._mesh.token(repository.invite_of(row), self._own_addresses())
         return answer
 
     async def ListInvites(self, request: mesh_pb2.ListInvitesRequest, context: Any) -> mesh_pb2.ListInvitesResponse:
-        size = min(request.page_size or _PAGE, 1000)
-        after = _parse_token(request.page_token)
-        invites = [invite for invite in await self._store.write(repository.load_invites) if invite.number > after]
+        size = min(max(request.page_size, 0) or _PAGE, _MAX_PAGE)
+        rows = await self._store.all(repository.INVITES_PAGE, (_parse_token(request.page_token), size + 1))
+        invites = [repository.invite_of(row) for row in rows]
         token = str(invites[size - 1].number) if len(invites) > size else ""
         return mesh_pb2.ListInvitesResponse(invites=map(self._invite, invites[:size]), next_page_token=token)
 
     async def RevokeInvite(self, request: mesh_pb2.RevokeInviteRequest, context: Any) -> mesh_pb2.RevokeInviteResponse:
-        def effect(tx: Any) -> mesh_pb2.RevokeInviteResponse:
+        def effect(tx: Tx) -> mesh_pb2.RevokeInviteResponse:
             return mesh_pb2.RevokeInviteResponse(
                 invite=self._invite(self._mesh.revoke_invite(tx, invite_id=request.invite_id))
             )
@@ -97,24 +113,27 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
         subject = _subject(request.peer_id, self._resolve)
         grants, roles, actor = check_grants(request.grants), check_roles(request.roles), current_caller().peer_id
 
-        def effect(tx: Any) -> mesh_pb2.AdmitPeerResponse:
+        def effect(tx: Tx) -> mesh_pb2.AdmitPeerResponse:
             record = self._mesh.admit(
                 tx, actor=actor, subject=subject, grants=grants, roles=roles, addresses=request.addresses
             )
             return mesh_pb2.AdmitPeerResponse(record=_record(record))
 
         answer = await self._once(request, mesh_pb2.AdmitPeerResponse, effect)
+        failpoint("mesh.sign.after_commit")
         self._gossip.push("member", [subject])
         return answer
 
     async def RevokePeer(self, request: mesh_pb2.RevokePeerRequest, context: Any) -> mesh_pb2.RevokePeerResponse:
         subject, actor = _subject(request.peer, self._resolve), current_caller().peer_id
+        last = request.last_standing_sequence if request.HasField("last_standing_sequence") else None
 
-        def effect(tx: Any) -> mesh_pb2.RevokePeerResponse:
-            record = self._mesh.revoke(tx, actor=actor, subject=subject, reason=request.reason)
+        def effect(tx: Tx) -> mesh_pb2.RevokePeerResponse:
+            record = self._mesh.revoke(tx, actor=actor, subject=subject, reason=request.reason, last_standing=last)
             return mesh_pb2.RevokePeerResponse(record=_record(record))
 
         answer = await self._once(request, mesh_pb2.RevokePeerResponse, effect)
+        failpoint("mesh.sign.after_commit")
         self._gossip.push("member", [subject])
         return answer
 
@@ -126,14 +145,16 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
             records=[Envelope.FromString(record.envelope) for chain in chains for record in chain]
         )
 
-    async def _once(self, request: Any, answer_type: Any, effect: Callable[[Any], Any]) -> Any:
-        caller = current_caller().peer_id
+    async def _once(self, request: _Request, answer_type: type[M], effect: Callable[[Tx], M]) -> M:
+        assert isinstance(request, Message)  # noqa: S101 - see _Request
+        message: Message = request
+        caller, request_id = current_caller().peer_id, request.request_id
         return await self._store.write(
             lambda tx: once(
                 tx,
                 caller=caller,
-                request_id=request.request_id,
-                request=request,
+                request_id=request_id,
+                request=message,
                 answer_type=answer_type,
                 effect=lambda: effect(tx),
             )
@@ -142,7 +163,10 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
     def _checked_joiner(self, envelope: Envelope, invite_key: PeerId) -> PeerId:
         """Who wants to join, by its own signature over this very invite. Raises INVALID_SIGNATURE or CLOCK_SKEW."""
         opened = open_envelope(envelope, JOIN_TYPE)
-        statement = mesh_pb2.JoinStatement.FromString(opened.payload)
+        try:
+            statement = mesh_pb2.JoinStatement.FromString(opened.payload)
+        except DecodeError as error:
+            raise PeerdError(Reason.INVALID_ARGUMENT, "the signed bytes are not a join statement") from error
         if (statement.mesh_id, statement.invite_key) != (self._mesh.mesh_id, invite_key):
             raise PeerdError(Reason.INVALID_SIGNATURE, "the statement is about another mesh or another invite")
         if statement.joiner != opened.signer or len(statement.nonce) != _NONCE_BYTES:
@@ -174,8 +198,11 @@ def _record(record: Record) -> mesh_pb2.MemberRecord:
         version=record.version,
         signer=record.signer,
         signer_sequence=record.signer_sequence,
+        previous_digest=record.previous or b"",
         issued_at=to_timestamp(record.issued_at),
         reason=record.reason,
+        last_standing_sequence=record.last_standing_sequence,
+        standing_digests=sorted(record.standing_digests),
     )
 
 

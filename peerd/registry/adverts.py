@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 
 from peerd.digest import digest
 from peerd.errors import PeerdError, Reason
+from peerd.failpoints import failpoint
 from peerd.identity.envelope import open_envelope, seal
 from peerd.identity.key import Identity
 from peerd.identity.peer_id import PeerId, parse_peer_id
@@ -49,6 +50,8 @@ def read_advert(envelope: Envelope) -> Advert:
 def check_advert(advert: Advert) -> None:
     """Refuse names and labels that could not be shown or typed. Raises INVALID_NAME or INVALID_RECORD."""
     check_name(advert.name, "name")
+    if _is_peer_id(advert.name):
+        raise PeerdError(Reason.INVALID_NAME, "a peer may not be named like a peer id")
     if len(advert.labels) > _MAX_LABELS or len(advert.addresses) > _MAX_ADDRESSES or advert.version < 1:
         raise PeerdError(Reason.INVALID_RECORD, "the advert has too many labels or addresses, or no version")
     for label in advert.labels:
@@ -68,6 +71,14 @@ def check_advert(advert: Advert) -> None:
             raise PeerdError(Reason.INVALID_RECORD, f"{address[:80]!r} is not host:port")
 
 
+def _is_peer_id(text: str) -> bool:
+    try:
+        parse_peer_id(text)
+    except PeerdError:
+        return False
+    return True
+
+
 class Adverts:
     """The newest advert of each peer. A gossip topic."""
 
@@ -84,11 +95,15 @@ class Adverts:
         """Read what the store knows."""
         for row in await self._store.all("SELECT envelope FROM adverts"):
             envelope = Envelope.FromString(row["envelope"])
-            advert = read_advert(envelope)
+            try:
+                advert = read_advert(envelope)
+            except PeerdError as error:  # stored by a version with other rules; its peer will send a new one
+                _log.info("registry.stored_advert_ignored", message=error.message)
+                continue
             self._known[PeerId(advert.peer_id)] = (advert, envelope)
 
     def on_change(self, callback: Callable[[frozenset[PeerId]], None]) -> None:
-        """Call this with the peers whose adverts changed."""
+        """Call this with the peers whose adverts changed; our own must then be pushed to the others."""
         self._on_change.append(callback)
 
     def find(self, peer_id: PeerId) -> Advert | None:
@@ -99,27 +114,27 @@ class Adverts:
     async def publish(self, content: Advert) -> bool:
         """Sign our own advert if it says anything new; its version is one more then. True if it did."""
         current = self.find(self._identity.peer_id)
-        content.peer_id = self._identity.peer_id
-        content.ClearField("issued_at")
-        content.version = current.version if current is not None else 0
-        if current is not None:
-            same = Advert()
-            same.CopyFrom(current)
-            same.ClearField("issued_at")
-            if same == content:
-                return False
-        content.version += 1
-        check_advert(content)
+        if current is not None and _content(current) == _content(content):
+            return False
+        await self._sign(content, version=1 if current is None else current.version + 1)
+        return True
+
+    async def _sign(self, content: Advert, *, version: int) -> None:
+        advert = _content(content)
+        advert.peer_id = self._identity.peer_id
+        advert.version = version
+        check_advert(advert)
 
         def write(tx: Tx) -> Envelope:
-            content.issued_at.CopyFrom(to_timestamp(tx.now))
-            envelope = seal(self._identity, content.SerializeToString(deterministic=True), ADVERT_TYPE)
-            _save(tx, content, envelope)
+            advert.issued_at.CopyFrom(to_timestamp(tx.now))
+            envelope = seal(self._identity, advert.SerializeToString(deterministic=True), ADVERT_TYPE)
+            _save(tx, advert, envelope)
+            failpoint("registry.advert.before_commit")
             return envelope
 
         envelope = await self._store.write(write)
-        self._install(content, envelope)
-        return True
+        failpoint("registry.advert.after_commit")
+        self._install(advert, envelope)
 
     # -- The gossip topic
 
@@ -132,8 +147,12 @@ class Adverts:
         ]
 
     def lacking(self, theirs: Sequence[mesh_pb2.DocumentVersion]) -> list[str]:
-        """Keys of which they hold a later version."""
-        return [entry.key for entry in theirs if entry.version > self._version(entry.key)]
+        """Members of which they hold a later version."""
+        return [
+            entry.key
+            for entry in theirs
+            if entry.version > self._version(entry.key) and self._mesh.grants(PeerId(entry.key)) is not None
+        ]
 
     def newer(self, theirs: Sequence[mesh_pb2.DocumentVersion]) -> list[str]:
         """Keys of which we hold a later version."""
@@ -147,21 +166,31 @@ class Adverts:
             if entry is not None:
                 yield mesh_pb2.DocumentChain(topic=self.name, key=key, envelopes=[entry[1]])
 
-    async def apply(self, chains: Sequence[mesh_pb2.DocumentChain], source: str) -> None:
-        """Take in adverts of members that are newer than ours."""
+    async def apply(self, chains: Sequence[mesh_pb2.DocumentChain], source: str) -> set[str]:
+        """Take in adverts of members that are newer than ours; returns whose."""
+        changed: set[str] = set()
         for chain in chains:
             try:
-                for envelope in chain.envelopes:
-                    await self._take(read_advert(envelope), envelope)
+                for envelope in chain.envelopes[-1:]:
+                    advert = read_advert(envelope)
+                    if await self._take(advert, envelope):
+                        changed.add(advert.peer_id)
             except PeerdError as error:
                 _log.info("registry.advert_refused", source=source, peer=chain.key[:60], message=error.message)
+        return changed
 
-    async def _take(self, advert: Advert, envelope: Envelope) -> None:
+    async def _take(self, advert: Advert, envelope: Envelope) -> bool:
         peer_id = PeerId(advert.peer_id)
         if self._mesh.grants(peer_id) is None or advert.version <= self._version(peer_id):
-            return
+            return False
+        own = self.find(self._identity.peer_id)
+        if peer_id == self._identity.peer_id and own is not None:
+            # We said this before our store was lost or set back. What we say now must outrank it.
+            await self._sign(own, version=advert.version + 1)
+            return True
         await self._store.write(lambda tx: _save(tx, advert, envelope))
         self._install(advert, envelope)
+        return True
 
     def _version(self, peer_id: str) -> int:
         advert = self.find(PeerId(peer_id))
@@ -169,9 +198,20 @@ class Adverts:
 
     def _install(self, advert: Advert, envelope: Envelope) -> None:
         peer_id = PeerId(advert.peer_id)
+        if advert.version <= self._version(peer_id):
+            return  # a later one was stored meanwhile
         self._known[peer_id] = (advert, envelope)
         for callback in self._on_change:
             callback(frozenset({peer_id}))
+
+
+def _content(advert: Advert) -> Advert:
+    """What it says, without what signing adds."""
+    content = Advert()
+    content.CopyFrom(advert)
+    for field in ("peer_id", "version", "issued_at"):
+        content.ClearField(field)
+    return content
 
 
 def _save(tx: Tx, advert: Advert, envelope: Envelope) -> None:

@@ -27,10 +27,15 @@ class Registry:
         self._started = clock.now()
         self._liveness: dict[PeerId, Liveness] = {}
         self._on_online: list[Callable[[PeerId], None]] = []
+        self._on_greeting: list[Callable[[PeerId], None]] = []
 
     def on_online(self, callback: Callable[[PeerId], None]) -> None:
         """Call this whenever a peer comes back."""
         self._on_online.append(callback)
+
+    def on_greeting(self, callback: Callable[[PeerId], None]) -> None:
+        """Call this whenever a peer that we hold for offline calls us."""
+        self._on_greeting.append(callback)
 
     def peers(self) -> tuple[PeerView, ...]:
         """All members, revoked ones too, by name."""
@@ -49,12 +54,9 @@ class Registry:
         known = self._mesh.membership.current
         if text in known:
             return parse_peer_id(text)
-        active = [peer_id for peer_id in known if not self._mesh.is_revoked(peer_id)]
-        found = [peer_id for peer_id in active if self.name_of(peer_id) == text]
-        if not found and len(text) >= _MIN_PREFIX:
-            found = [peer_id for peer_id in active if peer_id.startswith(text)]
-        if not found:
-            found = [peer_id for peer_id in known if self.name_of(peer_id) == text]
+        found = [peer_id for peer_id in known if self._answers_to(peer_id, text)]
+        active = [peer_id for peer_id in found if not self._mesh.is_revoked(peer_id)]
+        found = active or found
         if len(found) > 1:
             raise PeerdError(Reason.AMBIGUOUS_NAME, f"{text!r} may be any of {', '.join(sorted(found))}")
         if not found:
@@ -64,6 +66,10 @@ class Registry:
                 next_action="see 'peerctl peers list' for who there is",
             )
         return found[0]
+
+    def _answers_to(self, peer_id: PeerId, text: str) -> bool:
+        """By name or by prefix. No order between them, or one peer could take the other's place by its name."""
+        return self.name_of(peer_id) == text or (len(text) >= _MIN_PREFIX and peer_id.startswith(text))
 
     def name_of(self, peer_id: str) -> str:
         """What people call it; the first eight characters of its id until it has said so."""
@@ -86,8 +92,14 @@ class Registry:
 
     # -- What the probes tell
 
+    def greeted(self, peer_id: PeerId) -> None:
+        """It has called us. That does not show that we reach it, so it is only a reason to ask at once."""
+        if not self._state(peer_id).online:
+            for callback in self._on_greeting:
+                callback(peer_id)
+
     def heard(self, peer_id: PeerId, running_jobs: int | None = None) -> None:
-        """It was in contact with us."""
+        """It has answered us."""
         before = self._state(peer_id)
         self._liveness[peer_id] = answered(before, self._clock.now(), running_jobs=running_jobs)
         if not before.online:

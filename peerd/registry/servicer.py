@@ -27,7 +27,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         self._running_jobs = running_jobs
 
     async def ListPeers(self, request: registry_pb2.ListPeersRequest, context: Any) -> registry_pb2.ListPeersResponse:
-        size = min(request.page_size or _PAGE, 1000)
+        size = min(max(request.page_size, 0) or _PAGE, 1000)
         start = _parse_token(request.page_token)
         found = [view for view in self._registry.peers() if _matches(view, request)]
         token = str(start + size) if len(found) > start + size else ""
@@ -41,7 +41,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     async def Probe(self, request: registry_pb2.ProbeRequest, context: Any) -> registry_pb2.ProbeResponse:
         caller = current_caller().peer_id
         if caller != self._self_id:
-            self._registry.heard(caller)
+            self._registry.greeted(caller)
         return registry_pb2.ProbeResponse(
             peer_id=self._self_id, running_jobs=self._running_jobs(), now=to_timestamp(self._clock.now())
         )

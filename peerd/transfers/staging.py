@@ -51,8 +51,11 @@ class Staging:
         for index, entry in enumerate(self._manifest.files):
             if entry.path in published and self._in_place(entry):
                 continue
+            if entry.size == 0:
+                self._staged(index).touch(mode=0o600)
+                continue
             offset = self._verified_bytes(index, entry)
-            if offset < entry.size or (entry.size == 0 and not self._staged(index).exists()):
+            if offset < entry.size:
                 missing.append((index, offset))
         return missing
 

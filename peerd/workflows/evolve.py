@@ -107,7 +107,7 @@ def _learn_id(state: ExecutionState, job: JobState, job_execution_id: int) -> No
 
 def _job_refused(state: ExecutionState, event: e.JobRefused) -> None:
     job = state.jobs[event.node]
-    if event.placement != job.placement or not job.peer:
+    if event.placement != job.placement or not job.peer or state.status.final:
         return
     if job.final:
         # A completed producer whose executor will not take its new interfaces: its receivers wait in vain.
@@ -174,6 +174,8 @@ def _apply(state: ExecutionState, job: JobState, report: Report, at: Millis) -> 
     state.changed_jobs[job.spec.node_id] = None
     if not job.final:
         _apply_status(state, job, report, at)
+    if report.status in (JobStatus.RUNNING, JobStatus.COMPLETED) and job.spec.waits_for_inputs:
+        _inputs_have_arrived(state, job)
     if job.report is report:  # it may have left that peer
         for news in report.edges:
             _apply_news(state, job, news, report.generation, at)
@@ -197,11 +199,25 @@ def _apply_status(state: ExecutionState, job: JobState, report: Report, at: Mill
             _set_status(state, job, _STATUS_OF_REPORT[status], at)
 
 
+def _inputs_have_arrived(state: ExecutionState, job: JobState) -> None:
+    """It could not have started without them; their senders may tell later, or never."""
+    for edge_id in job.inputs:
+        edge = state.edges[edge_id]
+        if not edge.settled:
+            edge.status, edge.reason = EdgeStatus.DELIVERED, ""
+            state.changed_edges[edge_id] = None
+
+
 def _apply_news(state: ExecutionState, job: JobState, news: EdgeNews, generation: int, at: Millis) -> None:
     edge = state.edges.get(news.edge_id)
     if edge is None or edge.spec.source != job.spec.node_id:
         return
-    if edge.settled or generation < edge.since_generation:
+    known = edge.status is EdgeStatus.DELIVERED and news.bytes_total <= edge.bytes_total
+    if edge.status is EdgeStatus.FAILED or known or generation < edge.since_generation:
+        return
+    if edge.status is EdgeStatus.DELIVERED:  # how much it was is still news
+        edge.bytes, edge.bytes_total = news.bytes, news.bytes_total
+        state.changed_edges[news.edge_id] = None
         return
     if news.status is EdgeStatus.FAILED:
         _edge_failed(state, edge, news.reason, news.message, at)

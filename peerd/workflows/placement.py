@@ -70,9 +70,6 @@ class Candidate:
     assigned: int = 0
     # False once it refused a command of ours with adhoc_not_allowed.
     allows_commands: bool = True
-    # From its advert; 0 for unknown.
-    cpu_cores: int = 0
-    memory_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +166,7 @@ def _refusal(need: Need, candidate: Candidate, orchestrator: PeerView | None, *,
         _selection_flaw(need, peer, ambiguous=ambiguous)
         or _membership_flaw(peer)
         or (_service_flaw(need, candidate, orchestrator) if need.service else _command_flaw(candidate))
-        or _size_flaw(need, candidate)
+        or _size_flaw(need, peer)
     )
     if flaw is None and peer.status == PeerStatus.ONLINE:
         return None
@@ -324,14 +321,15 @@ def _isolation_flaw(service: Service, candidate: Candidate) -> _Flaw | None:
     return None
 
 
-def _size_flaw(need: Need, candidate: Candidate) -> _Flaw | None:
-    name = _name(candidate.peer)
+def _size_flaw(need: Need, peer: PeerView) -> _Flaw | None:
+    # 0 is what an advert says that does not know.
+    name = _name(peer)
     reason = Reason.RESOURCES_INSUFFICIENT.text
-    if candidate.cpu_cores and need.cpus > candidate.cpu_cores:
-        message = f"{name} has {candidate.cpu_cores} cores, the job asks for {need.cpus:g}"
-        return _Flaw(reason, message, f"ask for {candidate.cpu_cores} cpus or less, or choose a larger machine")
-    if candidate.memory_bytes and need.memory_bytes > candidate.memory_bytes:
-        fits = candidate.memory_bytes >> 20
+    if peer.cpu_cores and need.cpus > peer.cpu_cores:
+        message = f"{name} has {peer.cpu_cores} cores, the job asks for {need.cpus:g}"
+        return _Flaw(reason, message, f"ask for {peer.cpu_cores} cpus or less, or choose a larger machine")
+    if peer.memory_bytes and need.memory_bytes > peer.memory_bytes:
+        fits = peer.memory_bytes >> 20
         message = f"{name} has {fits}M of memory, the job asks for {need.memory_bytes >> 20}M"
         return _Flaw(reason, message, f"ask for {fits}M or less, or choose a larger machine")
     return None

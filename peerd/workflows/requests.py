@@ -61,6 +61,7 @@ def execution_spec(
             pinned=bool(job.on.peer),
             deadline_at=Millis(created_at + parse_duration(job.deadline)) if job.deadline else None,
             attempts=max(1, job.retry.attempts),
+            waits_for_inputs=job.execution_constraint != "none",
             retry_lost="lost" in job.retry.on,
         )
         for index, job in enumerate(definition.jobs)

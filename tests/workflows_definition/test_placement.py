@@ -37,6 +37,9 @@ def peer(letter: str, **more: Any) -> PeerView:
         "running_jobs": 0,
         "catalog_digest": b"",
         "is_self": False,
+        "is_founder": False,
+        "cpu_cores": 0,
+        "memory_bytes": 0,
         "platform": "",
         "peerd_version": "",
         "last_seen": Millis(0),
@@ -52,9 +55,9 @@ def service(name: str = "count", **more: Any) -> catalog_pb2.Service:
 
 
 def candidate(letter: str, *, services: Any = "default", assigned: int = 0, **more: Any) -> Candidate:
-    beside = {key: more.pop(key) for key in ("allows_commands", "cpu_cores", "memory_bytes") if key in more}
+    allows_commands = more.pop("allows_commands", True)
     offered = (service(),) if services == "default" else services
-    return Candidate(peer=peer(letter, **more), services=offered, assigned=assigned, **beside)
+    return Candidate(peer=peer(letter, **more), services=offered, assigned=assigned, allows_commands=allows_commands)
 
 
 def need(**more: Any) -> Need:
@@ -279,7 +282,7 @@ def test_a_busy_peer_that_fits_goes_before_an_idle_one_that_does_not() -> None:
 
 
 def test_a_job_waits_for_every_peer_that_would_take_it_and_for_no_other() -> None:
-    offline = {"status": PeerStatus.OFFLINE}
+    offline: dict[str, Any] = {"status": PeerStatus.OFFLINE}
     decision = place(
         need(role="worker"),
         [

@@ -1,0 +1,43 @@
+"""What this machine says of itself to the others."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+
+from peerd import __version__
+from peerd.config import Config
+from peerd.v1.registry_pb2 import Advert, IsolationLevel
+
+_ANY = ("0.0.0.0", "[::]", "::", "")  # noqa: S104 - recognised, not bound
+_SOMEWHERE = ("192.0.2.1", 9)
+"""A documentation address (RFC 5737): connecting a datagram socket to it sends nothing, and shows our own address."""
+
+
+def own_advert(config: Config, *, port: int, isolation: IsolationLevel.ValueType, catalog_digest: bytes) -> Advert:
+    """The unsigned content of this peer's advert."""
+    return Advert(
+        name=config.peer_name,
+        addresses=config.peer.advertise or (f"{_reachable_host(config.peer.listen)}:{port}",),
+        labels=sorted(config.peer.labels),
+        group=config.peer.group,
+        platform=f"{platform.system().lower()}-{platform.machine()}",
+        peerd_version=__version__,
+        isolation=isolation,
+        catalog_digest=catalog_digest,
+        cpu_cores=os.cpu_count() or 1,
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+    )
+
+
+def _reachable_host(listen: str) -> str:
+    host = listen.rpartition(":")[0]
+    if host not in _ANY:
+        return host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(_SOMEWHERE)
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])

@@ -1,0 +1,293 @@
+"""Builds the daemon from its parts and runs it until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from peerd.catalog.catalog import Catalog
+from peerd.catalog.search import Search
+from peerd.catalog.servicer import CatalogServicer
+from peerd.clock import Clock, SystemClock
+from peerd.config import Config
+from peerd.daemon.advert import own_advert
+from peerd.daemon.routing import RoutedDestinations, RoutedOutcomes
+from peerd.daemon.servicer import DaemonServicer, Facts
+from peerd.datadir import DataDir
+from peerd.errors import PeerdError, Reason
+from peerd.identity.key import Identity, load_identity
+from peerd.identity.peer_id import PeerId
+from peerd.jobs.assembly import JobFloor, Surroundings, assemble
+from peerd.jobs.runner import ProcessRunner
+from peerd.loops import run_every
+from peerd.mesh.gossip import Gossip
+from peerd.mesh.mesh import Mesh
+from peerd.mesh.servicer import MeshServicer
+from peerd.registry.adverts import Adverts
+from peerd.registry.model import PeerStatus, PeerView
+from peerd.registry.probes import Probes
+from peerd.registry.registry import Registry
+from peerd.registry.servicer import RegistryServicer
+from peerd.rpc.channels import Channels
+from peerd.rpc.server import RpcServer
+from peerd.store import Store, open_store
+from peerd.store.requests import forget_old_answers
+from peerd.transfers.receiver import Limits, Receiver
+from peerd.transfers.sender import Sender
+from peerd.transfers.servicer import TransferServicer
+from peerd.v1 import (
+    catalog_pb2_grpc,
+    daemon_pb2_grpc,
+    jobs_pb2_grpc,
+    mesh_pb2_grpc,
+    registry_pb2_grpc,
+    transfers_pb2_grpc,
+    workflows_pb2_grpc,
+)
+from peerd.workflows.assembly import Workflows, assemble_workflows
+
+_log = structlog.get_logger(__name__)
+
+_STOP_GRACE_SECONDS = 2.0
+_UPKEEP_SECONDS = 3600.0
+
+
+class Daemon:
+    """One running peer. Built by :meth:`build`; everything it owns is ended by :meth:`close`."""
+
+    def __init__(self, config: Config, clock: Clock, identity: Identity, store: Store, mesh: Mesh) -> None:
+        self._config = config
+        self._clock = clock
+        self._identity = identity
+        self._store = store
+        self._mesh = mesh
+        self._started_at = clock.now()
+        self._listen_address = ""
+        self._background: set[asyncio.Task[Any]] = set()
+        self._adverts = Adverts(store, mesh, identity)
+        self._registry = Registry(mesh, self._adverts, clock, offline_seconds=config.mesh.offline_seconds)
+        self._channels = Channels(identity, self._registry, clock, socket=config.socket)
+        self._gossip = Gossip(mesh, self._channels, clock, seconds=config.mesh.exchange_seconds)
+        self._gossip.register(self._adverts)
+        self._probes = Probes(mesh, self._registry, self._channels, clock, seconds=config.mesh.probe_seconds)
+        self._server = RpcServer(identity, mesh, self._channels, clock, resolve=self._registry.resolve)
+        self._catalog = Catalog(store, config.data_dir)
+
+    @classmethod
+    async def build(cls, config: Config, clock: Clock) -> Daemon:
+        """Load what the data directory holds. Raises NOT_INITIALIZED, KEY_EXPOSED, STORE_CORRUPT and the like."""
+        folder = DataDir(config.data_dir)
+        folder.check_mode()
+        identity = load_identity(folder.identity_key)
+        store = await open_store(folder.store, clock)
+        try:
+            daemon = cls(config, clock, identity, store, await Mesh.load(store, identity, clock))
+            await daemon._adverts.load()
+            await daemon._catalog.sync(config.services)
+            runner = await ProcessRunner.probe(
+                sandbox=config.jobs.sandbox, hidden=[config.data_dir, config.socket.parent]
+            )
+            daemon._wire(runner, folder)
+        except BaseException:
+            await store.close()
+            raise
+        return daemon
+
+    def _wire(self, runner: ProcessRunner, folder: DataDir) -> None:
+        """Jobs, transfers and workflows know each other only through what is passed here."""
+        config, store, clock, self_id = self._config, self._store, self._clock, self._identity.peer_id
+        self._isolation = runner.isolation
+        self._floor = JobFloor(
+            data_dir=config.data_dir,
+            control_root=folder.control,
+            peer_id=self_id,
+            name_of=self._registry.name_of,
+        )
+        self._workflows: Workflows = assemble_workflows(
+            store=store,
+            clock=clock,
+            channels=self._channels,
+            registry=self._registry,
+            self_id=self_id,
+            data_dir=config.data_dir,
+            config=config.workflows,
+        )
+        outcomes = RoutedOutcomes(jobs=self._floor.expectations, home=self._workflows.delivery)
+        destinations = RoutedDestinations(jobs=self._floor.expectations, home=self._workflows.delivery)
+        self._sender = Sender(self_id, store, self._channels, outcomes, clock, concurrency=config.transfers.concurrency)
+        self._workflows.use_sender(self._sender)
+        limits = Limits(
+            max_bytes=config.transfers.max_bytes,
+            min_free_bytes=config.transfers.min_free_bytes,
+            min_free_fraction=config.transfers.min_free_fraction,
+        )
+        self._receiver = Receiver(self_id, store, destinations, limits)
+        around = Surroundings(
+            store=store,
+            clock=clock,
+            catalog=self._catalog,
+            channels=self._channels,
+            sends=self._sender,
+            runner=runner,
+            isolation=runner.isolation,
+            roles_of=self._mesh.roles,
+        )
+        self._jobs = assemble(self._floor, around, config.jobs)
+        self._server.register(self._services())
+        self._mesh.on_loss(self._end_calls)
+        self._registry.on_online(self._peer_online)
+        self._catalog.on_change(lambda: self._later(self._publish_advert()))
+
+    def _services(self) -> list[tuple[str, Any]]:
+        search = Search(self._channels, self._online_peers)
+        mesh = MeshServicer(
+            self._store,
+            self._mesh,
+            self._gossip,
+            self._clock,
+            resolve=self._registry.resolve,
+            own_addresses=lambda: self._registry.addresses(self._identity.peer_id),
+        )
+        registry = RegistryServicer(
+            self._identity.peer_id, self._registry, self._clock, running_jobs=lambda: self._jobs.executor.running
+        )
+        catalog = CatalogServicer(self._store, self._catalog, search, self._identity.peer_id)
+        transfers = TransferServicer(self._identity.peer_id, self._store, self._receiver, self._sender)
+        daemon = DaemonServicer(
+            self._identity,
+            self._config,
+            self._registry,
+            self._clock,
+            facts=self._facts,
+            load=lambda: (self._jobs.executor.running, self._workflows.active_executions),
+        )
+        add = {
+            "MeshService": lambda s: mesh_pb2_grpc.add_MeshServiceServicer_to_server(mesh, s),
+            "RegistryService": lambda s: registry_pb2_grpc.add_RegistryServiceServicer_to_server(registry, s),
+            "CatalogService": lambda s: catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, s),
+            "JobService": lambda s: jobs_pb2_grpc.add_JobServiceServicer_to_server(self._jobs.servicer, s),
+            "JobReportService": lambda s: jobs_pb2_grpc.add_JobReportServiceServicer_to_server(
+                self._workflows.reports, s
+            ),
+            "TransferService": lambda s: transfers_pb2_grpc.add_TransferServiceServicer_to_server(transfers, s),
+            "WorkflowService": lambda s: workflows_pb2_grpc.add_WorkflowServiceServicer_to_server(
+                self._workflows.servicer, s
+            ),
+            "DaemonService": lambda s: daemon_pb2_grpc.add_DaemonServiceServicer_to_server(daemon, s),
+        }
+        return [(f"peerd.v1.{name}", register) for name, register in add.items()]
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve and work until told to stop. Jobs go on without the daemon and are found again by the next one."""
+        port = await self._server.start(listen=self._config.peer.listen, socket=self._config.socket)
+        self._listen_address = f"{self._config.peer.listen.rpartition(':')[0]}:{port}"
+        self._port = port
+        await self._publish_advert()
+        _announce(DataDir(self._config.data_dir).listen_address, self._listen_address)
+        _log.info("daemon.listens", peer=self._identity.peer_id, address=self._listen_address)
+        async with asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(work)
+                for work in (
+                    self._probes.run(),
+                    self._gossip.run(),
+                    self._sender.run(),
+                    self._jobs.executor.run(),
+                    self._jobs.reporter.run(),
+                    self._workflows.orchestrator.run(),
+                    run_every(self._upkeep, seconds=_UPKEEP_SECONDS, clock=self._clock, name="upkeep"),
+                )
+            ]
+            await stop.wait()
+            _log.info("daemon.stops")
+            await self._server.stop(_STOP_GRACE_SECONDS)
+            for task in running:
+                task.cancel()
+
+    async def close(self) -> None:
+        """End what is open, whatever state it is in."""
+        for task in self._background:
+            task.cancel()
+        await self._server.stop(0)
+        await self._channels.close()
+        await self._store.close()
+        DataDir(self._config.data_dir).listen_address.unlink(missing_ok=True)
+
+    async def _publish_advert(self) -> None:
+        content = own_advert(
+            self._config, port=self._port, isolation=self._isolation, catalog_digest=self._catalog.digest
+        )
+        if await self._adverts.publish(content):
+            self._gossip.push("advert", [self._identity.peer_id])
+
+    async def _upkeep(self) -> None:
+        await self._store.write(forget_old_answers)
+
+    def _facts(self) -> Facts:
+        return Facts(
+            mesh_id=self._mesh.mesh_id,
+            store_id=self._store.store_id,
+            started_at=self._started_at,
+            listen_address=self._listen_address,
+            isolation=self._isolation,
+        )
+
+    def _online_peers(self) -> list[PeerView]:
+        """The others: this peer's own services are searched without a call."""
+        return [peer for peer in self._registry.peers() if peer.status is PeerStatus.ONLINE and not peer.is_self]
+
+    def _end_calls(self, peer_id: PeerId) -> None:
+        if self._mesh.grants(peer_id) is None:
+            self._server.calls.end_calls(peer_id, PeerdError(Reason.REVOKED, f"{peer_id} was revoked"))
+        else:
+            self._server.calls.end_calls(
+                peer_id, PeerdError(Reason.PERMISSION_DENIED, f"{peer_id} has lost a grant; call again")
+            )
+
+    def _peer_online(self, peer_id: PeerId) -> None:
+        self._later(self._sender.peer_online(peer_id))
+        self._later(self._greet(peer_id))
+
+    async def _greet(self, peer_id: PeerId) -> None:
+        """Compare documents at once with a peer that is back: one of us may have missed much."""
+        try:
+            await self._gossip.exchange_with(peer_id)
+        except PeerdError as error:
+            _log.debug("daemon.greeting_failed", peer=peer_id, reason=error.reason.text)
+
+    def _later(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+async def run_until_signalled(config: Config) -> None:
+    """Hold the data directory, run the daemon, end it in order at SIGTERM or SIGINT."""
+    folder = DataDir(config.data_dir)
+    if not folder.initialized:
+        raise PeerdError(Reason.NOT_INITIALIZED, f"there is no peer in {config.data_dir}")
+    folder.check_mode()
+    with folder.lock():
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        daemon = await Daemon.build(config, SystemClock())
+        try:
+            await daemon.run(stop)
+        finally:
+            await daemon.close()
+
+
+def _announce(path: Path, address: str) -> None:
+    """Tell whoever started us that we listen, and where."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(address + "\n", encoding="utf-8")
+    os.replace(temporary, path)

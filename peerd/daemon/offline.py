@@ -1,0 +1,64 @@
+"""What is done to a data directory while no daemon holds it: make an identity, found a mesh, join one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from peerd.clock import SystemClock
+from peerd.config import Config
+from peerd.datadir import DataDir
+from peerd.errors import PeerdError, Reason
+from peerd.identity.key import Identity, create_identity, load_identity
+from peerd.identity.peer_id import PeerId, parse_peer_id
+from peerd.mesh.invites import parse_token
+from peerd.mesh.joining import join_as_admitted, join_with_token
+from peerd.mesh.mesh import Mesh
+from peerd.store import Store, open_store
+
+
+def ensure_identity(config: Config) -> Identity:
+    """The identity of this data directory, made if there is none. Raises KEY_EXPOSED."""
+    folder = DataDir(config.data_dir)
+    folder.create()
+    return load_identity(folder.identity_key) if folder.initialized else create_identity(folder.identity_key)
+
+
+async def found(config: Config) -> PeerId:
+    """Make an identity and begin a mesh of one. Raises ALREADY_INITIALIZED."""
+    folder = DataDir(config.data_dir)
+    if folder.initialized and folder.store.exists():
+        raise PeerdError(Reason.ALREADY_INITIALIZED, f"{config.data_dir} holds a peer already")
+    async with _held(config) as (identity, store):
+        await Mesh.found(store, identity, SystemClock())
+        return identity.peer_id
+
+
+async def join_invited(config: Config, token: str) -> PeerId:
+    """Join with an invite; returns the id of the mesh. Raises an INVITE_ reason or ALREADY_A_MEMBER."""
+    parsed = parse_token(token)
+    async with _held(config) as (identity, store):
+        await join_with_token(store, identity, SystemClock(), parsed)
+    return parsed.mesh_id
+
+
+async def join_admitted(config: Config, mesh_id: str, address: str, member: str) -> PeerId:
+    """Join a mesh that has admitted this peer by its id; returns the id of the mesh."""
+    mesh = parse_peer_id(mesh_id)
+    async with _held(config) as (identity, store):
+        clock = SystemClock()
+        await join_as_admitted(store, identity, clock, mesh_id=mesh, member=parse_peer_id(member), address=address)
+    return mesh
+
+
+@asynccontextmanager
+async def _held(config: Config) -> AsyncIterator[tuple[Identity, Store]]:
+    """Identity and store, with the directory locked against a daemon."""
+    identity = ensure_identity(config)
+    folder = DataDir(config.data_dir)
+    with folder.lock():
+        store = await open_store(folder.store, SystemClock())
+        try:
+            yield identity, store
+        finally:
+            await store.close()

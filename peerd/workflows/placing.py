@@ -1,0 +1,157 @@
+"""Placement with what this peer knows now: the registry's peers and, for each, the catalog it last told.
+
+The rules are in :mod:`peerd.workflows.placement`; here is only where its candidates come from. A catalog is asked for
+when the digest in its peer's advert changes, and taken as unknown when the peer does not answer soon: the executor
+checks again and has the last word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from peerd.clock import Clock
+from peerd.errors import PeerdError
+from peerd.identity.peer_id import PeerId
+from peerd.registry.model import PeerStatus, PeerView
+from peerd.rpc.channels import Channels
+from peerd.rpc.status import remote_errors
+from peerd.v1 import catalog_pb2, catalog_pb2_grpc, workflows_pb2
+from peerd.workflows.edges import Edge
+from peerd.workflows.placement import Candidate, Decision, need_of, place
+
+ASK_SECONDS = 2.0
+# A catalog may change before the advert that says so has come; one that did not answer is not asked at once again.
+FRESH_SECONDS = 3.0
+SILENT_SECONDS = 15.0
+_PAGE_SIZE = 1000
+_MAX_PAGES = 20
+
+
+class Peers(Protocol):
+    """What placing asks of the registry."""
+
+    def peers(self) -> tuple[PeerView, ...]:
+        """All that are known, this one included."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """This peer gets it."""
+
+    peer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waits:
+    """Nobody now; somebody when back."""
+
+    message: str
+    next_action: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nobody:
+    """No peer would take it, whoever comes back."""
+
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Known:
+    digest: bytes
+    asked_at: float
+    services: tuple[catalog_pb2.Service, ...] | None
+
+
+class Placer:
+    """Answers where a job runs."""
+
+    def __init__(self, peers: Peers, channels: Channels, clock: Clock) -> None:
+        self._peers = peers
+        self._channels = channels
+        self._clock = clock
+        self._catalogs: dict[PeerId, _Known] = {}
+
+    async def refresh(self) -> None:
+        """Ask every online peer whose catalog is not known, or not any more."""
+        online = [peer for peer in self._peers.peers() if peer.status is PeerStatus.ONLINE]
+        await asyncio.gather(*(self._ask(peer) for peer in online if not self._is_fresh(peer)))
+
+    def place(
+        self,
+        job: workflows_pb2.JobDefinition,
+        edges: Sequence[Edge],
+        *,
+        excluded: Collection[str] = (),
+        assigned: Mapping[str, int],
+    ) -> Placed | Waits | Nobody:
+        """Choose among all but the excluded; ``edges`` are those of the job."""
+        decision = self.decide(job, edges, excluded=excluded, assigned=assigned)
+        if decision.peer_id is not None:
+            return Placed(peer=decision.peer_id)
+        if waits := decision.waits_for:
+            names = ", ".join(refused.peer_name or refused.peer_id for refused in waits[:3])
+            more = f" or one of {len(waits) - 3} more" if len(waits) > 3 else ""
+            return Waits(message=f"waits for {names}{more}, not online", next_action=waits[0].next_action)
+        reasons = [f"{refused.message} ({refused.reason})" for refused in decision.refusals[:3]]
+        return Nobody(message="; ".join(reasons) or "every peer that fits has refused it")
+
+    def decide(
+        self,
+        job: workflows_pb2.JobDefinition,
+        edges: Sequence[Edge],
+        *,
+        excluded: Collection[str] = (),
+        assigned: Mapping[str, int],
+    ) -> Decision:
+        """The same with every refusal, for plans."""
+        candidates = [
+            Candidate(peer=peer, services=self._services(peer), assigned=assigned.get(peer.peer_id, 0))
+            for peer in self._peers.peers()
+            if peer.peer_id not in excluded
+        ]
+        return place(need_of(job, edges), candidates)
+
+    def fingerprint(self) -> object:
+        """Changes when a decision may."""
+        return tuple(
+            (peer.peer_id, peer.name, peer.status, peer.catalog_digest, peer.roles, peer.labels, peer.group, peer.grants)
+            for peer in self._peers.peers()
+        )
+
+    def _services(self, peer: PeerView) -> tuple[catalog_pb2.Service, ...] | None:
+        known = self._catalogs.get(peer.peer_id)
+        return known.services if known is not None else None
+
+    def _is_fresh(self, peer: PeerView) -> bool:
+        known = self._catalogs.get(peer.peer_id)
+        if known is None or known.digest != peer.catalog_digest:
+            return False
+        kept = FRESH_SECONDS if known.services is not None else SILENT_SECONDS
+        return self._clock.monotonic() - known.asked_at < kept
+
+    async def _ask(self, peer: PeerView) -> None:
+        try:
+            services, digest = await self._list(peer.peer_id)
+        except PeerdError:
+            services, digest = None, peer.catalog_digest
+        self._catalogs[peer.peer_id] = _Known(digest=digest, asked_at=self._clock.monotonic(), services=services)
+
+    async def _list(self, peer_id: PeerId) -> tuple[tuple[catalog_pb2.Service, ...], bytes]:
+        stub: catalog_pb2_grpc.CatalogServiceAsyncStub = catalog_pb2_grpc.CatalogServiceStub(
+            self._channels.channel(peer_id)
+        )
+        request = catalog_pb2.ListServicesRequest(page_size=_PAGE_SIZE)
+        services: list[catalog_pb2.Service] = []
+        for _ in range(_MAX_PAGES):
+            with remote_errors(peer_id):
+                answer = await stub.ListServices(request, timeout=ASK_SECONDS)
+            services.extend(answer.services)
+            if not answer.next_page_token:
+                break
+            request.page_token = answer.next_page_token
+        return tuple(services), answer.catalog_digest

@@ -1,0 +1,277 @@
+"""The SQL of stored workflows and of the event log of executions. What people read of executions is in views.py.
+
+An execution's log has one writer, its runner, which knows the order of events. Other transactions (a cancel request,
+a transfer that has arrived) leave their event in the inbox, together with whatever else they store; the runner moves
+it into the log. So nothing is lost between, and replay sees events in the very order in which they were applied.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from peerd.clock import Millis
+from peerd.errors import PeerdError, Reason
+from peerd.store import Store, Tx
+from peerd.v1 import workflows_pb2
+from peerd.workflows import events as e
+from peerd.workflows.definition import Reading, decode_stored
+from peerd.workflows.edges import Edge, edges_of
+from peerd.workflows.model import EdgeStatus, ExecutionSpec, ExecutionStatus, WorkflowJobStatus
+from peerd.workflows.requests import execution_spec
+
+EVENTS_KEPT_DAYS = 30
+_DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkflowVersion:
+    """A stored definition."""
+
+    workflow_id: int
+    name: str
+    version: int
+    digest: bytes
+    definition: workflows_pb2.WorkflowDefinition
+    job_count: int
+    created_at: Millis
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutionRecord:
+    """What is fixed about an execution, with all that its jobs' executors are to be told."""
+
+    spec: ExecutionSpec
+    workflow_id: int
+    definition: workflows_pb2.WorkflowDefinition
+    params: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Posted:
+    """An event in the inbox."""
+
+    inbox_id: int
+    event: e.Event
+
+
+# Stored definitions
+
+
+def put_workflow(tx: Tx, reading: Reading) -> WorkflowVersion:
+    """Store a valid definition under its name, or find the version that has the same content."""
+    definition = reading.definition
+    assert definition is not None  # noqa: S101 - accept_definition() saw to it
+    row = tx.one("SELECT id FROM workflows WHERE name = ?", (definition.name,))
+    workflow_id = (
+        row["id"]
+        if row is not None
+        else tx.insert("INSERT INTO workflows (name, created_at) VALUES (?, ?)", (definition.name, tx.now))
+    )
+    found = tx.one(f"{_VERSIONS} WHERE v.workflow_id = ? AND v.digest = ?", (workflow_id, reading.digest))
+    if found is None:
+        tx.execute(
+            "INSERT INTO workflow_versions (workflow_id, version, digest, definition, job_count, created_at) "
+            "SELECT ?, 1 + coalesce(max(version), 0), ?, ?, ?, ? FROM workflow_versions WHERE workflow_id = ?",
+            (workflow_id, reading.digest, reading.encoded, len(definition.jobs), tx.now, workflow_id),
+        )
+        found = tx.one(f"{_VERSIONS} WHERE v.workflow_id = ? AND v.digest = ?", (workflow_id, reading.digest))
+    assert found is not None  # noqa: S101 - just stored
+    return to_version(found)
+
+
+def get_workflow(tx: Tx, name_or_id: str, version: int = 0) -> WorkflowVersion:
+    """A stored definition, the newest version for 0. Raises NOT_FOUND."""
+    return to_version(_known(tx.one(*workflow_query(name_or_id, version)), name_or_id, version))
+
+
+async def read_workflow(store: Store, name_or_id: str, version: int = 0) -> WorkflowVersion:
+    """The same, outside of a transaction."""
+    return to_version(_known(await store.one(*workflow_query(name_or_id, version)), name_or_id, version))
+
+
+def workflow_query(name_or_id: str, version: int) -> tuple[str, Sequence[object]]:
+    """A name is looked for first: names may consist of digits."""
+    number = int(name_or_id) if name_or_id.isascii() and name_or_id.isdigit() and len(name_or_id) < 19 else -1
+    return (
+        f"{_VERSIONS} WHERE (w.name = ? OR w.id = ?) AND (v.version = ? OR ? = 0) "
+        "ORDER BY w.name = ? DESC, v.version DESC LIMIT 1",
+        (name_or_id, number, version, version, name_or_id),
+    )
+
+
+def to_version(row: sqlite3.Row) -> WorkflowVersion:
+    """The row of a query on workflows and their versions."""
+    return WorkflowVersion(
+        workflow_id=row["workflow_id"],
+        name=row["name"],
+        version=row["version"],
+        digest=row["digest"],
+        definition=decode_stored(row["definition"]),
+        job_count=row["job_count"],
+        created_at=row["created_at"],
+    )
+
+
+def _known(row: sqlite3.Row | None, name_or_id: str, version: int) -> sqlite3.Row:
+    if row is None:
+        which = f"version {version} of workflow" if version else "workflow"
+        raise PeerdError(
+            Reason.NOT_FOUND, f"no {which} {name_or_id!r} is stored here", next_action="see 'peerctl workflows list'"
+        )
+    return row
+
+
+_VERSIONS = (
+    "SELECT v.workflow_id, w.name, v.version, v.digest, v.definition, v.job_count, v.created_at "
+    "FROM workflow_versions v JOIN workflows w ON w.id = v.workflow_id"
+)
+
+
+# Executions
+
+
+def create_execution(tx: Tx, workflow: WorkflowVersion, params: Mapping[str, str]) -> ExecutionRecord:
+    """All rows of a new execution, and the first event of its log."""
+    definition, edges = workflow.definition, edges_of(workflow.definition)
+    execution_id = tx.insert(
+        "INSERT INTO workflow_executions (workflow_id, workflow_version, params, job_count, status, since, created_at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            workflow.workflow_id,
+            workflow.version,
+            json.dumps(dict(params), sort_keys=True),
+            workflow.job_count,
+            ExecutionStatus.PENDING.value,
+            tx.now,
+            tx.now,
+        ),
+    )
+    last = tx.one("SELECT seq FROM sqlite_sequence WHERE name = 'workflow_jobs'")
+    first_id = 1 + (last["seq"] if last is not None else 0)
+    tx.executemany(
+        "INSERT INTO workflow_jobs (id, workflow_execution_id, workflow_id, node_id, job_name, service_id, status, "
+        "since) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            (
+                first_id + index,
+                execution_id,
+                workflow.workflow_id,
+                job.name,
+                job.description or job.name,
+                job.service,
+                WorkflowJobStatus.PENDING.value,
+                tx.now,
+            )
+            for index, job in enumerate(definition.jobs)
+        ),
+    )
+    _insert_edges(tx, execution_id, edges)
+    append_events(tx, execution_id, 1, [e.ExecutionRequested(at=tx.now)])
+    spec = execution_spec(execution_id, tx.now, definition, edges, first_id)
+    return ExecutionRecord(spec=spec, workflow_id=workflow.workflow_id, definition=definition, params=dict(params))
+
+
+def _insert_edges(tx: Tx, execution_id: int, edges: Iterable[Edge]) -> None:
+    tx.executemany(
+        "INSERT INTO execution_edges (workflow_execution_id, edge_id, source_node_id, source_kind, source_path, "
+        "destination_node_id, destination_kind, destination_path, directory, status) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            (
+                execution_id,
+                edge.edge_id,
+                edge.source,
+                edge.source_kind,
+                edge.source_path,
+                edge.destination,
+                edge.destination_kind,
+                edge.destination_path,
+                edge.directory,
+                EdgeStatus.WAITING.value,
+            )
+            for edge in edges
+        ),
+    )
+
+
+async def open_executions(store: Store) -> list[int]:
+    """Executions that are not settled, oldest first: what a restart takes up again."""
+    return [row["id"] for row in await store.all("SELECT id FROM workflow_executions WHERE settled = 0 ORDER BY id")]
+
+
+async def load_execution(store: Store, execution_id: int) -> ExecutionRecord:
+    """What was fixed when it was requested. Raises NOT_FOUND."""
+    row = await store.one(
+        "SELECT x.*, v.definition, (SELECT min(j.id) FROM workflow_jobs j WHERE j.workflow_execution_id = x.id) AS first "
+        "FROM workflow_executions x JOIN workflow_versions v "
+        "ON v.workflow_id = x.workflow_id AND v.version = x.workflow_version WHERE x.id = ?",
+        (execution_id,),
+    )
+    if row is None:
+        raise no_such_execution(execution_id)
+    definition = decode_stored(row["definition"])
+    spec = execution_spec(execution_id, row["created_at"], definition, edges_of(definition), row["first"])
+    return ExecutionRecord(
+        spec=spec, workflow_id=row["workflow_id"], definition=definition, params=json.loads(row["params"])
+    )
+
+
+def no_such_execution(execution_id: int) -> PeerdError:
+    """The refusal for an id that nobody gave."""
+    return PeerdError(
+        Reason.NOT_FOUND, f"there is no execution {execution_id} here", next_action="see 'peerctl executions list'"
+    )
+
+
+# The log and the inbox
+
+
+def append_events(tx: Tx, execution_id: int, first_seq: int, events: Sequence[e.Event]) -> None:
+    """Add to the log; two with the same number are an error, not a tie."""
+    tx.executemany(
+        "INSERT INTO execution_events (workflow_execution_id, seq, at, kind, body) VALUES (?, ?, ?, ?, ?)",
+        ((execution_id, first_seq + index, event.at, *e.encode(event)) for index, event in enumerate(events)),
+    )
+
+
+async def read_events(store: Store, execution_id: int) -> list[e.Event]:
+    """The whole log, in order."""
+    rows = await store.all(
+        "SELECT kind, body, at FROM execution_events WHERE workflow_execution_id = ? ORDER BY seq", (execution_id,)
+    )
+    return [e.decode(row["kind"], row["body"], row["at"]) for row in rows]
+
+
+def post_event(tx: Tx, execution_id: int, event: e.Event) -> Posted:
+    """Leave an event for the execution's runner."""
+    kind, body = e.encode(event)
+    inbox_id = tx.insert(
+        "INSERT INTO execution_inbox (workflow_execution_id, at, kind, body) VALUES (?, ?, ?, ?)",
+        (execution_id, event.at, kind, body),
+    )
+    return Posted(inbox_id=inbox_id, event=event)
+
+
+async def read_inbox(store: Store, execution_id: int) -> list[Posted]:
+    """What was left before this process started."""
+    rows = await store.all(
+        "SELECT id, kind, body, at FROM execution_inbox WHERE workflow_execution_id = ? ORDER BY id", (execution_id,)
+    )
+    return [Posted(inbox_id=row["id"], event=e.decode(row["kind"], row["body"], row["at"])) for row in rows]
+
+
+def clear_inbox(tx: Tx, inbox_ids: Iterable[int]) -> None:
+    """These are in the log now."""
+    tx.executemany("DELETE FROM execution_inbox WHERE id = ?", ((inbox_id,) for inbox_id in inbox_ids))
+
+
+def forget_old_events(tx: Tx) -> int:
+    """Delete the logs of executions that were settled long ago; their rows stay. Returns how many events went."""
+    return tx.execute(
+        "DELETE FROM execution_events WHERE workflow_execution_id IN "
+        "(SELECT id FROM workflow_executions WHERE settled = 1 AND ended_at < ?)",
+        (tx.now - EVENTS_KEPT_DAYS * _DAY_MS,),
+    ).rowcount

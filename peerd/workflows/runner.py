@@ -1,0 +1,323 @@
+"""One execution under way: the shell around evolve and decide. Many runners share a store and a dispatcher.
+
+A step takes all events that wait, applies them, decides, and commits events and rows in one transaction; only then
+does anything leave this process. While a transaction is on its way more events gather, so a busy execution commits
+many at once and an idle one each at once. Whoever brought an event (a report that must be acknowledged) may wait until
+it is durable.
+
+Memory runs ahead of the store between evolve and commit. If the commit fails, memory is wrong: the execution is built
+again from its log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+from google.protobuf.message import Message
+
+from peerd.clock import Clock, Millis
+from peerd.failpoints import failpoint
+from peerd.store import Store, Tx
+from peerd.v1 import workflows_pb2
+from peerd.workflows import events as e
+from peerd.workflows import repository
+from peerd.workflows.decide import Command, CreateJob, PlaceJob, StartJob, decide, due
+from peerd.workflows.edges import Edge
+from peerd.workflows.evolve import evolve
+from peerd.workflows.model import Timing
+from peerd.workflows.packages import Packages
+from peerd.workflows.placing import Nobody, Placed, Waits
+from peerd.workflows.projection import Projection, project
+from peerd.workflows.repository import ExecutionRecord, Posted
+from peerd.workflows.requests import create_request, job_key, start_request
+from peerd.workflows.state import ExecutionState, JobState, initial_state
+
+_log = structlog.get_logger(__name__)
+
+# After a commit or a step that failed; the reason is rarely gone at once.
+_AGAIN_SECONDS = 2.0
+
+
+class Placing(Protocol):
+    """What a runner asks of placement."""
+
+    async def refresh(self) -> None:
+        """Learn what is not known of the peers."""
+        ...
+
+    def place(
+        self,
+        job: workflows_pb2.JobDefinition,
+        edges: Sequence[Edge],
+        *,
+        excluded: frozenset[str],
+        assigned: Mapping[str, int],
+    ) -> Placed | Waits | Nobody:
+        """Choose a peer."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """A command with the message that carries it out."""
+
+    command: Command
+    request: Message | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What all runners of a peer share."""
+
+    store: Store
+    clock: Clock
+    own_peer_id: str
+    timing: Timing
+    placing: Placing
+    packages: Packages
+    name_of: Callable[[str], str]
+    # Non-final jobs of all executions, by peer.
+    assigned: Callable[[], Mapping[str, int]]
+    # Send these on behalf of the execution; answers come back through tell().
+    perform: Callable[[Runner, Sequence[Order]], None]
+    # Which peers are away now, as events.
+    absences: Callable[[], Sequence[e.PeerAway]]
+    # Rows of this execution have changed.
+    changed: Callable[[int], None]
+
+
+@dataclass(slots=True)
+class _Input:
+    event: e.Event
+    inbox_id: int | None = None
+    done: asyncio.Future[None] | None = None
+
+
+@dataclass(slots=True)
+class _Step:
+    """What one step leads to."""
+
+    inputs: list[_Input]
+    log: list[e.Event] = field(default_factory=list)
+    orders: list[Order] = field(default_factory=list)
+
+
+class Runner:
+    """Owns one execution until it is settled."""
+
+    def __init__(self, record: ExecutionRecord, surroundings: Surroundings) -> None:
+        self.record = record
+        self.execution_id = record.spec.execution_id
+        self._around = surroundings
+        self._definitions = {job.name: job for job in record.definition.jobs}
+        self._inputs: list[_Input] = []
+        self._in_hand: list[_Input] = []
+        self._taken_over: set[int] = set()
+        self._wake = asyncio.Event()
+        self._next_seq = 1
+        self.state: ExecutionState = initial_state(record.spec, surroundings.timing)
+
+    def tell(self, event: e.Event) -> None:
+        """Something has happened; it is applied soon."""
+        self._put(_Input(event))
+
+    def tell_posted(self, posted: Posted) -> None:
+        """The same for an event that lies in the inbox."""
+        self._put(_Input(posted.event, inbox_id=posted.inbox_id))
+
+    async def tell_and_wait(self, *happened: e.Event) -> None:
+        """The same; returns when all are durable. Raises what the store raised."""
+        if not happened:
+            return
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        for event in happened[:-1]:
+            self.tell(event)
+        self._put(_Input(happened[-1], done=done))
+        await done
+
+    async def run(self) -> None:
+        """Until it is settled. A step that fails is logged and the execution built again from what is durable."""
+        while True:
+            try:
+                await self._rebuild()
+                while not self.state.settled:
+                    await self._step()
+                    await self._rest()
+            except Exception as error:  # noqa: BLE001 - one execution must not end the daemon, nor be forgotten
+                _log.exception("execution.step_failed", workflow_execution_id=self.execution_id)
+                self._fail_waiting(error)
+                await self._around.clock.sleep(_AGAIN_SECONDS)
+            else:
+                break
+        self._fail_waiting(None)
+
+    async def _rebuild(self) -> None:
+        """From the log and the inbox; then with what is true now."""
+        around = self._around
+        log = await repository.read_events(around.store, self.execution_id)
+        state = initial_state(self.record.spec, around.timing)
+        for event in log:
+            evolve(state, event)
+        self.state, self._next_seq = state, len(log) + 1
+        self._taken_over.clear()
+        for absence in around.absences():
+            evolve(state, absence)
+        state.touch_all(state.jobs)
+        state.changed_edges = dict.fromkeys(state.edges)
+        for posted in await repository.read_inbox(around.store, self.execution_id):
+            self.tell_posted(posted)
+        await around.packages.write(self.record)
+
+    async def _rest(self) -> None:
+        """Until something happens or is due."""
+        if self._inputs or self.state.settled:
+            return
+        self._wake.clear()
+        timer = self.state.next_timer()
+        if timer is None:
+            await self._wake.wait()
+            return
+        seconds = max(0.0, (timer - self._around.clock.now()) / 1000)
+        sleeping = asyncio.ensure_future(self._around.clock.sleep(seconds))
+        waking = asyncio.ensure_future(self._wake.wait())
+        try:
+            await asyncio.wait({sleeping, waking}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+            waking.cancel()
+
+    async def _step(self) -> None:
+        around = self._around
+        if self.state.unplaced and not self.state.cancel:
+            await around.placing.refresh()
+        inputs, self._inputs = self._inputs, []
+        self._in_hand = inputs
+        step = self._advance(inputs)
+        inbox_ids = [i.inbox_id for i in inputs if i.inbox_id is not None]
+        if step.log or inbox_ids or self.state.changed_jobs or self.state.changed_edges:
+            await self._commit(step, inbox_ids)
+        for entry in inputs:
+            if entry.done is not None and not entry.done.done():
+                entry.done.set_result(None)
+        self._in_hand = []
+        around.perform(self, step.orders)
+
+    def _advance(self, inputs: list[_Input]) -> _Step:
+        """Apply, decide, and apply what the decisions themselves make happen, until nothing follows."""
+        state, now = self.state, self._around.clock.now()
+        step = _Step(inputs)
+        pending: list[e.Event] = []
+        for entry in inputs:
+            if entry.inbox_id is None or entry.inbox_id not in self._taken_over:
+                pending.append(entry.event)
+            if entry.inbox_id is not None:
+                self._taken_over.add(entry.inbox_id)
+        while True:
+            for event in pending:
+                evolve(state, event)
+                if not isinstance(event, e.Passing):
+                    step.log.append(event)
+            pending = due(state, now)
+            assigned: Mapping[str, int] | None = None
+            for command in decide(state, state.take_dirty(), now):
+                job = state.jobs[command.node]
+                if isinstance(command, PlaceJob):
+                    assigned = self._around.assigned() if assigned is None else assigned
+                    event = self._place(command, job, assigned, now)
+                    if event is not None:
+                        evolve(state, event)
+                        assigned = {**assigned, job.peer: assigned.get(job.peer, 0) + 1} if job.peer else assigned
+                        step.log += [] if isinstance(event, e.Passing) else [event]
+                    continue
+                step.orders.append(self._order(command, job))
+                if isinstance(command, StartJob) and command.new:
+                    generation, placement = command.generation, command.placement
+                    pending.append(
+                        e.JobStartSent(node=command.node, placement=placement, generation=generation, at=now)
+                    )
+            if not pending and not state.dirty:
+                return step
+
+    def _place(self, command: PlaceJob, job: JobState, assigned: Mapping[str, int], now: Millis) -> e.Event | None:
+        edges = [self.state.edges[edge_id].spec for edge_id in (*job.inputs, *job.outputs)]
+        found = self._around.placing.place(
+            self._definitions[command.node], edges, excluded=command.excluded, assigned=assigned
+        )
+        if isinstance(found, Placed):
+            return e.JobPlaced(node=command.node, placement=command.placement, peer=found.peer, at=now)
+        if command.move:
+            return None  # better where it is than nowhere
+        if isinstance(found, Waits):
+            return e.JobHeldUp(
+                node=command.node,
+                placement=job.placement,
+                reason="peer_away",
+                message=found.message,
+                next_action=found.next_action,
+            )
+        refusals = [f"{self._around.name_of(peer)} refused it: {said}" for peer, said in job.refused_by.items()]
+        return e.JobUnplaceable(node=command.node, message="; ".join([*refusals[-3:], found.message]), at=now)
+
+    def _order(self, command: Command, job: JobState) -> Order:
+        """The message is made now: a moment later the state may lack what it needs."""
+        around = self._around
+        key = job_key(self.state, job, command.placement, around.store.store_id)
+        if isinstance(command, CreateJob):
+            request: Message = create_request(
+                key,
+                self._definitions[command.node],
+                workflow_id=self.record.workflow_id,
+                params=self.record.params,
+                lease_seconds=around.timing.lease / 1000,
+            )
+        elif isinstance(command, StartJob):
+            request = start_request(self.state, job, key, command.generation, around.own_peer_id)
+        else:
+            request = key
+        return Order(command=command, request=request)
+
+    async def _commit(self, step: _Step, inbox_ids: Sequence[int]) -> None:
+        around, first_seq = self._around, self._next_seq
+        shipments = around.packages.due(self.state, self.state.changed_jobs)
+        projection: Projection = project(self.state, around.name_of)
+        areas = _areas(step.log, self.state)
+
+        def commit(tx: Tx) -> None:
+            repository.append_events(tx, self.execution_id, first_seq, step.log)
+            projection.write(tx)
+            repository.clear_inbox(tx, inbox_ids)
+            shipments.order(tx)
+            for area in areas:
+                failpoint(f"workflow.{area}.before_commit")
+
+        await around.store.write(commit)
+        self._next_seq += len(step.log)
+        for area in areas:
+            failpoint(f"workflow.{area}.after_commit")
+        around.changed(self.execution_id)
+
+    def _put(self, entry: _Input) -> None:
+        self._inputs.append(entry)
+        self._wake.set()
+
+    def _fail_waiting(self, error: Exception | None) -> None:
+        """Nobody may wait for a step that will not be made. What lies in the inbox is read again from there."""
+        inputs, self._inputs, self._in_hand = [*self._in_hand, *self._inputs], [], []
+        for entry in inputs:
+            if entry.done is not None and not entry.done.done():
+                if error is None:
+                    entry.done.set_result(None)
+                else:
+                    entry.done.set_exception(error)
+
+
+def _areas(log: Sequence[e.Event], state: ExecutionState) -> list[str]:
+    """Which failpoints a commit passes."""
+    areas = dict.fromkeys(event.area for event in log if event.area)
+    if log and state.status.final:
+        areas["finish"] = None
+    return list(areas)

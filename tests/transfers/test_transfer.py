@@ -1,0 +1,345 @@
+"""Two peers, real TLS: what is sent arrives whole, once, where it is expected, and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peerd.clock import SystemClock
+from peerd.errors import PeerdError, Reason
+from peerd.identity.key import Identity
+from peerd.identity.peer_id import PeerId
+from peerd.rpc.caller import ALL_GRANTS
+from peerd.rpc.channels import Channels
+from peerd.rpc.server import RpcServer
+from peerd.rpc.status import remote_errors
+from peerd.store import Store, Tx, open_store
+from peerd.transfers import wire
+from peerd.transfers.manifest import BLOCK_BYTES, scan
+from peerd.transfers.model import Expectation, OutgoingTransfer, Received, Source, TransferKey
+from peerd.transfers.receiver import Limits, Receiver
+from peerd.transfers.sender import Sender
+from peerd.transfers.servicer import TransferServicer
+from peerd.transfers.staging import FOLDER
+from peerd.v1 import transfers_pb2, transfers_pb2_grpc
+
+
+@dataclass
+class World:
+    """Who is trusted and where; the same for both peers."""
+
+    peers: set[PeerId] = field(default_factory=set)
+    places: dict[PeerId, str] = field(default_factory=dict)
+
+    def anchors(self) -> frozenset[PeerId]:
+        return frozenset(self.peers)
+
+    def grants(self, peer_id: PeerId) -> frozenset[int] | None:
+        return ALL_GRANTS if peer_id in self.peers else None
+
+    def is_invite(self, peer_id: PeerId) -> bool:
+        return False
+
+    def is_revoked(self, peer_id: PeerId) -> bool:
+        return False
+
+    def addresses(self, peer_id: PeerId) -> tuple[str, ...]:
+        return (self.places[peer_id],)
+
+
+class Ledger:
+    """Stands for jobs at both ends: what is expected, and what was heard."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "job"
+        self.expected: dict[int, TransferKey] = {}
+        self.refuse: PeerdError | None = None
+        self.received_: list[Received] = []
+        self.delivered_: list[TransferKey] = []
+        self.failed: list[tuple[str, str]] = []
+        self.news = asyncio.Event()
+
+    def expect(self, tx: Tx, key: TransferKey) -> Expectation:
+        if self.refuse is not None:
+            raise self.refuse
+        if self.expected.get(key.edge_id) != key:
+            raise PeerdError(Reason.UNEXPECTED_TRANSFER, "no job expects this from this peer")
+        return Expectation(directory=self.root / "input", root=self.root)
+
+    def received(self, tx: Tx, key: TransferKey, received: Received) -> None:
+        self.received_.append(received)
+
+    def delivered(self, tx: Tx, key: TransferKey, total_bytes: int) -> None:
+        self.delivered_.append(key)
+        tx.on_commit(self.news.set)
+
+    def undeliverable(self, tx: Tx, key: TransferKey, reason: str, message: str) -> None:
+        self.failed.append((reason, message))
+        tx.on_commit(self.news.set)
+
+
+@dataclass
+class Peer:
+    id: PeerId
+    ledger: Ledger
+    store: Store
+    sender: Sender
+    channels: Channels
+    receiver: Receiver
+    running: asyncio.Task[None]
+
+    async def outcome(self) -> None:
+        async with asyncio.timeout(20):
+            await self.ledger.news.wait()
+        self.ledger.news.clear()
+
+
+@asynccontextmanager
+async def peer(folder: Path, world: World, limits: Limits | None = None) -> AsyncIterator[Peer]:
+    folder.mkdir(parents=True)
+    identity, clock, ledger = Identity.generate(), SystemClock(), Ledger(folder)
+    world.peers.add(identity.peer_id)
+    store = await open_store(folder / "db", clock)
+    channels = Channels(identity, world, clock, socket=folder / "s" / "s")
+    sender = Sender(identity.peer_id, store, channels, ledger, clock)
+    receiver = Receiver(identity.peer_id, store, ledger, limits or Limits(min_free_bytes=0, min_free_fraction=0))
+    servicer = TransferServicer(identity.peer_id, store, receiver, sender)
+    server = RpcServer(identity, world, channels, clock, resolve=PeerId)
+    server.register(
+        [("peerd.v1.TransferService", lambda s: transfers_pb2_grpc.add_TransferServiceServicer_to_server(servicer, s))]
+    )
+    port = await server.start(listen="127.0.0.1:0", socket=folder / "s" / "s")
+    world.places[identity.peer_id] = f"127.0.0.1:{port}"
+    running = asyncio.ensure_future(sender.run())
+    try:
+        yield Peer(identity.peer_id, ledger, store, sender, channels, receiver, running)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await channels.close()
+        await server.stop(0)
+        await store.close()
+
+
+@pytest.fixture
+async def pair(tmp_path: Path) -> AsyncIterator[tuple[Peer, Peer]]:
+    world = World()
+    async with peer(tmp_path / "a", world) as a, peer(tmp_path / "b", world) as b:
+        yield a, b
+
+
+def key_of(a: Peer, b: Peer, edge: int = 1) -> TransferKey:
+    key = TransferKey(
+        orchestrator=a.id,
+        store_id="store",
+        workflow_execution_id=100,
+        edge_id=edge,
+        source_peer_id=a.id,
+        source_job_execution_id=12,
+        destination_peer_id=b.id,
+        destination_job_execution_id=13,
+    )
+    b.ledger.expected[edge] = key
+    return key
+
+
+def fill(folder: Path, **files: bytes) -> Source:
+    for name, content in files.items():
+        path = folder / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return Source(root=folder)
+
+
+async def send(a: Peer, key: TransferKey, source: Source) -> None:
+    await a.store.write(lambda tx: a.sender.enqueue(tx, OutgoingTransfer(key=key, source=source)))
+    await a.outcome()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+async def test_a_tree_arrives_whole_with_its_modes(pair: tuple[Peer, Peer], tmp_path: Path) -> None:
+    a, b = pair
+    big = os.urandom(2 * BLOCK_BYTES + 777)
+    source = fill(tmp_path / "out", one=b"1", deep__er__two=b"", three=big, run=b"#!/bin/sh\n")
+    os.chmod(tmp_path / "out" / "run", 0o4777)
+    await send(a, key_of(a, b), source)
+    assert a.ledger.delivered_ and not a.ledger.failed
+    assert contents(b.ledger.root / "input") == contents(tmp_path / "out")
+    assert (b.ledger.root / "input" / "run").stat().st_mode & 0o7777 == 0o755
+    assert not (b.ledger.root / FOLDER).exists()
+
+
+async def test_an_empty_tree_and_many_small_files_arrive(pair: tuple[Peer, Peer], tmp_path: Path) -> None:
+    a, b = pair
+    (tmp_path / "none").mkdir()
+    await send(a, key_of(a, b, 1), Source(root=tmp_path / "none"))
+    many = fill(tmp_path / "many", **{f"d{n % 7}__f{n}": str(n).encode() for n in range(1500)})
+    await send(a, key_of(a, b, 2), many)
+    assert contents(b.ledger.root / "input") == contents(tmp_path / "many")
+    assert [received.file_count for received in b.ledger.received_] == [0, 1500]
+
+
+async def test_one_file_of_a_directory_is_sent_under_its_name(pair: tuple[Peer, Peer], tmp_path: Path) -> None:
+    a, b = pair
+    fill(tmp_path / "logs", stdout=b"said", stderr=b"not this")
+    await send(a, key_of(a, b), Source(root=tmp_path / "logs", only="stdout"))
+    assert contents(b.ledger.root / "input") == {"stdout": b"said"}
+
+
+async def test_what_nobody_expects_is_refused_and_leaves_nothing(pair: tuple[Peer, Peer], tmp_path: Path) -> None:
+    a, b = pair
+    key = key_of(a, b)
+    b.ledger.expected.clear()
+    await send(a, key, fill(tmp_path / "out", f=b"x"))
+    assert a.ledger.failed[0][0] == "unexpected_transfer"
+    assert not b.ledger.root.exists()
+
+
+async def test_a_job_without_interfaces_yet_is_waited_for(pair: tuple[Peer, Peer], tmp_path: Path) -> None:
+    a, b = pair
+    key, source = key_of(a, b), fill(tmp_path / "out", f=b"x")
+    b.ledger.refuse = PeerdError(Reason.NOT_YET_EXPECTED, "soon")
+    await a.store.write(lambda tx: a.sender.enqueue(tx, OutgoingTransfer(key=key, source=source)))
+    async with asyncio.timeout(10):
+        while not (await a.store.all("SELECT 1 FROM outgoing_transfers WHERE reason = 'not_yet_expected'")):
+            await asyncio.sleep(0.01)
+    b.ledger.refuse = None
+    await a.outcome()
+    assert contents(b.ledger.root / "input") == {"f": b"x"}
+
+
+async def offer(a: Peer, b: Peer, key: TransferKey, scanned: Any) -> transfers_pb2.OfferResponse:
+    stub = transfers_pb2_grpc.TransferServiceStub(a.channels.channel(b.id))
+    with remote_errors("b"):
+        return await stub.Offer(wire.offer_messages(key, scanned.manifest), timeout=20)
+
+
+async def push(a: Peer, b: Peer, key: TransferKey, digest: bytes, pieces: list[tuple[int, int, bytes]]) -> None:
+    async def messages() -> AsyncIterator[transfers_pb2.PushRequest]:
+        yield transfers_pb2.PushRequest(key=wire.key_to_proto(key, digest))
+        for index, offset, data in pieces:
+            yield transfers_pb2.PushRequest(file_index=index, offset=offset, data=data)
+
+    stub = transfers_pb2_grpc.TransferServiceStub(a.channels.channel(b.id))
+    with remote_errors("b"):
+        await stub.Push(messages(), timeout=20)
+
+
+def pieces_of(content: bytes, start: int = 0, stop: int | None = None) -> list[tuple[int, int, bytes]]:
+    end = len(content) if stop is None else stop
+    return [(0, offset, content[offset : min(end, offset + 2**20)]) for offset in range(start, end, 2**20)]
+
+
+async def test_a_broken_stream_goes_on_after_the_last_verified_block(pair: tuple[Peer, Peer], tmp_path: Path) -> None:
+    a, b = pair
+    content = os.urandom(3 * BLOCK_BYTES + 5)
+    scanned = scan(fill(tmp_path / "out", f=content))
+    key, digest = key_of(a, b), scanned.manifest.digest()
+    await offer(a, b, key, scanned)
+    with pytest.raises(PeerdError) as caught:
+        await push(a, b, key, digest, pieces_of(content, 0, 2 * BLOCK_BYTES + 4 * 2**20))
+    assert caught.value.retryable
+    b.receiver._sessions.clear()  # what a restart does
+    with pytest.raises(PeerdError) as caught:
+        await push(a, b, key, digest, [])
+    assert caught.value.reason is Reason.OFFER_FIRST
+    (missing,) = (await offer(a, b, key, scanned)).missing
+    assert missing.offset == 2 * BLOCK_BYTES
+    await push(a, b, key, digest, pieces_of(content, 2 * BLOCK_BYTES))
+    assert contents(b.ledger.root / "input") == {"f": content}
+
+
+async def test_partial_files_are_not_believed(pair: tuple[Peer, Peer], tmp_path: Path) -> None:
+    a, b = pair
+    content = os.urandom(2 * BLOCK_BYTES)
+    scanned = scan(fill(tmp_path / "out", f=content))
+    key, digest = key_of(a, b), scanned.manifest.digest()
+    await offer(a, b, key, scanned)
+    with pytest.raises(PeerdError):
+        await push(a, b, key, digest, pieces_of(content, 0, BLOCK_BYTES + 2**20))
+    (partial,) = (path for path in (b.ledger.root / FOLDER).rglob("0"))
+    damaged = bytearray(partial.read_bytes())
+    damaged[5] ^= 1
+    partial.write_bytes(damaged)
+    (missing,) = (await offer(a, b, key, scanned)).missing
+    assert missing.offset == 0
+
+
+@pytest.mark.parametrize("wrong", ["bit", "order", "too long", "unknown file"])
+async def test_wrong_bytes_are_noticed_and_nothing_is_published(
+    pair: tuple[Peer, Peer], tmp_path: Path, wrong: str
+) -> None:
+    a, b = pair
+    content = os.urandom(2**20 * 3)
+    scanned = scan(fill(tmp_path / "out", f=content))
+    key, digest = key_of(a, b), scanned.manifest.digest()
+    await offer(a, b, key, scanned)
+    pieces = pieces_of(content)
+    if wrong == "bit":
+        pieces[1] = (0, pieces[1][1], b"\0" + pieces[1][2][1:])
+    elif wrong == "order":
+        pieces.reverse()
+    elif wrong == "too long":
+        pieces.append((0, len(content), b"more"))
+    else:
+        pieces[0] = (7, 0, b"x")
+    with pytest.raises(PeerdError):
+        await push(a, b, key, digest, pieces)
+    assert not (b.ledger.root / "input").exists()
+    await send(a, key, Source(root=tmp_path / "out"))
+    assert contents(b.ledger.root / "input") == {"f": content}
+
+
+async def test_offering_again_what_was_received_is_answered_at_once(pair: tuple[Peer, Peer], tmp_path: Path) -> None:
+    a, b = pair
+    key, source = key_of(a, b), fill(tmp_path / "out", f=b"x")
+    await send(a, key, source)
+    assert (await offer(a, b, key, scan(source))).complete
+    assert len(b.ledger.received_) == 1
+
+
+async def test_another_peer_cannot_send_in_its_place(tmp_path: Path) -> None:
+    world = World()
+    async with peer(tmp_path / "a", world) as a, peer(tmp_path / "b", world) as b, peer(tmp_path / "m", world) as m:
+        key = key_of(a, b)
+        with pytest.raises(PeerdError) as caught:
+            await offer(m, b, key, scan(fill(tmp_path / "out", f=b"x")))
+        assert caught.value.reason is Reason.UNEXPECTED_TRANSFER
+
+
+async def test_what_does_not_fit_is_refused_before_the_first_byte(tmp_path: Path) -> None:
+    world = World()
+    small, full = Limits(max_bytes=10, min_free_bytes=0, min_free_fraction=0), Limits(min_free_bytes=2**60)
+    async with (
+        peer(tmp_path / "a", world) as a,
+        peer(tmp_path / "b", world, small) as b,
+        peer(tmp_path / "d", world, full) as d,
+    ):
+        scanned = scan(fill(tmp_path / "out", f=b"x" * 11))
+        for other, reason in ((b, Reason.QUOTA_EXCEEDED), (d, Reason.DISK_LOW)):
+            with pytest.raises(PeerdError) as caught:
+                await offer(a, other, key_of(a, other), scanned)
+            assert caught.value.reason is reason
+            assert not (other.ledger.root / FOLDER).exists()
+
+
+async def test_a_source_that_is_gone_or_special_is_given_up_with_its_name(
+    pair: tuple[Peer, Peer], tmp_path: Path
+) -> None:
+    a, b = pair
+    await send(a, key_of(a, b, 1), Source(root=tmp_path / "nowhere"))
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "link").symlink_to("/etc/passwd")
+    await send(a, key_of(a, b, 2), Source(root=tmp_path / "odd"))
+    assert [reason for reason, _ in a.ledger.failed] == ["source_changed", "not_a_regular_file"]
+    assert "link" in a.ledger.failed[1][1]
