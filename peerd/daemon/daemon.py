@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from peerd.catalog.catalog import Catalog
-from peerd.catalog.search import Search
+from peerd.catalog.search import OnlinePeer, Search
 from peerd.catalog.servicer import CatalogServicer
 from peerd.clock import Clock, SystemClock
 from peerd.config import Config
@@ -30,7 +30,7 @@ from peerd.mesh.gossip import Gossip
 from peerd.mesh.mesh import Mesh
 from peerd.mesh.servicer import MeshServicer
 from peerd.registry.adverts import Adverts
-from peerd.registry.model import PeerStatus, PeerView
+from peerd.registry.model import PeerStatus
 from peerd.registry.probes import Probes
 from peerd.registry.registry import Registry
 from peerd.registry.servicer import RegistryServicer
@@ -238,9 +238,13 @@ class Daemon:
             isolation=self._isolation,
         )
 
-    def _online_peers(self) -> list[PeerView]:
+    def _online_peers(self) -> list[OnlinePeer]:
         """The others: this peer's own services are searched without a call."""
-        return [peer for peer in self._registry.peers() if peer.status is PeerStatus.ONLINE and not peer.is_self]
+        return [
+            OnlinePeer(peer_id=peer.peer_id, name=peer.name)
+            for peer in self._registry.peers()
+            if peer.status is PeerStatus.ONLINE and not peer.is_self
+        ]
 
     def _end_calls(self, peer_id: PeerId) -> None:
         if self._mesh.grants(peer_id) is None:

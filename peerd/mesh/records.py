@@ -114,7 +114,7 @@ def _parse(payload: bytes, signer: PeerId, envelope: bytes) -> Record:
     except ValueError as error:
         raise _invalid(f"a member record with state {message.state}") from error
     except PeerdError as error:
-        raise _invalid(f"a member record whose {error.message}") from error
+        raise _invalid(f"a malformed member record: {error.message}") from error
     fault = _fault(record, signer)
     if fault:
         raise _invalid(f"the record of {record.subject[:8]} version {record.version} {fault}")

@@ -22,6 +22,9 @@ from peerd.workflows.model import WorkflowJobStatus
 from peerd.workflows.state import ExecutionState, JobState
 
 
+_REVOKED = "its peer was revoked and its lease has run out"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Command:
     """Something to be done for one placement of one job."""
@@ -76,13 +79,13 @@ def due(state: ExecutionState, now: Millis) -> list[Event]:
         for name in [node] if node else state.by_peer.get(peer, ()):
             job = state.jobs[name]
             state.dirty[name] = None
+            found += _stops_in_vain(state, job, now)
             if job.final or state.cancel:
                 continue
             if job.spec.deadline_at is not None and job.spec.deadline_at <= now:
                 found.append(DeadlinePassed(node=name, waiting=_waiting_for(job), at=now))
-            elif _gone_for_good(state, job, now):
-                message = "its peer was revoked and its lease has run out"
-                found.append(JobLost(node=name, placement=job.placement, message=message, at=now))
+            elif _gone_for_good(state, job.peer, now):
+                found.append(JobLost(node=name, placement=job.placement, message=_REVOKED, at=now))
     return found
 
 
@@ -124,8 +127,16 @@ def _may_move(state: ExecutionState, job: JobState, now: Millis) -> bool:
     return may_run_again and now >= since + timing.lease + timing.max_clock_skew
 
 
-def _gone_for_good(state: ExecutionState, job: JobState, now: Millis) -> bool:
-    away = state.away.get(job.peer)
+def _stops_in_vain(state: ExecutionState, job: JobState, now: Millis) -> list[Event]:
+    return [
+        JobLost(node=job.spec.node_id, placement=placement, message=_REVOKED, at=now)
+        for placement, peer in job.stops.items()
+        if _gone_for_good(state, peer, now)
+    ]
+
+
+def _gone_for_good(state: ExecutionState, peer: str, now: Millis) -> bool:
+    away = state.away.get(peer)
     timing = state.timing
     return away is not None and away.gone and now >= away.since + timing.lease + timing.max_clock_skew
 

@@ -107,11 +107,7 @@ class Dispatcher:
             events = await self._call(peer, order)
         except PeerdError as error:
             if error.reason in UNREACHABLE:
-                self._contacts.missed(peer)
-                # Whatever the state was told before: it must look at this job again when the peer is back.
-                runner.tell(e.PeerAway(peer=peer, since=self._clock.now()))
-                if not self._contacts.is_away(peer):
-                    runner.tell(e.PeerBack(peer=peer))
+                self._contacts.missed(peer)  # when it is back, the engine looks at all its jobs again
                 return
             self._contacts.reached(peer)
             runner.tell(self._refused(attempt, command, error))
@@ -195,6 +191,7 @@ class Dispatcher:
                 next_action=error.next_action,
                 retry_at=Millis(now + pause),
             )
+        self._failures.pop(attempt, None)
         return e.JobRefused(
             node=command.node,
             placement=command.placement,

@@ -312,8 +312,6 @@ def _deadline_passed(state: ExecutionState, event: e.DeadlinePassed) -> None:
 
 
 def _peer_away(state: ExecutionState, event: e.PeerAway) -> None:
-    if event.peer not in state.by_peer:
-        return
     state.away[event.peer] = Away(since=event.since, gone=event.gone)
     timing = state.timing
     state.set_timer(Millis(event.since + timing.replace_after), peer=event.peer)

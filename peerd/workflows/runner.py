@@ -244,9 +244,11 @@ class Runner:
 
     def _place(self, command: PlaceJob, job: JobState, assigned: Mapping[str, int], now: Millis) -> e.Event | None:
         edges = [self.state.edges[edge_id].spec for edge_id in (*job.inputs, *job.outputs)]
-        found = self._around.placing.place(
-            self._definitions[command.node], edges, excluded=command.excluded, assigned=assigned
-        )
+        definition, excluded = self._definitions[command.node], command.excluded
+        present = excluded | self.state.away.keys()  # what the registry thinks of a peer may be older
+        found = self._around.placing.place(definition, edges, excluded=present, assigned=assigned)
+        if not isinstance(found, Placed) and present != excluded:
+            found = self._around.placing.place(definition, edges, excluded=excluded, assigned=assigned)
         if isinstance(found, Placed):
             return e.JobPlaced(node=command.node, placement=command.placement, peer=found.peer, at=now)
         if command.move:

@@ -15,7 +15,7 @@ from peerd.errors import PeerdError, Reason
 from peerd.jobs.admission import Disk, Machine, Orderer, admit, admit_load
 from peerd.jobs.commands import command_work
 from peerd.jobs.ends import Ending, judge
-from peerd.jobs.files import clear_received, empty_outputs, make_place, made_files
+from peerd.jobs.files import clear_received, empty_outputs, made_files, make_place
 from peerd.jobs.merging import merge
 from peerd.jobs.model import (
     TRANSITIONS,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from peerd.clock import Millis
 from peerd.errors import PeerdError
@@ -90,7 +90,6 @@ class View:
     identity: Identity
     membership: Membership
     sequence: int = 0
-    signed: list[Record] = field(default_factory=list)
 
     def take(self, chains: Sequence[Chain]) -> Merge:
         """Merge what another passes on."""
@@ -98,17 +97,23 @@ class View:
         self.membership = outcome.membership
         return outcome
 
-    def sign(self, draft: Draft, *, sequence: int | None = None) -> Record:
+    def sign(self, draft: Draft, *, sequence: int | None = None) -> Chain:
         """Sign on top of what this view holds to be the newest, and believe it if it stands."""
         self.sequence += 1
+        previous = self.membership.current.get(draft.subject)
         record = sign_record(
             self.identity,
             draft,
             mesh_id=MESH,
-            previous=self.membership.current.get(draft.subject),
+            previous=previous,
             sequence=self.sequence if sequence is None else sequence,
             now=Millis(1),
         )
-        self.signed.append(record)
-        self.membership = membership_of(MESH, (*self.membership.records.values(), record))
-        return record
+        before = [records for records in self.membership.chains(draft.subject) if previous in records]
+        made = chain(*_up_to(previous, before[0] if before else ()), record)
+        self.take([made])
+        return made
+
+
+def _up_to(last: Record | None, records: Sequence[Record]) -> tuple[Record, ...]:
+    return tuple(record for record in records if last is not None and record.version <= last.version)

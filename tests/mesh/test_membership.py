@@ -288,7 +288,7 @@ def test_what_others_built_on_a_fallen_record_falls_but_a_revocation_does_not() 
 
 def test_what_the_founder_built_on_a_fallen_record_stands() -> None:
     fallen = sign(ADA, WIM.peer_id)
-    confirmed = sign(FOUNDER, WIM.peer_id, fallen, roles=["known to the founder"], sequence=4)
+    confirmed = sign(FOUNDER, WIM.peer_id, fallen, roles=["confirmed"], sequence=4)
     ended = sign(FOUNDER, ADA.peer_id, ADA_ADMIN, revoked=True, sequence=5)
     assert mesh_with(ADA_ADMIN, fallen, confirmed, ended).active(WIM.peer_id) == confirmed
 

@@ -15,6 +15,8 @@ namespace does that; outside, this program is the subreaper of all descendants a
 job's marker in their environment. Refuses nothing and decides nothing: what may run was decided before.
 """
 
+from __future__ import annotations
+
 import ctypes
 import fcntl
 import json
@@ -23,6 +25,11 @@ import select
 import signal
 import sys
 import time
+
+TYPE_CHECKING = False  # as typing has it, without the cost of importing typing at each start
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
 
 PR_SET_CHILD_SUBREAPER = 36
 BLOCK = 1024 * 1024
@@ -45,12 +52,12 @@ def main() -> int:
     return 0
 
 
-def now():
+def now() -> int:
     """Milliseconds since 1970."""
     return time.time_ns() // 1_000_000
 
 
-def keep(control, name, content):
+def keep(control: str, name: str, content: dict[str, object]) -> None:
     """Write a file so that it is there, whole, after a power cut."""
     path = os.path.join(control, name)
     descriptor = os.open(path + ".tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -66,12 +73,12 @@ def keep(control, name, content):
 class Capped:
     """A log file with a longest length; counts what did not fit."""
 
-    def __init__(self, path, cap):
+    def __init__(self, path: str, cap: int) -> None:
         self.file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self.left = cap
         self.dropped = 0
 
-    def write(self, data):
+    def write(self, data: bytes) -> None:
         """Write what fits."""
         fits = data[: self.left]
         self.dropped += len(data) - len(fits)
@@ -83,21 +90,22 @@ class Capped:
 class Attempt:
     """One process with its pipes, its time limit and its end."""
 
-    def __init__(self, spec):
+    def __init__(self, spec: dict[str, Any]) -> None:
         self.spec = spec
         self.stdin_files = list(spec["stdin_files"])
-        self.stdin_source = None
+        self.stdin_source: int | None = None
         self.stdin_pending = b""
         self.stop_asked = False
         self.outcome = "exited"
-        self.kill_at = None
+        self.kill_at: float | None = None
+        self.logs: dict[int, Capped] = {}
         self.child = 0
         # A signal must end a poll at once: Python itself would go on waiting after its handler ran.
         self.woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self.on_term)
 
-    def run(self):
+    def run(self) -> dict[str, object]:
         """Start, pump, wait, clean up; returns the content of exit.json."""
         started = now()
         try:
@@ -123,7 +131,7 @@ class Attempt:
             "stderr_dropped": stderr.dropped,
         }
 
-    def spawn(self):
+    def spawn(self) -> None:
         """Start the command on the vfork path: no Python runs between fork and exec."""
         in_read, self.inp = os.pipe2(os.O_CLOEXEC)
         self.out, out_write = os.pipe2(os.O_CLOEXEC)
@@ -150,11 +158,11 @@ class Attempt:
             for descriptor in (in_read, out_write, err_write):
                 os.close(descriptor)
 
-    def on_term(self, *_):
+    def on_term(self, *_: object) -> None:
         """The daemon wants the job ended."""
         self.stop_asked = True
 
-    def pump(self):
+    def pump(self) -> int:
         """Move bytes until the first process has ended; returns its wait status."""
         deadline = time.monotonic() + self.spec["timeout_seconds"] if self.spec["timeout_seconds"] else None
         pidfd = os.pidfd_open(self.child)
@@ -188,13 +196,13 @@ class Attempt:
                 else:
                     self.read(descriptor, poller)
 
-    def end(self, outcome):
+    def end(self, outcome: str) -> None:
         """Ask everything of the job to end; after the grace it is killed."""
         self.outcome = outcome
         self.kill_at = time.monotonic() + self.spec["grace_seconds"]
         self.signal_all(signal.SIGTERM)
 
-    def read(self, descriptor, poller=None):
+    def read(self, descriptor: int, poller: select.poll | None = None) -> bool:
         """Take one block; stop listening at the end of the stream. False when there is nothing more now."""
         try:
             data = os.read(descriptor, BLOCK)
@@ -207,13 +215,13 @@ class Attempt:
         self.logs[descriptor].write(data)
         return True
 
-    def drain(self):
+    def drain(self) -> None:
         """What the pipes still hold, after every writer is gone."""
         for descriptor in (self.out, self.err):
             while self.read(descriptor):
                 pass
 
-    def feed(self, poller, first=False):
+    def feed(self, poller: select.poll, *, first: bool = False) -> None:
         """Give stdin the next piece of its files. A job that does not read, or closes stdin, is no error."""
         if first:
             if not self.stdin_files:
@@ -232,7 +240,7 @@ class Attempt:
         poller.unregister(self.inp)
         os.close(self.inp)
 
-    def next_piece(self):
+    def next_piece(self) -> bool:
         """Read the next block of the concatenation; False at its end."""
         while True:
             if self.stdin_source is None:
@@ -245,14 +253,14 @@ class Attempt:
             os.close(self.stdin_source)
             self.stdin_source = None
 
-    def signal_all(self, number):
+    def signal_all(self, number: int) -> None:
         """Signal every process of the job. The sandbox itself is spared a TERM: its end would be theirs, ungraced."""
         for pid in family(self.spec["marker"]):
             if number == signal.SIGTERM and executable(pid) == self.spec["sandbox"]:
                 continue
             send(pid, number)
 
-    def kill_the_rest(self):
+    def kill_the_rest(self) -> None:
         """Kill whatever the job left behind, until nothing of it lives; reap what became ours."""
         while True:
             rest = family(self.spec["marker"])
@@ -268,7 +276,7 @@ class Attempt:
                 time.sleep(POLL_SECONDS)
 
 
-def send(pid, number):
+def send(pid: int, number: int) -> None:
     """Signal a process that may be gone."""
     try:
         os.kill(pid, number)
@@ -276,7 +284,7 @@ def send(pid, number):
         pass
 
 
-def executable(pid):
+def executable(pid: int) -> str | None:
     """The program a process runs, or None."""
     try:
         return os.readlink(f"/proc/{pid}/exe")
@@ -284,14 +292,14 @@ def executable(pid):
         return None
 
 
-def family(marker):
+def family(marker: str) -> set[int]:
     """Pids of this program's descendants and of processes that carry the job's marker."""
     me = os.getpid()
     parents = {pid: parent for pid, parent in running()}
     return {pid for pid in parents if descends(pid, me, parents)} | marked(marker)
 
 
-def marked(marker):
+def marked(marker: str) -> set[int]:
     """Pids of living processes with ``PEERD_JOB=<marker>`` in their environment, however they were started."""
     wanted = b"PEERD_JOB=" + marker.encode()
     found = set()
@@ -305,7 +313,7 @@ def marked(marker):
     return found - {os.getpid()}
 
 
-def running():
+def running() -> Iterator[tuple[int, int]]:
     """(pid, parent) of every process that is not a zombie."""
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
@@ -319,7 +327,7 @@ def running():
             yield int(entry), int(fields[1])
 
 
-def descends(pid, ancestor, parents):
+def descends(pid: int, ancestor: int, parents: dict[int, int]) -> bool:
     """Whether a process is a child, grandchild ... of another."""
     while pid in parents:
         pid = parents[pid]

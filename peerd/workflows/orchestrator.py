@@ -1,0 +1,198 @@
+"""All executions this peer owns: takes them up, keeps them going, and brings them their events.
+
+One runner for each execution that is not settled; what they share - connections to executors, which of these answer,
+leases - is here. A restart finds every unsettled execution in the store and goes on with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from peerd.clock import Clock
+from peerd.config import WorkflowsConfig
+from peerd.identity.peer_id import PeerId
+from peerd.loops import run_every
+from peerd.store import Store, Tx
+from peerd.workflows import events as e
+from peerd.workflows import repository
+from peerd.workflows.contacts import LOOK_SECONDS, Contacts
+from peerd.workflows.dispatch import Dials, Dispatcher
+from peerd.workflows.leases import Leases
+from peerd.workflows.model import Timing
+from peerd.workflows.packages import Packages, SendQueue
+from peerd.workflows.repository import ExecutionRecord, Posted
+from peerd.workflows.runner import Order, Placing, Runner, Surroundings
+from peerd.workflows.watch import Changes
+
+_log = structlog.get_logger(__name__)
+
+_TIDY_SECONDS = 3600.0
+
+
+class Registry(Protocol):
+    """What is known of other peers."""
+
+    def name_of(self, peer_id: str) -> str:
+        """What people call it."""
+        ...
+
+    def is_online(self, peer_id: PeerId) -> bool:
+        """Whether it answered lately."""
+        ...
+
+
+class FingerprintedPlacing(Placing, Protocol):
+    """Placement that can tell when its answers may have changed."""
+
+    def fingerprint(self) -> object:
+        """Equal as long as the same question has the same answer."""
+        ...
+
+
+class Orchestrator:
+    """Owns the runners."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        *,
+        own_peer_id: PeerId,
+        data_dir: Path,
+        dials: Dials,
+        registry: Registry,
+        is_revoked: Callable[[PeerId], bool],
+        placing: FingerprintedPlacing,
+        sends: SendQueue,
+        config: WorkflowsConfig,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._config = config
+        self._placing = placing
+        self._seen: object = None
+        self.changes = Changes()
+        self._runners: dict[int, Runner] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._contacts = Contacts(
+            _Presence(registry, is_revoked), clock, self._announce, own_peer_id
+        )
+        self._dispatcher = Dispatcher(dials, self._contacts, clock)
+        self._leases = Leases(self._dispatcher, self._contacts, self._runners.values, clock, store.store_id)
+        packages = Packages(sends, data_dir=data_dir, own_peer_id=own_peer_id, store_id=store.store_id)
+        self._surroundings = Surroundings(
+            store=store,
+            clock=clock,
+            own_peer_id=own_peer_id,
+            timing=Timing(
+                lease=round(config.lease_seconds * 1000),
+                max_clock_skew=round(config.max_clock_skew_seconds * 1000),
+                replace_after=round(config.replace_after_seconds * 1000),
+            ),
+            placing=placing,
+            packages=packages,
+            name_of=registry.name_of,
+            assigned=self._assigned,
+            perform=self._perform,
+            absences=self._contacts.absences,
+            changed=self.changes.notify,
+        )
+
+    async def run(self) -> None:
+        """Take up what was left, then go on until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = self._dispatcher.tasks = tasks
+            try:
+                for execution_id in await repository.open_executions(self._store):
+                    if execution_id not in self._runners:
+                        self._take_up(await repository.load_execution(self._store, execution_id))
+                every, clock = run_every, self._clock
+                tasks.create_task(every(self._look, seconds=LOOK_SECONDS, clock=clock, name="workflows.look"))
+                renewing = every(
+                    self._leases.renew, seconds=self._config.sync_seconds, clock=clock, name="workflows.leases"
+                )
+                tasks.create_task(renewing)
+                tasks.create_task(every(self._tidy, seconds=_TIDY_SECONDS, clock=clock, name="workflows.tidy"))
+                await asyncio.Event().wait()
+            finally:
+                self._tasks = self._dispatcher.tasks = None
+
+    def adopt(self, tx: Tx, record: ExecutionRecord) -> None:
+        """Take up a new execution once the transaction that makes it is durable."""
+        tx.on_commit(lambda: self._take_up(record))
+
+    def post(self, tx: Tx, execution_id: int, event: e.Event) -> None:
+        """Something has happened to an execution, and is recorded in this transaction."""
+        posted = repository.post_event(tx, execution_id, event)
+        tx.on_commit(lambda: self._posted(execution_id, posted))
+
+    def find(self, execution_id: int) -> Runner | None:
+        """The runner of an execution that is not settled."""
+        return self._runners.get(execution_id)
+
+    def heard(self, peer: PeerId) -> None:
+        """That peer has called us."""
+        self._contacts.heard(peer)
+
+    def peer_online(self, peer: PeerId) -> None:
+        """The registry sees it again; calling this is optional and saves a fraction of a second."""
+        self._contacts.heard(peer)
+
+    def _take_up(self, record: ExecutionRecord) -> None:
+        execution_id = record.spec.execution_id
+        if self._tasks is None or execution_id in self._runners:
+            return  # run() finds it in the store
+        runner = self._runners[execution_id] = Runner(record, self._surroundings)
+        self._tasks.create_task(self._run(runner))
+
+    async def _run(self, runner: Runner) -> None:
+        try:
+            await runner.run()
+        finally:
+            self._runners.pop(runner.execution_id, None)
+            self.changes.notify(runner.execution_id)
+
+    def _posted(self, execution_id: int, posted: Posted) -> None:
+        runner = self._runners.get(execution_id)
+        if runner is not None:
+            runner.tell_posted(posted)
+
+    def _perform(self, runner: Runner, orders: Sequence[Order]) -> None:
+        self._dispatcher.perform(runner, orders)
+
+    def _announce(self, event: e.Event) -> None:
+        for runner in self._runners.values():
+            runner.tell(event)
+
+    def _assigned(self) -> Mapping[str, int]:
+        total: Counter[str] = Counter()
+        for runner in self._runners.values():
+            total.update(runner.state.load)
+        return total
+
+    async def _look(self) -> None:
+        """Probe who is away; wake what waits for a peer when the peers have changed."""
+        await self._contacts.probe(self._leases.probe)
+        if not any(runner.state.unplaced or runner.state.away for runner in self._runners.values()):
+            return
+        seen = self._placing.fingerprint()
+        if seen != self._seen:
+            self._seen = seen
+            self._announce(e.PeersChanged())
+
+    async def _tidy(self) -> None:
+        forgotten = await self._store.write(repository.forget_old_events)
+        if forgotten:
+            _log.info("workflows.forgot_old_events", count=forgotten)
+
+
+class _Presence:
+    def __init__(self, registry: Registry, is_revoked: Callable[[PeerId], bool]) -> None:
+        self.is_online = registry.is_online
+        self.is_revoked = is_revoked

@@ -1,0 +1,197 @@
+"""Rows -> messages: executions, jobs and edges as people see them. Read-only."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from peerd.errors import PeerdError, Reason
+from peerd.identity.peer_id import PeerId
+from peerd.jobs.paths import JobPlace
+from peerd.store import Store
+from peerd.v1 import jobs_pb2, workflows_pb2
+from peerd.workflows.model import ExecutionStatus
+from peerd.workflows.repository import WorkflowVersion, no_such_execution
+
+DEFAULT_PAGE_SIZE = 100
+MAX_PAGE_SIZE = 1000
+
+_EXECUTIONS = (
+    "SELECT x.*, w.name FROM workflow_executions x JOIN workflows w ON w.id = x.workflow_id"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Viewer:
+    """What a view needs besides rows."""
+
+    own_peer_id: PeerId
+    data_dir: Path
+    name_of: Callable[[str], str]
+
+
+async def read_execution(
+    store: Store, viewer: Viewer, execution_id: int, *, since: int = 0
+) -> tuple[workflows_pb2.Execution, int]:
+    """An execution with the jobs and edges changed after a version (all for 0), and its version. Raises NOT_FOUND."""
+    row = await store.one(f"{_EXECUTIONS} WHERE x.id = ?", (execution_id,))
+    if row is None:
+        raise no_such_execution(execution_id)
+    # Rows may be newer than the version read before them; they will be sent once more, which does no harm.
+    after = since if since else -1
+    execution = to_execution(row, viewer)
+    for job in await store.all(
+        "SELECT * FROM workflow_jobs WHERE workflow_execution_id = ? AND changed > ? ORDER BY id",
+        (execution_id, after),
+    ):
+        execution.jobs.append(_to_job(job, viewer))
+    for edge in await store.all(
+        "SELECT * FROM execution_edges WHERE workflow_execution_id = ? AND changed > ? ORDER BY edge_id",
+        (execution_id, after),
+    ):
+        execution.edges.append(_to_edge(edge))
+    return execution, row["version"]
+
+
+async def list_executions(
+    store: Store, viewer: Viewer, request: workflows_pb2.ListExecutionsRequest
+) -> workflows_pb2.ListExecutionsResponse:
+    """A page, newest first."""
+    size, before = page(request.page_size, request.page_token)
+    conditions, values = ["x.id < ?"], list[object]([before])
+    if request.statuses:
+        wanted = [_status_text(status) for status in request.statuses]
+        conditions.append(f"x.status IN ({', '.join('?' * len(wanted))})")
+        values += wanted
+    if request.workflow:
+        conditions.append("(w.name = ? OR CAST(w.id AS TEXT) = ?)")
+        values += [request.workflow, request.workflow]
+    rows = await store.all(
+        f"{_EXECUTIONS} WHERE {' AND '.join(conditions)} ORDER BY x.id DESC LIMIT ?",
+        (*values, size + 1),
+    )
+    return workflows_pb2.ListExecutionsResponse(
+        executions=[to_execution(row, viewer) for row in rows[:size]],
+        next_page_token=str(rows[size - 1]["id"]) if len(rows) > size else "",
+    )
+
+
+def to_execution(row: sqlite3.Row, viewer: Viewer) -> workflows_pb2.Execution:
+    """Without jobs and edges."""
+    place = JobPlace(
+        data_dir=viewer.data_dir,
+        orchestrator=viewer.own_peer_id,
+        workflow_execution_id=row["id"],
+        executor=viewer.own_peer_id,
+        job_execution_id=0,
+    )
+    return workflows_pb2.Execution(
+        workflow_execution_id=row["id"],
+        orchestrator_peer_id=viewer.own_peer_id,
+        workflow_id=str(row["workflow_id"]),
+        workflow_name=row["name"],
+        workflow_version=row["workflow_version"],
+        status=workflows_pb2.ExecutionStatus.Value(f"EXECUTION_STATUS_{row['status'].upper()}"),
+        error=row["error"],
+        created_at=moment(row["created_at"]),
+        started_at=moment(row["started_at"]),
+        ended_at=moment(row["ended_at"]),
+        delivery_directory=str(place.input),
+        cancel_reason=row["cancel_reason"] or "",
+        reason=row["reason"],
+        next_action=row["next_action"],
+        since=moment(row["since"]),
+        job_count=row["job_count"],
+    )
+
+
+def to_workflow(version: WorkflowVersion, *, with_definition: bool) -> workflows_pb2.Workflow:
+    """A stored definition."""
+    return workflows_pb2.Workflow(
+        workflow_id=str(version.workflow_id),
+        name=version.name,
+        version=version.version,
+        digest=version.digest,
+        created_at=moment(version.created_at),
+        job_count=version.job_count,
+        definition=version.definition if with_definition else None,
+    )
+
+
+def is_final(execution: workflows_pb2.Execution) -> bool:
+    """Whether nothing more will happen to it."""
+    return _STATUSES[execution.status].final
+
+
+def moment(millis: int | None) -> Timestamp | None:
+    """For proto fields; None stays unset."""
+    if millis is None:
+        return None
+    timestamp = Timestamp()
+    timestamp.FromMilliseconds(millis)
+    return timestamp
+
+
+def page(size: int, token: str) -> tuple[int, int]:
+    """(rows, id that all rows must be below). Raises INVALID_PAGE_TOKEN."""
+    if token and not (token.isascii() and token.isdigit() and len(token) < 19):
+        raise PeerdError(Reason.INVALID_PAGE_TOKEN, "that page token is not from here")
+    return min(size if size > 0 else DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE), int(token) if token else 2**62
+
+
+def _to_job(row: sqlite3.Row, viewer: Viewer) -> workflows_pb2.WorkflowJob:
+    peer = row["executor_peer_id"] or ""
+    return workflows_pb2.WorkflowJob(
+        workflow_job_id=row["id"],
+        node_id=row["node_id"],
+        job_name=row["job_name"],
+        service=row["service_id"],
+        executor_peer_id=peer,
+        executor_name=viewer.name_of(peer) if peer else "",
+        remote_job_execution_id=row["remote_job_execution_id"] or 0,
+        placement=row["placement"],
+        generation=row["generation"],
+        status=workflows_pb2.WorkflowJobStatus.Value(f"WORKFLOW_JOB_STATUS_{row['status'].upper()}"),
+        reason=row["reason"],
+        message=row["message"],
+        next_action=row["next_action"],
+        since=moment(row["since"]),
+        started_at=moment(row["started_at"]),
+        ended_at=moment(row["ended_at"]),
+        attempt=row["attempt"],
+        exit_code=row["exit_code"],
+        bytes_received=row["bytes_received"],
+        bytes_sent=row["bytes_sent"],
+    )
+
+
+def _to_edge(row: sqlite3.Row) -> workflows_pb2.ExecutionEdge:
+    return workflows_pb2.ExecutionEdge(
+        edge_id=row["edge_id"],
+        source_node_id=row["source_node_id"],
+        source_kind=row["source_kind"],
+        source_path=row["source_path"],
+        destination_node_id=row["destination_node_id"],
+        destination_kind=row["destination_kind"],
+        destination_path=row["destination_path"],
+        status=jobs_pb2.EdgeStatus.Value(f"EDGE_STATUS_{row['status'].upper()}"),
+        bytes=row["bytes"],
+        bytes_total=row["bytes_total"],
+        reason=row["reason"],
+    )
+
+
+_STATUSES = {
+    workflows_pb2.ExecutionStatus.Value(f"EXECUTION_STATUS_{status.name}"): status for status in ExecutionStatus
+}
+
+
+def _status_text(status: int) -> str:
+    if status not in _STATUSES:
+        known: Sequence[str] = [status.value for status in ExecutionStatus]
+        raise PeerdError(Reason.INVALID_ARGUMENT, f"statuses are {', '.join(known)}")
+    return _STATUSES[workflows_pb2.ExecutionStatus.ValueType(status)].value
