@@ -181,7 +181,7 @@ def parse_token(text: str) -> Token:
 def _addresses(raw: bytes) -> Iterable[str]:
     while raw:
         length = raw[0]
-        yield raw[1 : 1 + length].decode()
+        yield raw[1 : 1 + length].decode(errors="replace")
         raw = raw[1 + length :]
 
 

@@ -80,9 +80,7 @@ class Orchestrator:
         self.changes = Changes()
         self._runners: dict[int, Runner] = {}
         self._tasks: asyncio.TaskGroup | None = None
-        self._contacts = Contacts(
-            _Presence(registry, is_revoked), clock, self._announce, own_peer_id
-        )
+        self._contacts = Contacts(_Presence(registry, is_revoked), clock, self._announce, own_peer_id)
         self._dispatcher = Dispatcher(dials, self._contacts, clock)
         self._leases = Leases(self._dispatcher, self._contacts, self._runners.values, clock, store.store_id)
         packages = Packages(sends, data_dir=data_dir, own_peer_id=own_peer_id, store_id=store.store_id)

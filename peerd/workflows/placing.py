@@ -119,7 +119,16 @@ class Placer:
     def fingerprint(self) -> object:
         """Changes when a decision may."""
         return tuple(
-            (peer.peer_id, peer.name, peer.status, peer.catalog_digest, peer.roles, peer.labels, peer.group, peer.grants)
+            (
+                peer.peer_id,
+                peer.name,
+                peer.status,
+                peer.catalog_digest,
+                peer.roles,
+                peer.labels,
+                peer.group,
+                peer.grants,
+            )
             for peer in self._peers.peers()
         )
 

@@ -63,6 +63,4 @@ class JobReportServicer(jobs_pb2_grpc.JobReportServiceServicer):
         read = read_report(report)
         if not is_news(job, key.placement, read):
             return None
-        return runner, e.JobReported(
-            node=job.spec.node_id, placement=key.placement, report=read, at=self._clock.now()
-        )
+        return runner, e.JobReported(node=job.spec.node_id, placement=key.placement, report=read, at=self._clock.now())

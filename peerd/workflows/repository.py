@@ -102,6 +102,13 @@ def workflow_query(name_or_id: str, version: int) -> tuple[str, Sequence[object]
     )
 
 
+async def list_workflows(store: Store, *, before: int, limit: int) -> list[WorkflowVersion]:
+    """The newest version of each workflow with an id below ``before``, newest workflow first."""
+    newest = "v.version = (SELECT max(n.version) FROM workflow_versions n WHERE n.workflow_id = v.workflow_id)"
+    rows = await store.all(f"{_VERSIONS} WHERE w.id < ? AND {newest} ORDER BY w.id DESC LIMIT ?", (before, limit))
+    return [to_version(row) for row in rows]
+
+
 def to_version(row: sqlite3.Row) -> WorkflowVersion:
     """The row of a query on workflows and their versions."""
     return WorkflowVersion(

@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId
 from peerd.jobs.paths import JobPlace
-from peerd.store import Store
+from peerd.store import Store, Tx
 from peerd.v1 import jobs_pb2, workflows_pb2
 from peerd.workflows.model import ExecutionStatus
 from peerd.workflows.repository import WorkflowVersion, no_such_execution
@@ -20,9 +20,7 @@ from peerd.workflows.repository import WorkflowVersion, no_such_execution
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
 
-_EXECUTIONS = (
-    "SELECT x.*, w.name FROM workflow_executions x JOIN workflows w ON w.id = x.workflow_id"
-)
+_EXECUTIONS = "SELECT x.*, w.name FROM workflow_executions x JOIN workflows w ON w.id = x.workflow_id"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +53,14 @@ async def read_execution(
     ):
         execution.edges.append(_to_edge(edge))
     return execution, row["version"]
+
+
+def execution_row(tx: Tx, viewer: Viewer, execution_id: int) -> workflows_pb2.Execution:
+    """An execution without jobs and edges, as this transaction sees it. Raises NOT_FOUND."""
+    row = tx.one(f"{_EXECUTIONS} WHERE x.id = ?", (execution_id,))
+    if row is None:
+        raise no_such_execution(execution_id)
+    return to_execution(row, viewer)
 
 
 async def list_executions(

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from peerd.catalog.model import Declaration, InterfaceKind, Service, ServiceKind
-from peerd.clock import Millis
 from peerd.errors import PeerdError, Reason
 from peerd.jobs.admission import Disk, Machine, Orderer, admit, admit_load
 from peerd.jobs.commands import command_work
@@ -33,7 +32,7 @@ from peerd.jobs.paths import JobPlace
 from peerd.jobs.readiness import readiness
 from peerd.v1 import registry_pb2
 
-from .harness import CONSUMER, EXECUTOR, ORCHESTRATOR, OTHER, PRODUCER, Host, interface, sender_at
+from .harness import CONSUMER, EXECUTOR, ORCHESTRATOR, OTHER, PRODUCER, Host
 
 BUBBLEWRAP, NONE = registry_pb2.ISOLATION_LEVEL_BUBBLEWRAP, registry_pb2.ISOLATION_LEVEL_NONE
 
@@ -274,11 +273,3 @@ def test_clearing_an_edge_spares_what_others_brought_and_bring(tmp_path: Path) -
     left = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
     assert left == {"sub/kept.txt", "arriving/part.txt"}
     clear_received(tmp_path / "absent", [], [])
-
-
-async def test_a_wish_is_stored_with_the_state_it_was_made_in(host: Host) -> None:
-    job_id = await host.create()
-    await host.start(job_id, interface("input", sender_at(1)))
-    job = await host.job(job_id)
-    assert job.lease_until == Millis(host.clock.now() + 60_000)
-    assert (job.since, job.generation) == (host.clock.now(), 1)

@@ -1,0 +1,79 @@
+"""The logs of a job, from wherever it runs: found by its row, piped from its executor."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+
+from peerd.errors import PeerdError, Reason
+from peerd.identity.peer_id import PeerId
+from peerd.rpc.status import remote_errors
+from peerd.store import Store
+from peerd.v1 import jobs_pb2, jobs_pb2_grpc, workflows_pb2
+from peerd.workflows.dispatch import Dials
+from peerd.workflows.model import WorkflowJobStatus
+from peerd.workflows.repository import no_such_execution
+from peerd.workflows.watch import Changes
+
+# For a call that does not follow; one that does lasts as long as its caller wants.
+READ_SECONDS = 60.0
+
+
+class Logs:
+    """Reads logs for people."""
+
+    def __init__(self, store: Store, dials: Dials, changes: Changes) -> None:
+        self._store = store
+        self._dials = dials
+        self._changes = changes
+
+    async def read(self, request: workflows_pb2.ReadLogsRequest) -> AsyncIterator[workflows_pb2.ReadLogsResponse]:
+        """All there is; with follow also what comes, also before the job has a place and after it has moved.
+
+        Raises NOT_FOUND, and whatever its executor refuses.
+        """
+        read: tuple[str, int] | None = None
+        with self._changes.watching(request.workflow_execution_id) as changed:
+            while True:
+                changed.clear()
+                row = await self._job(request.workflow_execution_id, request.node_id)
+                place = (row["executor_peer_id"], row["remote_job_execution_id"])
+                if place[1] is not None and place != read:
+                    async for answer in self._pipe(place, request):
+                        yield workflows_pb2.ReadLogsResponse(stream=answer.stream, data=answer.data)
+                    read = place
+                    if request.follow:
+                        continue
+                if not request.follow or WorkflowJobStatus(row["status"]).final:
+                    return
+                await changed.wait()
+
+    async def _pipe(
+        self, place: tuple[str, int], request: workflows_pb2.ReadLogsRequest
+    ) -> AsyncIterator[jobs_pb2.ReadJobLogsResponse]:
+        peer, job_execution_id = PeerId(place[0]), place[1]
+        stub: jobs_pb2_grpc.JobServiceAsyncStub = jobs_pb2_grpc.JobServiceStub(self._dials.channel(peer))
+        wanted = jobs_pb2.ReadJobLogsRequest(
+            job_execution_id=job_execution_id, stream=request.stream, follow=request.follow
+        )
+        with remote_errors(peer):
+            call = stub.ReadJobLogs(wanted, timeout=None if request.follow else READ_SECONDS)
+            try:
+                async for answer in call:
+                    yield answer
+            finally:
+                call.cancel()
+
+    async def _job(self, execution_id: int, node_id: str) -> sqlite3.Row:
+        row = await self._store.one(
+            "SELECT * FROM workflow_jobs WHERE workflow_execution_id = ? AND node_id = ?", (execution_id, node_id)
+        )
+        if row is not None:
+            return row
+        if await self._store.one("SELECT 1 FROM workflow_executions WHERE id = ?", (execution_id,)) is None:
+            raise no_such_execution(execution_id)
+        raise PeerdError(
+            Reason.NOT_FOUND,
+            f"execution {execution_id} has no job {node_id!r}",
+            next_action=f"see 'peerctl executions show {execution_id}'",
+        )

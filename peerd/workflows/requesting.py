@@ -1,0 +1,127 @@
+"""What people ask of executions: run and cancel. Each answer is stored with its effect, so a repeat changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from peerd.failpoints import failpoint
+from peerd.store import Store, Tx
+from peerd.store.requests import once
+from peerd.v1 import workflows_pb2
+from peerd.workflows import events as e
+from peerd.workflows import repository, views
+from peerd.workflows.definition import Reading, accept_definition
+from peerd.workflows.model import ExecutionStatus
+from peerd.workflows.orchestrator import Orchestrator
+from peerd.workflows.params import run_params
+
+
+class Requests:
+    """Carries out requests that change something."""
+
+    def __init__(self, store: Store, orchestrator: Orchestrator, viewer: views.Viewer) -> None:
+        self._store = store
+        self._orchestrator = orchestrator
+        self._viewer = viewer
+
+    async def put(self, caller: str, request: workflows_pb2.PutWorkflowRequest) -> workflows_pb2.PutWorkflowResponse:
+        """Store a definition. Raises INVALID_DEFINITION."""
+        reading = await read(request.source)
+
+        def effect(tx: Tx) -> workflows_pb2.PutWorkflowResponse:
+            version = repository.put_workflow(tx, reading)
+            return workflows_pb2.PutWorkflowResponse(workflow=views.to_workflow(version, with_definition=True))
+
+        return await self._store.write(
+            lambda tx: once(
+                tx,
+                caller=caller,
+                request_id=request.request_id,
+                request=request,
+                answer_type=workflows_pb2.PutWorkflowResponse,
+                effect=lambda: effect(tx),
+            )
+        )
+
+    async def run(self, caller: str, request: workflows_pb2.RunWorkflowRequest) -> workflows_pb2.RunWorkflowResponse:
+        """Start an execution. Raises INVALID_DEFINITION, INVALID_ARGUMENT for params, NOT_FOUND."""
+        reading: Reading | None = None
+        stored: repository.WorkflowVersion | None = None
+        if request.WhichOneof("what") == "workflow":
+            stored = await repository.read_workflow(self._store, request.workflow)
+            params = run_params(stored.definition, request.params)
+        else:
+            reading = await read(request.source)
+            assert reading.definition is not None  # noqa: S101 - accept_definition() saw to it
+            params = run_params(reading.definition, request.params)
+
+        def write(tx: Tx) -> workflows_pb2.RunWorkflowResponse:
+            answer = once(
+                tx,
+                caller=caller,
+                request_id=request.request_id,
+                request=request,
+                answer_type=workflows_pb2.RunWorkflowResponse,
+                effect=lambda: self._start(tx, stored or repository.put_workflow(tx, _valid(reading)), params),
+            )
+            failpoint("workflow.run.before_commit")
+            return answer
+
+        answer = await self._store.write(write)
+        failpoint("workflow.run.after_commit")
+        return answer
+
+    async def cancel(
+        self, caller: str, request: workflows_pb2.CancelExecutionRequest
+    ) -> workflows_pb2.CancelExecutionResponse:
+        """Record the wish to cancel. Raises NOT_FOUND; what is over stays as it is."""
+        reason = request.reason or f"asked by {self._viewer.name_of(caller)}"
+
+        def write(tx: Tx) -> workflows_pb2.CancelExecutionResponse:
+            answer = once(
+                tx,
+                caller=caller,
+                request_id=request.request_id,
+                request=request,
+                answer_type=workflows_pb2.CancelExecutionResponse,
+                effect=lambda: self._cancel(tx, request.workflow_execution_id, reason),
+            )
+            failpoint("workflow.cancel_request.before_commit")
+            return answer
+
+        answer = await self._store.write(write)
+        failpoint("workflow.cancel_request.after_commit")
+        self._orchestrator.changes.notify(request.workflow_execution_id)
+        return answer
+
+    def _start(
+        self, tx: Tx, version: repository.WorkflowVersion, params: Mapping[str, str]
+    ) -> workflows_pb2.RunWorkflowResponse:
+        record = repository.create_execution(tx, version, params)
+        self._orchestrator.adopt(tx, record)
+        execution_id = record.spec.execution_id
+        return workflows_pb2.RunWorkflowResponse(
+            workflow_execution_id=execution_id, execution=views.execution_row(tx, self._viewer, execution_id)
+        )
+
+    def _cancel(self, tx: Tx, execution_id: int, reason: str) -> workflows_pb2.CancelExecutionResponse:
+        execution = views.execution_row(tx, self._viewer, execution_id)
+        if not views.is_final(execution) and not execution.cancel_reason:
+            tx.execute(
+                "UPDATE workflow_executions SET cancel_reason = ?, version = version + 1 WHERE id = ? AND status IN (?, ?)",
+                (reason, execution_id, ExecutionStatus.PENDING.value, ExecutionStatus.RUNNING.value),
+            )
+            self._orchestrator.post(tx, execution_id, e.CancelRequested(reason=reason, at=tx.now))
+            execution = views.execution_row(tx, self._viewer, execution_id)
+        return workflows_pb2.CancelExecutionResponse(execution=execution)
+
+
+async def read(source: workflows_pb2.DefinitionSource) -> Reading:
+    """A valid definition, read in a thread: ten thousand jobs take a second. Raises INVALID_DEFINITION."""
+    return await asyncio.to_thread(accept_definition, source)
+
+
+def _valid(reading: Reading | None) -> Reading:
+    assert reading is not None  # noqa: S101 - one of the two was given
+    return reading

@@ -1,0 +1,149 @@
+"""WorkflowService: messages in, one call, messages out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+
+from peerd.clock import Clock
+from peerd.rpc.caller import current_caller
+from peerd.store import Store
+from peerd.v1 import workflows_pb2, workflows_pb2_grpc
+from peerd.workflows import repository, views
+from peerd.workflows.definition import read_definition
+from peerd.workflows.edges import Edge, edges_of
+from peerd.workflows.logs import Logs
+from peerd.workflows.orchestrator import Orchestrator
+from peerd.workflows.placing import Placer
+from peerd.workflows.requesting import Requests, read
+from peerd.workflows.watch import watch_execution
+
+# Between two looks at other work while a long plan is made.
+_PLAN_CHUNK = 100
+
+
+class WorkflowServicer(workflows_pb2_grpc.WorkflowServiceServicer):
+    """Serves workflows and executions of this peer."""
+
+    def __init__(
+        self, store: Store, clock: Clock, orchestrator: Orchestrator, placer: Placer, logs: Logs, viewer: views.Viewer
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._orchestrator = orchestrator
+        self._placer = placer
+        self._logs = logs
+        self._viewer = viewer
+        self._requests = Requests(store, orchestrator, viewer)
+
+    async def ValidateWorkflow(
+        self, request: workflows_pb2.ValidateWorkflowRequest, context: object
+    ) -> workflows_pb2.ValidateWorkflowResponse:
+        reading = await asyncio.to_thread(read_definition, request.source)
+        return workflows_pb2.ValidateWorkflowResponse(
+            problems=[problem.to_proto() for problem in reading.problems],
+            definition=reading.definition,
+            digest=reading.digest,
+        )
+
+    async def PlanWorkflow(
+        self, request: workflows_pb2.PlanWorkflowRequest, context: object
+    ) -> workflows_pb2.PlanWorkflowResponse:
+        reading = await read(request.source)
+        assert reading.definition is not None  # noqa: S101 - read() saw to it
+        await self._placer.refresh()
+        edges = edges_of(reading.definition)
+        of_job: dict[str, list[Edge]] = {}
+        for edge in edges:
+            of_job.setdefault(edge.source, []).append(edge)
+            of_job.setdefault(edge.destination, []).append(edge)
+        answer = workflows_pb2.PlanWorkflowResponse(edges=[_planned(edge) for edge in edges])
+        assigned: Counter[str] = Counter()
+        for index, job in enumerate(reading.definition.jobs):
+            if index % _PLAN_CHUNK == 0:
+                await asyncio.sleep(0)
+            decision = self._placer.decide(job, of_job.get(job.name, ()), assigned=assigned)
+            peer_id = decision.peer_id or ""
+            assigned[peer_id] += 1
+            answer.jobs.add(
+                node_id=job.name,
+                peer_id=peer_id,
+                peer_name=self._viewer.name_of(peer_id) if peer_id else "",
+                refusals=[refused.to_proto() for refused in decision.refusals],
+                waits=bool(decision.waits_for),
+            )
+        return answer
+
+    async def PutWorkflow(
+        self, request: workflows_pb2.PutWorkflowRequest, context: object
+    ) -> workflows_pb2.PutWorkflowResponse:
+        return await self._requests.put(current_caller().peer_id, request)
+
+    async def ListWorkflows(
+        self, request: workflows_pb2.ListWorkflowsRequest, context: object
+    ) -> workflows_pb2.ListWorkflowsResponse:
+        size, before = views.page(request.page_size, request.page_token)
+        versions = await repository.list_workflows(self._store, before=before, limit=size + 1)
+        return workflows_pb2.ListWorkflowsResponse(
+            workflows=[views.to_workflow(version, with_definition=False) for version in versions[:size]],
+            next_page_token=str(versions[size - 1].workflow_id) if len(versions) > size else "",
+        )
+
+    async def GetWorkflow(
+        self, request: workflows_pb2.GetWorkflowRequest, context: object
+    ) -> workflows_pb2.GetWorkflowResponse:
+        version = await repository.read_workflow(self._store, request.workflow, request.version)
+        return workflows_pb2.GetWorkflowResponse(workflow=views.to_workflow(version, with_definition=True))
+
+    async def RunWorkflow(
+        self, request: workflows_pb2.RunWorkflowRequest, context: object
+    ) -> workflows_pb2.RunWorkflowResponse:
+        return await self._requests.run(current_caller().peer_id, request)
+
+    async def ListExecutions(
+        self, request: workflows_pb2.ListExecutionsRequest, context: object
+    ) -> workflows_pb2.ListExecutionsResponse:
+        return await views.list_executions(self._store, self._viewer, request)
+
+    async def GetExecution(
+        self, request: workflows_pb2.GetExecutionRequest, context: object
+    ) -> workflows_pb2.GetExecutionResponse:
+        execution, _ = await views.read_execution(self._store, self._viewer, request.workflow_execution_id)
+        return workflows_pb2.GetExecutionResponse(execution=execution)
+
+    async def WatchExecution(
+        self, request: workflows_pb2.WatchExecutionRequest, context: object
+    ) -> AsyncIterator[workflows_pb2.WatchExecutionResponse]:
+        async for update in watch_execution(
+            self._store,
+            self._clock,
+            self._orchestrator.changes,
+            self._viewer,
+            request.workflow_execution_id,
+            request.resume_token,
+        ):
+            yield update
+
+    async def CancelExecution(
+        self, request: workflows_pb2.CancelExecutionRequest, context: object
+    ) -> workflows_pb2.CancelExecutionResponse:
+        return await self._requests.cancel(current_caller().peer_id, request)
+
+    async def ReadLogs(
+        self, request: workflows_pb2.ReadLogsRequest, context: object
+    ) -> AsyncIterator[workflows_pb2.ReadLogsResponse]:
+        async for piece in self._logs.read(request):
+            yield piece
+
+
+def _planned(edge: Edge) -> workflows_pb2.PlannedEdge:
+    return workflows_pb2.PlannedEdge(
+        edge_id=edge.edge_id,
+        source_node_id=edge.source,
+        source_kind=edge.source_kind,
+        source_path=edge.source_path,
+        destination_node_id=edge.destination,
+        destination_kind=edge.destination_kind,
+        destination_path=edge.destination_path,
+    )

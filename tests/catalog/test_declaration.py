@@ -1,0 +1,120 @@
+"""What an owner may declare, and how mistakes are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peerd.catalog.declaration import check_declaration, from_config
+from peerd.catalog.model import EVERYTHING, InterfaceKind, Service, ServiceKind
+from peerd.errors import PeerdError, Reason
+
+DATA_DIR = Path("/var/lib/peerd")
+PROCESS: dict[str, Any] = {"name": "count", "kind": "SERVICE_KIND_PROCESS", "argv": ["/usr/bin/wc", "-l"]}
+DATA: dict[str, Any] = {"name": "books", "kind": "SERVICE_KIND_DATA", "path": "/srv/books"}
+
+
+def declare(entry: dict[str, Any]) -> Service:
+    declaration = check_declaration(from_config(entry), data_dir=DATA_DIR)
+    return Service(service_id=1, active=True, origin="config", declaration=declaration)
+
+
+@pytest.mark.parametrize(
+    ("entry", "field"),
+    [
+        ({**PROCESS, "name": ""}, "name"),
+        ({**PROCESS, "name": "a/b"}, "name"),
+        ({**PROCESS, "name": "12"}, "name"),
+        ({**PROCESS, "name": "x" * 64}, "name"),
+        ({"name": "count"}, "kind"),
+        ({**PROCESS, "argv": []}, "argv[0]"),
+        ({**PROCESS, "argv": ["wc"]}, "argv[0]"),
+        ({**PROCESS, "argv": ["/bin/${name}"], "params": [{"name": "name"}]}, "argv[0]"),
+        ({**PROCESS, "argv": ["/bin/echo", "${what}"]}, "argv[1]"),
+        ({**PROCESS, "argv": ["/bin/echo", "a\0b"]}, "argv[1]"),
+        ({**PROCESS, "path": "/srv"}, "path"),
+        ({**PROCESS, "params": [{"name": "a"}, {"name": "a"}]}, "params[1].name"),
+        ({**PROCESS, "params": [{"name": "a", "pattern": "("}]}, "params[0].pattern"),
+        ({**PROCESS, "params": [{"name": "a", "pattern": "x" * 201}]}, "params[0].pattern"),
+        ({**PROCESS, "params": [{"name": "a", "pattern": "[0-9]+", "defaultValue": "x"}]}, "params[0].default_value"),
+        ({**PROCESS, "env": {"LD_PRELOAD": "/x.so"}}, "env['LD_PRELOAD']"),
+        ({**PROCESS, "job_env": ["LD_LIBRARY_PATH"]}, "job_env[0]"),
+        ({**PROCESS, "read_only_paths": ["srv"]}, "read_only_paths[0]"),
+        ({**PROCESS, "read_only_paths": ["/srv/../etc"]}, "read_only_paths[0]"),
+        ({**PROCESS, "read_only_paths": ["/"]}, "read_only_paths[0]"),
+        ({**PROCESS, "read_only_paths": ["/var/lib/peerd/identity.key"]}, "read_only_paths[0]"),
+        ({**PROCESS, "writable_paths": ["/var/lib"]}, "writable_paths[0]"),
+        ({**PROCESS, "interfaces": [{"kind": "INTERFACE_KIND_MOUNT", "path": "../x"}]}, "interfaces[0].path"),
+        ({**PROCESS, "interfaces": [{"kind": "INTERFACE_KIND_MOUNT", "path": "/x"}]}, "interfaces[0].path"),
+        ({**PROCESS, "interfaces": [{"kind": "INTERFACE_KIND_STDIN", "path": "x"}]}, "interfaces[0].path"),
+        ({**PROCESS, "interfaces": [{}]}, "interfaces[0].kind"),
+        (
+            {**PROCESS, "interfaces": [{"kind": "INTERFACE_KIND_STDIN", "mount_function": "MOUNT_FUNCTION_OUTPUT"}]},
+            "interfaces[0].mount_function",
+        ),
+        ({**PROCESS, "allowed_peers": ["alpha"]}, "allowed_peers[0]"),
+        ({**PROCESS, "allowed_roles": ["a b"]}, "allowed_roles[0]"),
+        ({**DATA, "path": "books"}, "path"),
+        ({**DATA, "path": ""}, "path"),
+        ({**DATA, "path": "/var/lib/peerd/workflows"}, "path"),
+        ({**DATA, "argv": ["/bin/true"]}, "argv"),
+        ({**DATA, "interfaces": [{"kind": "INTERFACE_KIND_STDIN"}]}, "interfaces[0].kind"),
+    ],
+)
+def test_a_mistake_is_named_with_its_field(entry: dict[str, Any], field: str) -> None:
+    with pytest.raises(PeerdError) as refused:
+        declare(entry)
+    assert refused.value.reason is Reason.INVALID_ARGUMENT
+    assert [violation.field for violation in refused.value.violations] == [field]
+
+
+def test_all_mistakes_are_named_at_once() -> None:
+    with pytest.raises(PeerdError) as refused:
+        declare({**PROCESS, "name": "a b", "argv": ["wc"], "read_only_paths": ["x"]})
+    assert {violation.field for violation in refused.value.violations} == {"name", "argv[0]", "read_only_paths[0]"}
+
+
+def test_a_link_into_the_data_directory_is_seen_through(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    (tmp_path / "innocent").symlink_to(data_dir)
+    proto = from_config({**PROCESS, "read_only_paths": [str(tmp_path / "innocent")]})
+    with pytest.raises(PeerdError) as refused:
+        check_declaration(proto, data_dir=data_dir)
+    assert refused.value.violations[0].field == "read_only_paths[0]"
+
+
+def test_containers_are_not_offered_by_this_version() -> None:
+    with pytest.raises(PeerdError) as refused:
+        declare({"name": "c", "kind": "SERVICE_KIND_CONTAINER"})
+    assert refused.value.reason is Reason.SERVICE_KIND_UNSUPPORTED
+
+
+def test_a_typing_mistake_in_the_configuration_names_the_service() -> None:
+    with pytest.raises(PeerdError) as refused:
+        declare({**PROCESS, "argvv": []})
+    assert refused.value.reason is Reason.INVALID_CONFIG
+    assert "count" in refused.value.message
+
+
+def test_without_interfaces_a_service_does_all_its_kind_can() -> None:
+    process, data = declare(PROCESS), declare(DATA)
+    taken = [InterfaceKind.STDIN, InterfaceKind.INPUT, InterfaceKind.MOUNT, InterfaceKind.PACKAGE]
+    given = [InterfaceKind.OUTPUT, InterfaceKind.STDOUT, InterfaceKind.STDERR, InterfaceKind.MOUNT]
+    assert [kind for kind in InterfaceKind if process.takes(kind, "any/where")] == taken
+    assert {kind for kind in InterfaceKind if process.gives(kind, "any/where")} == set(given)
+    assert [kind for kind in InterfaceKind if data.takes(kind)] == []
+    assert [kind for kind in InterfaceKind if data.gives(kind)] == [InterfaceKind.OUTPUT]
+    assert EVERYTHING[ServiceKind.CONTAINER] == ()
+
+
+def test_declared_interfaces_are_all_there_is() -> None:
+    mount = {"kind": "INTERFACE_KIND_MOUNT", "path": "app", "mount_function": "MOUNT_FUNCTION_INPUT"}
+    service = declare({**PROCESS, "interfaces": [mount, {"kind": "INTERFACE_KIND_STDOUT"}]})
+    assert service.takes(InterfaceKind.MOUNT, "app")
+    assert not service.takes(InterfaceKind.MOUNT, "other")
+    assert not service.gives(InterfaceKind.MOUNT, "app")
+    assert service.gives(InterfaceKind.STDOUT)
+    assert not service.takes(InterfaceKind.STDIN)
