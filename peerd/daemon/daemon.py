@@ -50,7 +50,13 @@ from peerd.v1 import (
     transfers_pb2_grpc,
     workflows_pb2_grpc,
 )
-from peerd.workflows.assembly import Workflows, assemble_workflows
+from peerd.workflows.delivery import LocalPeer
+from peerd.workflows.logs import Logs
+from peerd.workflows.orchestrator import Orchestrator
+from peerd.workflows.placing import Placer
+from peerd.workflows.reports import JobReportServicer
+from peerd.workflows.servicer import WorkflowServicer
+from peerd.workflows.views import Viewer
 
 _log = structlog.get_logger(__name__)
 
@@ -109,19 +115,29 @@ class Daemon:
             peer_id=self_id,
             name_of=self._registry.name_of,
         )
-        self._workflows: Workflows = assemble_workflows(
-            store=store,
-            clock=clock,
-            channels=self._channels,
-            registry=self._registry,
-            self_id=self_id,
+        # Home hears of its edges from the sender, the orchestrator sends packages: one of them must come first.
+        home = LocalPeer(
+            lambda tx, execution_id, event: self._orchestrator.post(tx, execution_id, event),
+            own_peer_id=self_id,
+            store_id=store.store_id,
             data_dir=config.data_dir,
+        )
+        outcomes = RoutedOutcomes(jobs=self._floor.expectations, home=home)
+        destinations = RoutedDestinations(jobs=self._floor.expectations, home=home)
+        self._sender = Sender(self_id, store, self._channels, outcomes, clock, concurrency=config.transfers.concurrency)
+        self._placer = Placer(self._registry, self._channels, clock)
+        self._orchestrator = Orchestrator(
+            store,
+            clock,
+            own_peer_id=self_id,
+            data_dir=config.data_dir,
+            dials=self._channels,
+            registry=self._registry,
+            is_revoked=self._mesh.is_revoked,
+            placing=self._placer,
+            sends=self._sender,
             config=config.workflows,
         )
-        outcomes = RoutedOutcomes(jobs=self._floor.expectations, home=self._workflows.delivery)
-        destinations = RoutedDestinations(jobs=self._floor.expectations, home=self._workflows.delivery)
-        self._sender = Sender(self_id, store, self._channels, outcomes, clock, concurrency=config.transfers.concurrency)
-        self._workflows.use_sender(self._sender)
         limits = Limits(
             max_bytes=config.transfers.max_bytes,
             min_free_bytes=config.transfers.min_free_bytes,
@@ -165,20 +181,22 @@ class Daemon:
             self._registry,
             self._clock,
             facts=self._facts,
-            load=lambda: (self._jobs.executor.running, self._workflows.active_executions),
+            load=lambda: (self._jobs.executor.running, self._orchestrator.active),
         )
+        viewer = Viewer(
+            own_peer_id=self._identity.peer_id, data_dir=self._config.data_dir, name_of=self._registry.name_of
+        )
+        logs = Logs(self._store, self._channels, self._orchestrator.changes)
+        workflows = WorkflowServicer(self._store, self._clock, self._orchestrator, self._placer, logs, viewer)
+        reports = JobReportServicer(self._orchestrator, self._clock, self._store.store_id)
         add = {
             "MeshService": lambda s: mesh_pb2_grpc.add_MeshServiceServicer_to_server(mesh, s),
             "RegistryService": lambda s: registry_pb2_grpc.add_RegistryServiceServicer_to_server(registry, s),
             "CatalogService": lambda s: catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, s),
             "JobService": lambda s: jobs_pb2_grpc.add_JobServiceServicer_to_server(self._jobs.servicer, s),
-            "JobReportService": lambda s: jobs_pb2_grpc.add_JobReportServiceServicer_to_server(
-                self._workflows.reports, s
-            ),
+            "JobReportService": lambda s: jobs_pb2_grpc.add_JobReportServiceServicer_to_server(reports, s),
             "TransferService": lambda s: transfers_pb2_grpc.add_TransferServiceServicer_to_server(transfers, s),
-            "WorkflowService": lambda s: workflows_pb2_grpc.add_WorkflowServiceServicer_to_server(
-                self._workflows.servicer, s
-            ),
+            "WorkflowService": lambda s: workflows_pb2_grpc.add_WorkflowServiceServicer_to_server(workflows, s),
             "DaemonService": lambda s: daemon_pb2_grpc.add_DaemonServiceServicer_to_server(daemon, s),
         }
         return [(f"peerd.v1.{name}", register) for name, register in add.items()]
@@ -200,7 +218,7 @@ class Daemon:
                     self._sender.run(),
                     self._jobs.executor.run(),
                     self._jobs.reporter.run(),
-                    self._workflows.orchestrator.run(),
+                    self._orchestrator.run(),
                     run_every(self._upkeep, seconds=_UPKEEP_SECONDS, clock=self._clock, name="upkeep"),
                 )
             ]
@@ -255,6 +273,7 @@ class Daemon:
             )
 
     def _peer_online(self, peer_id: PeerId) -> None:
+        self._orchestrator.peer_online(peer_id)
         self._later(self._sender.peer_online(peer_id))
         self._later(self._greet(peer_id))
 

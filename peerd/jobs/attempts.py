@@ -8,6 +8,7 @@ daemon only stops watching them.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -100,6 +101,13 @@ class Attempts:
         self._places = places
         self._clock = clock
         self._limits = limits
+
+    async def forget_others(self, open_attempts: Iterable[int]) -> None:
+        """Remove what a daemon that died just after recording an end had no time to remove."""
+        wanted = {self._places.control(attempt_id) for attempt_id in open_attempts}
+        for control in await asyncio.to_thread(lambda: list(self._places.control_root.glob("*"))):
+            if control not in wanted:
+                await asyncio.to_thread(self._runner.forget, control)
 
     async def carry(self, watch: AttemptWatch) -> Verdict | None:
         """Return when the end is committed, and what was decided then (None: it runs anew, or was recorded before)."""

@@ -70,7 +70,9 @@ class Executor:
     async def run(self) -> None:
         """Until cancelled; processes go on without us."""
         async with asyncio.TaskGroup() as group:
-            for begun in await self._store.write(self._recording.left_behind):
+            left_behind = await self._store.write(self._recording.left_behind)
+            await self._attempts.forget_others(begun.attempt_id for begun in left_behind)
+            for begun in left_behind:
                 self._adopt(begun, fresh=False)
                 group.create_task(self._carry(group, begun.attempt_id))
             await run_every(

@@ -102,6 +102,11 @@ class Orchestrator:
             changed=self.changes.notify,
         )
 
+    @property
+    def active(self) -> int:
+        """Executions that are not settled."""
+        return len(self._runners)
+
     async def run(self) -> None:
         """Take up what was left, then go on until cancelled."""
         async with asyncio.TaskGroup() as tasks:
