@@ -28,7 +28,7 @@ from peerd.v1.signed_pb2 import Envelope
 
 _log = structlog.get_logger(__name__)
 
-_MESSAGE_BYTES = 1024**2
+MESSAGE_BYTES = 1024**2
 """Documents in one message; what does not fit comes with the next exchange."""
 _PUSH_SECONDS = 5.0
 _FANOUT = 3
@@ -162,7 +162,7 @@ class Gossip:
             answer = await stub.Exchange(request, timeout=_PUSH_SECONDS)
         await self.take_in(answer.documents, peer_id)
         wanted = self._documents({part.topic: [entry.key for entry in part.versions] for part in answer.wanted})
-        for part in _parts(wanted):
+        for part in in_messages(wanted):
             with remote_errors(peer_id):
                 await stub.Exchange(mesh_pb2.ExchangeRequest(documents=part, push=True), timeout=_PUSH_SECONDS)
 
@@ -174,7 +174,7 @@ class Gossip:
             return mesh_pb2.ExchangeResponse()
         theirs = {part.topic: part.versions for part in request.summaries}
         newer = {name: topic.newer(theirs.get(name, ())) for name, topic in self._topics.items()}
-        documents = next(_parts(self._documents(newer)), [])
+        documents = next(in_messages(self._documents(newer)), [])
         wanted = [
             mesh_pb2.TopicSummary(topic=name, versions=[mesh_pb2.DocumentVersion(key=key) for key in keys])
             for name, topic in self._topics.items()
@@ -200,7 +200,7 @@ class Gossip:
         first: list[str] = [self._mesh.mesh_id, self._mesh.self_id, joiner]
         for keys in everything.values():
             keys.sort(key=lambda key: key not in first)
-        return next(_parts(self._documents(everything)), [])
+        return next(in_messages(self._documents(everything)), [])
 
     def _summaries(self) -> list[mesh_pb2.TopicSummary]:
         return [mesh_pb2.TopicSummary(topic=name, versions=topic.summary()) for name, topic in self._topics.items()]
@@ -248,7 +248,7 @@ class Gossip:
             async with gate:
                 try:
                     stub = mesh_pb2_grpc.MeshServiceStub(self._channels.channel(peer_id))
-                    for part in _parts(chains):
+                    for part in in_messages(chains):
                         with remote_errors(peer_id):
                             request = mesh_pb2.ExchangeRequest(documents=part, push=True)
                             await stub.Exchange(request, timeout=_PUSH_SECONDS)
@@ -259,11 +259,12 @@ class Gossip:
         await asyncio.gather(*(one(peer_id) for peer_id in peers))
 
 
-def _parts(chains: Iterable[mesh_pb2.DocumentChain]) -> Iterator[list[mesh_pb2.DocumentChain]]:
+def in_messages(chains: Iterable[mesh_pb2.DocumentChain]) -> Iterator[list[mesh_pb2.DocumentChain]]:
+    """The chains in groups that fit a message each. A chain is never split; a longer one travels alone."""
     part: list[mesh_pb2.DocumentChain] = []
     size = 0
     for chain in chains:
-        if part and size + chain.ByteSize() > _MESSAGE_BYTES:
+        if part and size + chain.ByteSize() > MESSAGE_BYTES:
             yield part
             part, size = [], 0
         part.append(chain)

@@ -9,7 +9,7 @@ After a restart every peer counts as reached just now.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -102,7 +102,7 @@ class Contacts:
         )
         self._announce(e.PeerAway(peer=peer, since=away.since, gone=away.gone))
 
-    async def probe(self, ask: Callable[[PeerId], object]) -> None:
+    async def probe(self, ask: Callable[[PeerId], Awaitable[None]]) -> None:
         """Ask those whose turn it is; at once when the registry sees one come back."""
         due = [peer for peer in self._away if self._is_due(peer)]
         await asyncio.gather(*(self._probe(peer, ask) for peer in due))
@@ -117,9 +117,9 @@ class Contacts:
             self._announce(e.PeerAway(peer=peer, since=away.since, gone=True))
         return not away.gone and (came_back or self._clock.monotonic() >= away.next_try)
 
-    async def _probe(self, peer: PeerId, ask: Callable[[PeerId], object]) -> None:
+    async def _probe(self, peer: PeerId, ask: Callable[[PeerId], Awaitable[None]]) -> None:
         try:
-            await ask(peer)  # type: ignore[misc]
+            await ask(peer)
         except PeerdError as error:
             away = self._away.get(peer)
             if error.reason in UNREACHABLE and away is not None:

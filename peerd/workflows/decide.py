@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from peerd.clock import Millis
 from peerd.workflows.events import DeadlinePassed, Event, JobLost
 from peerd.workflows.model import WorkflowJobStatus
 from peerd.workflows.state import ExecutionState, JobState
-
 
 _REVOKED = "its peer was revoked and its lease has run out"
 
@@ -55,7 +54,7 @@ class StartJob(Command):
 
     peer: str
     generation: int
-    new: bool
+    new: bool = field(compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -133,7 +133,7 @@ def _job_start_sent(state: ExecutionState, event: e.JobStartSent) -> None:
     if event.placement == job.placement and job.peer and event.generation > job.generation:
         job.generation = event.generation
         job.start_sent, job.stale = True, False
-        state.touch(job)
+        state.changed_jobs[event.node] = None  # whoever decided this has the command already
 
 
 def _job_started(state: ExecutionState, event: e.JobStarted) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from peerd.clock import Millis, to_datetime
+from peerd.errors import Reason
 from peerd.workflows.edges import LOCAL_PEER
 from peerd.workflows.model import JobStatus, WorkflowJobStatus
 from peerd.workflows.state import ExecutionState, JobState
@@ -47,7 +48,7 @@ def explain(state: ExecutionState, job: JobState, name_of: NameOf) -> Explanatio
     """Why the job is as it is."""
     if job.final:
         hint = _AFTER_FAILURE.get(job.reason, "")
-        action = hint.format(execution=state.spec.execution_id, node=job.spec.node_id)
+        action = _cure(job.message) or hint.format(execution=state.spec.execution_id, node=job.spec.node_id)
         return Explanation(reason=job.reason, message=job.message, next_action=action)
     if state.cancel:
         return _cancelling(state, job, name_of)
@@ -56,6 +57,12 @@ def explain(state: ExecutionState, job: JobState, name_of: NameOf) -> Explanatio
         return waiting
     until = f"until {_moment(job.spec.deadline_at)}, its deadline" if job.spec.deadline_at else "without a deadline"
     return Explanation(reason=waiting.reason, message=f"{waiting.message}, {until}", next_action=waiting.next_action)
+
+
+def _cure(message: str) -> str:
+    """The next action of the reason that a refusal begins with, when an executor gave one."""
+    word = message.partition(":")[0]
+    return Reason.from_text(word).next_action if word.upper() in Reason.__members__ else ""
 
 
 def explain_execution(state: ExecutionState, name_of: NameOf) -> Explanation:

@@ -50,8 +50,9 @@ class Projection:
     def write(self, tx: Tx) -> None:
         """Update the rows; ``version`` grows by one."""
         tx.execute(
-            "UPDATE workflow_executions SET version = version + 1, status = ?, error = ?, cancel_reason = coalesce(?, cancel_reason), "
-            "reason = ?, next_action = ?, since = ?, started_at = ?, ended_at = ?, settled = ? WHERE id = ?",
+            "UPDATE workflow_executions SET version = version + 1, status = ?, error = ?, "
+            "cancel_reason = coalesce(?, cancel_reason), reason = ?, "
+            "next_action = ?, since = ?, started_at = ?, ended_at = ?, settled = ? WHERE id = ?",
             (*self.execution, self.execution_id),
         )
         changed = "(SELECT version FROM workflow_executions WHERE id = ?)"

@@ -212,7 +212,8 @@ async def open_executions(store: Store) -> list[int]:
 async def load_execution(store: Store, execution_id: int) -> ExecutionRecord:
     """What was fixed when it was requested. Raises NOT_FOUND."""
     row = await store.one(
-        "SELECT x.*, v.definition, (SELECT min(j.id) FROM workflow_jobs j WHERE j.workflow_execution_id = x.id) AS first "
+        "SELECT x.*, v.definition, "
+        "(SELECT min(j.id) FROM workflow_jobs j WHERE j.workflow_execution_id = x.id) AS first "
         "FROM workflow_executions x JOIN workflow_versions v "
         "ON v.workflow_id = x.workflow_id AND v.version = x.workflow_version WHERE x.id = ?",
         (execution_id,),

@@ -12,7 +12,6 @@ from peerd.v1 import workflows_pb2
 from peerd.workflows import events as e
 from peerd.workflows import repository, views
 from peerd.workflows.definition import Reading, accept_definition
-from peerd.workflows.model import ExecutionStatus
 from peerd.workflows.orchestrator import Orchestrator
 from peerd.workflows.params import run_params
 
@@ -109,8 +108,8 @@ class Requests:
         execution = views.execution_row(tx, self._viewer, execution_id)
         if not views.is_final(execution) and not execution.cancel_reason:
             tx.execute(
-                "UPDATE workflow_executions SET cancel_reason = ?, version = version + 1 WHERE id = ? AND status IN (?, ?)",
-                (reason, execution_id, ExecutionStatus.PENDING.value, ExecutionStatus.RUNNING.value),
+                "UPDATE workflow_executions SET cancel_reason = ?, version = version + 1 WHERE id = ?",
+                (reason, execution_id),
             )
             self._orchestrator.post(tx, execution_id, e.CancelRequested(reason=reason, at=tx.now))
             execution = views.execution_row(tx, self._viewer, execution_id)

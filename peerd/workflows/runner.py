@@ -227,11 +227,11 @@ class Runner:
                 job = state.jobs[command.node]
                 if isinstance(command, PlaceJob):
                     assigned = self._around.assigned() if assigned is None else assigned
-                    event = self._place(command, job, assigned, now)
-                    if event is not None:
-                        evolve(state, event)
-                        assigned = {**assigned, job.peer: assigned.get(job.peer, 0) + 1} if job.peer else assigned
-                        step.log += [] if isinstance(event, e.Passing) else [event]
+                    placed = self._place(command, job, assigned, now)
+                    if isinstance(placed, e.JobPlaced):
+                        assigned = {**assigned, placed.peer: assigned.get(placed.peer, 0) + 1}
+                    if placed is not None:
+                        pending.append(placed)
                     continue
                 step.orders.append(self._order(command, job))
                 if isinstance(command, StartJob) and command.new:
@@ -239,7 +239,7 @@ class Runner:
                     pending.append(
                         e.JobStartSent(node=command.node, placement=placement, generation=generation, at=now)
                     )
-            if not pending and not state.dirty:
+            if not pending:
                 return step
 
     def _place(self, command: PlaceJob, job: JobState, assigned: Mapping[str, int], now: Millis) -> e.Event | None:

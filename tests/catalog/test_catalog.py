@@ -185,10 +185,10 @@ async def test_services_come_in_pages(bench: Bench) -> None:
     assert token == ""
 
 
-class Remote(catalog_pb2_grpc.CatalogServiceServicer):
-    """Another peer's catalog; gives one service a page."""
+class Remote(CatalogServicer):
+    """Another peer's catalog; gives one service a page, under whatever peer id it claims."""
 
-    def __init__(self, names: list[str], claims: str) -> None:
+    def __init__(self, names: list[str], claims: str) -> None:  # needs none of what the real one needs
         self._names = names
         self._claims = claims
 

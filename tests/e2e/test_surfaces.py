@@ -68,7 +68,7 @@ def test_over_tls_with_an_exported_identity_it_does_the_same_as_that_peer(fleet:
     a.peerctl("identity", "export-tls", str(tmp_path))
     anchor = tmp_path / "c-anchor.pem"
     c.peerctl("identity", "export-tls", str(tmp_path / "c"))
-    anchor.write_bytes((tmp_path / "c" / "anchor.pem").read_bytes())
+    anchor.write_bytes((tmp_path / "c" / "ca.pem").read_bytes())
     assert (tmp_path / "key.pem").stat().st_mode & 0o077 == 0
     tls = ["--cacert", str(anchor), "--cert", str(tmp_path / "cert.pem"), "--key", str(tmp_path / "key.pem")]
     tls += ["--servername", c.peer_id]

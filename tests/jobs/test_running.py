@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from peerd.v1 import jobs_pb2
 from .harness import CONSUMER, EXECUTOR, ORCHESTRATOR, OTHER, Host, ended, interface, job_key, receiver_at, sender_at
 
 
-async def running(host: Host, *interfaces: jobs_pb2.JobInterface, **fields: object) -> int:
+async def running(host: Host, *interfaces: jobs_pb2.JobInterface, **fields: Any) -> int:
     job_id = await host.create(**fields)
     await host.start(job_id, *interfaces)
     await host.runner.started()

@@ -92,7 +92,10 @@ class Node:
         registries = RegistryServicer(self.peer_id, self.registry, clock, running_jobs=lambda: self.running_jobs)
         self.server.register(
             [
-                ("peerd.v1.MeshService", lambda server: mesh_pb2_grpc.add_MeshServiceServicer_to_server(meshes, server)),
+                (
+                    "peerd.v1.MeshService",
+                    lambda server: mesh_pb2_grpc.add_MeshServiceServicer_to_server(meshes, server),
+                ),
                 (
                     "peerd.v1.RegistryService",
                     lambda server: registry_pb2_grpc.add_RegistryServiceServicer_to_server(registries, server),
@@ -109,9 +112,7 @@ class Node:
     async def running(self) -> AsyncIterator[None]:
         """Serve, publish, gossip and probe until left."""
         await self.adverts.load()
-        self.port = await self.server.start(
-            listen=f"127.0.0.1:{self.port}", socket=self.machine.folder / "run" / "s"
-        )
+        self.port = await self.server.start(listen=f"127.0.0.1:{self.port}", socket=self.machine.folder / "run" / "s")
         await self.adverts.publish(registry_pb2.Advert(name=self.name, addresses=[self.address]))
         tasks = [asyncio.ensure_future(self.gossip.run()), asyncio.ensure_future(self.probes.run())]
         try:
@@ -192,9 +193,7 @@ class Fleet:
         self, machine: Machine, *, exchange_seconds: float = NEVER, probe_seconds: float = NEVER, port: int = 0
     ) -> Node:
         """``peerd run``."""
-        node = Node(
-            machine, await machine.mesh(), exchange_seconds=exchange_seconds, probe_seconds=probe_seconds
-        )
+        node = Node(machine, await machine.mesh(), exchange_seconds=exchange_seconds, probe_seconds=probe_seconds)
         node.port = port
         started, ended = asyncio.Event(), asyncio.Event()
 

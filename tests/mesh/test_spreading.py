@@ -12,7 +12,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from peerd.errors import PeerdError, Reason
 from peerd.identity.envelope import seal
-from peerd.mesh.gossip import _parts
+from peerd.mesh.gossip import MESSAGE_BYTES, MemberTopic, in_messages
 from peerd.mesh.model import ADMIN
 from peerd.mesh.records import MEMBER_TYPE
 from peerd.rpc.status import from_rpc_error, remote_errors
@@ -23,14 +23,12 @@ from tests.mesh.nodes import Fleet, Node
 
 def chain_of(node: Node, subject: str) -> mesh_pb2.DocumentChain:
     """The chain that a node holds now, as an old friend would keep it."""
-    return next(iter(node.gossip._documents({"member": [subject]})))
+    return next(MemberTopic(node.mesh).documents([subject]))
 
 
 async def push(sender: Node, receiver: Node, *chains: mesh_pb2.DocumentChain) -> None:
     with remote_errors(receiver.peer_id):
-        await sender.calls(receiver.peer_id).Exchange(
-            mesh_pb2.ExchangeRequest(documents=chains, push=True), timeout=5
-        )
+        await sender.calls(receiver.peer_id).Exchange(mesh_pb2.ExchangeRequest(documents=chains, push=True), timeout=5)
 
 
 async def test_two_that_joined_through_a_third_learn_of_each_other_and_where_they_are(fleet: Fleet) -> None:
@@ -169,22 +167,14 @@ async def test_a_message_over_the_limit_is_refused_by_the_transport(fleet: Fleet
     assert founder.mesh.grants(worker.peer_id) is not None
 
 
-async def test_many_documents_come_in_messages_of_bounded_size(fleet: Fleet) -> None:
-    founder = await fleet.found()
-    await founder.machine.store.write(
-        lambda tx: [
-            founder.mesh.admit(
-                tx,
-                actor=founder.peer_id,
-                subject=founder.peer_id,
-                grants=founder.mesh.grants(founder.peer_id) or frozenset(),
-                roles=frozenset({f"{letter * 60}{number}" for letter in "abcdefghijklmnop"}),
-            )
-            for number in range(300)
-        ]
-    )
-    chain = chain_of(founder, founder.peer_id)
-    assert 1 << 18 < chain.ByteSize() < 1 << 20
-    parts = list(_parts([chain] * 5))
-    assert len(parts) > 2
-    assert all(sum(part.ByteSize() for part in parts_) <= 1 << 20 for parts_ in parts)
+@pytest.mark.parametrize("size", [1, 100_000, 400_000, MESSAGE_BYTES, MESSAGE_BYTES * 2])
+def test_many_documents_come_in_messages_of_bounded_size_in_their_order(size: int) -> None:
+    chains = [
+        mesh_pb2.DocumentChain(topic="member", key=str(number), envelopes=[Envelope(payload=bytes(size))])
+        for number in range(12)
+    ]
+    messages = list(in_messages(chains))
+    assert [chain for message in messages for chain in message] == chains
+    for message in messages:
+        assert len(message) == 1 or sum(chain.ByteSize() for chain in message) <= MESSAGE_BYTES
+    assert (len(messages) == 1) == (size == 1)

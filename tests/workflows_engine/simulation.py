@@ -216,8 +216,7 @@ class World:
             if job.final:
                 self.finals[node] = job.status
             known = sum(
-                not other.remote_id and not (other.final)
-                for other in map(self.state.jobs.__getitem__, job.neighbours)
+                not other.remote_id and not (other.final) for other in map(self.state.jobs.__getitem__, job.neighbours)
             )
             if not job.final and not self.state.cancel:  # after a cancel nothing is started any more
                 assert job.missing == known, (node, event)
@@ -312,9 +311,7 @@ class World:
             node, placement = command.node, command.placement
         if node:
             retry_at = Millis(self.now + 50)
-            self.happens(
-                e.JobHeldUp(node=node, placement=placement, reason="lost", message="again", retry_at=retry_at)
-            )
+            self.happens(e.JobHeldUp(node=node, placement=placement, reason="lost", message="again", retry_at=retry_at))
 
     # Executors
 

@@ -168,9 +168,7 @@ def test_a_refusal_sends_a_job_elsewhere_and_a_pinned_one_to_its_end() -> None:
 
 def moved_producer() -> ExecutionState:
     """b's peer is away for longer than its lease, and b has gone to q."""
-    jobs = [
-        JobSpec(node_id=node, workflow_job_id=10 + n, attempts=2, retry_lost=True) for n, node in enumerate("abc")
-    ]
+    jobs = [JobSpec(node_id=node, workflow_job_id=10 + n, attempts=2, retry_lost=True) for n, node in enumerate("abc")]
     state = initial_state(spec_of(jobs, [("a", "b"), ("b", "c")]), TIMING)
     for number, (node, peer) in enumerate((("a", "p"), ("b", "x"), ("c", "p")), start=1):
         drive(state, placed(node, peer), created(node, number))
@@ -363,10 +361,11 @@ def test_ten_thousand_jobs_cost_no_more_per_event_than_a_few_hundred() -> None:
     small, small_cost = big_world(500)
     large, large_cost = big_world(10_000)
     assert large.state.status is small.state.status is ExecutionStatus.COMPLETED
-    assert large_cost < 4 * small_cost, f"{small_cost * 1e6:.0f} us per event at 500 jobs, {large_cost * 1e6:.0f} at 10,000"
+    assert large_cost < 4 * small_cost, (
+        f"{small_cost * 1e6:.0f} us per event at 500 jobs, {large_cost * 1e6:.0f} at 10,000"
+    )
 
 
 def test_replaying_the_log_gives_the_state() -> None:
     world, _ = big_world(200)
     assert durable_view(replay(world.spec, world.log)) == durable_view(world.state)
-

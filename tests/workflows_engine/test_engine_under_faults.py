@@ -124,7 +124,7 @@ def test_without_lost_machines_every_job_runs_exactly_once(shape: str, steps: li
         act(world, action, number)
     world.settle()
     assert world.state.status is ExecutionStatus.COMPLETED
-    runs = {node: 0 for node in world.state.jobs}
+    runs = dict.fromkeys(world.state.jobs, 0)
     for executor in world.executors.values():
         for (node, _), job in executor.jobs.items():
             runs[node] += job.runs

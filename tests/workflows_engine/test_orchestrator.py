@@ -1,0 +1,371 @@
+"""The shell: a real store, real gRPC, executors that keep the contract."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from peerd.errors import PeerdError, Reason
+from peerd.identity.peer_id import PeerId
+from peerd.transfers.model import Received, TransferKey
+from peerd.v1 import jobs_pb2, workflows_pb2
+
+from .fakes import HOME, INACTIVE, OVERLOADED, Home, home, job, source, workflow
+
+E = workflows_pb2.ExecutionStatus
+J = workflows_pb2.WorkflowJobStatus
+RECEIVED = Received(manifest_digest=b"d", file_count=1, total_bytes=7, files=("x",))
+
+
+def delivery_key(made: Home, execution: workflows_pb2.Execution, node: str, edge_id: int) -> TransferKey:
+    (entry,) = [entry for entry in execution.jobs if entry.node_id == node]
+    return TransferKey(
+        orchestrator=HOME,
+        store_id=made.store.store_id,
+        workflow_execution_id=execution.workflow_execution_id,
+        edge_id=edge_id,
+        source_peer_id=PeerId(entry.executor_peer_id),
+        source_job_execution_id=entry.remote_job_execution_id,
+        destination_peer_id=HOME,
+        destination_job_execution_id=0,
+    )
+
+
+def by_node(execution: workflows_pb2.Execution) -> dict[str, workflows_pb2.WorkflowJob]:
+    return {entry.node_id: entry for entry in execution.jobs}
+
+
+async def test_a_chain_over_two_peers_runs_and_both_ids_are_known_at_both_ends(tmp_path: Path) -> None:
+    async with home(tmp_path, "p", "q") as made:
+        definition = workflow(job("a", on={"peer": "p"}), job("b", "a", on={"peer": "q"}))
+        execution = await made.finished(await made.run(definition))
+        assert execution.status == E.EXECUTION_STATUS_COMPLETED
+        jobs = by_node(execution)
+        assert (jobs["a"].remote_job_execution_id, jobs["b"].remote_job_execution_id) == (100, 200)
+        assert jobs["a"].executor_name == "PEER-p"
+        (start,) = made.fleet.executors["q"].asked(jobs_pb2.StartJobRequest)
+        (peer,) = start.interfaces[0].peers
+        assert (peer.peer_id, peer.peer_workflow_job_id, peer.peer_job_execution_id) == (
+            "p",
+            jobs["a"].workflow_job_id,
+            100,
+        )
+        assert [edge.status for edge in execution.edges] == [jobs_pb2.EDGE_STATUS_DELIVERED]
+
+
+async def test_two_hundred_jobs_over_three_peers_complete_in_few_commits(tmp_path: Path) -> None:
+    async with home(tmp_path, "p", "q", "r") as made:
+        definition = workflow(*(job(f"j{n}") for n in range(200)))
+        before = made.store.commits
+        execution = await made.finished(await made.run(definition))
+        assert execution.status == E.EXECUTION_STATUS_COMPLETED
+        assert made.store.commits - before < 200
+        assert all(len(executor.jobs) > 50 for executor in made.fleet.executors.values())
+
+
+async def test_the_delivery_home_ends_the_execution_and_is_expected_from_its_source_only(tmp_path: Path) -> None:
+    async with home(tmp_path, "p") as made:
+        number = await made.run(workflow(job("a"), deliver=["a"]))
+        execution = await made.until(number, lambda x: x.jobs[0].status == J.WORKFLOW_JOB_STATUS_COMPLETED)
+        assert execution.status == E.EXECUTION_STATUS_RUNNING
+        assert execution.reason and execution.next_action
+        key = delivery_key(made, execution, "a", 1)
+        for wrong in (
+            {"source_peer_id": PeerId("q")},
+            {"source_job_execution_id": 101},
+            {"edge_id": 2},
+            {"store_id": "x"},
+        ):
+            other = TransferKey(**{**{f: getattr(key, f) for f in key.__dataclass_fields__}, **wrong})
+            with pytest.raises(PeerdError) as refused:
+                await made.store.write(lambda tx, k=other: made.local_peer.expect(tx, k))  # type: ignore[misc]
+            assert refused.value.reason is Reason.UNEXPECTED_TRANSFER
+        expectation = await made.store.write(lambda tx: made.local_peer.expect(tx, key))
+        assert expectation.directory == tmp_path / f"workflows/{HOME}/{number}/jobs/{HOME}/0/input"
+        await made.store.write(lambda tx: made.local_peer.received(tx, key, RECEIVED))
+        execution = await made.finished(number)
+        assert execution.status == E.EXECUTION_STATUS_COMPLETED
+        assert execution.edges[0].bytes == 7
+        await made.store.write(lambda tx: made.local_peer.expect(tx, key))  # redelivery is harmless
+        await made.store.write(lambda tx: made.local_peer.received(tx, key, RECEIVED))
+        assert (await made.show(number)).status == E.EXECUTION_STATUS_COMPLETED
+
+
+async def test_an_arrival_recorded_before_a_crash_is_not_forgotten(tmp_path: Path) -> None:
+    async with home(tmp_path, "p") as made:
+        number = await made.run(workflow(job("a"), deliver=["a"]))
+        execution = await made.until(number, lambda x: x.jobs[0].status == J.WORKFLOW_JOB_STATUS_COMPLETED)
+        key = delivery_key(made, execution, "a", 1)
+        runner = made.orchestrator.find(number)
+        assert runner is not None
+        runner.tell_posted = lambda posted: None  # type: ignore[method-assign]  # the process dies here
+        await made.store.write(lambda tx: made.local_peer.received(tx, key, RECEIVED))
+        await made.stop()
+        await made.start()
+        assert (await made.finished(number)).status == E.EXECUTION_STATUS_COMPLETED
+
+
+async def test_a_restart_goes_on_where_it_was_and_creates_nothing_twice(tmp_path: Path) -> None:
+    async with home(tmp_path, "p", "q") as made:
+        p, q = made.fleet.executors.values()
+        p.finish_at_start = q.finish_at_start = False
+        definition = workflow(job("a", on={"peer": "p"}), job("b", "a", on={"peer": "q"}))
+        number = await made.run(definition)
+        await made.until(number, lambda x: all(entry.generation for entry in x.jobs))
+        await made.stop()
+        for executor in (p, q):
+            for report in executor.jobs.values():
+                executor.end(report)
+        await made.start()
+        execution = await made.finished(number)
+        assert execution.status == E.EXECUTION_STATUS_COMPLETED
+        assert len(p.asked(jobs_pb2.CreateJobRequest)) == len(q.asked(jobs_pb2.CreateJobRequest)) == 1
+
+
+async def test_a_job_on_a_peer_that_is_down_waits_says_so_and_runs_when_it_returns(tmp_path: Path) -> None:
+    async with home(tmp_path, "p", "q") as made:
+        made.fleet.offline.add("p")
+        await made.fleet.executors["p"].stop()
+        definition = workflow(job("late", on={"peer": "p"}), job("free", on={"peer": "q"}))
+        number = await made.run(definition)
+        execution = await made.until(number, lambda x: by_node(x)["free"].status == J.WORKFLOW_JOB_STATUS_COMPLETED)
+        late = by_node(execution)["late"]
+        assert (late.reason, late.message) == ("peer_away", "waits for p, without a deadline")
+        assert late.next_action == "bring p back"
+        await made.fleet.executors["p"].serve()
+        made.fleet.offline.discard("p")
+        assert (await made.finished(number)).status == E.EXECUTION_STATUS_COMPLETED
+
+
+async def test_a_peer_that_goes_away_after_placement_is_named_and_asked_again_when_back(tmp_path: Path) -> None:
+    async with home(tmp_path, "p", "q") as made:
+        await made.fleet.executors["p"].stop()  # the registry has not noticed
+        number = await made.run(workflow(job("a", on={"peer": "p"}), job("b", "a", on={"peer": "q"})))
+        execution = await made.until(number, lambda x: "does not answer" in by_node(x)["a"].message)
+        assert "waits for PEER-p" in by_node(execution)["a"].message
+        execution = await made.until(number, lambda x: by_node(x)["b"].reason == "neighbours")
+        assert "a (on PEER-p, which is away)" in by_node(execution)["b"].message
+        await made.fleet.executors["p"].serve()
+        assert (await made.finished(number)).status == E.EXECUTION_STATUS_COMPLETED
+
+
+async def test_a_deadline_fails_a_job_that_waits_and_what_depends_on_it(tmp_path: Path) -> None:
+    async with home(tmp_path, "p", "q") as made:
+        made.fleet.offline.add("p")
+        definition = workflow(job("late", on={"peer": "p"}, deadline="300ms"), job("after", "late", on={"peer": "q"}))
+        execution = await made.finished(await made.run(definition))
+        jobs = by_node(execution)
+        assert (jobs["late"].reason, jobs["after"].reason) == ("timeout", "upstream_failed")
+        assert "deadline" in jobs["late"].message and "waits for p" in jobs["late"].message
+        assert execution.error.startswith("2 of 2 jobs failed")
+
+
+async def test_a_job_never_started_on_a_peer_that_stays_away_moves(tmp_path: Path) -> None:
+    async with home(tmp_path, "p", "q") as made:
+        await made.fleet.executors["p"].stop()
+        execution = await made.finished(await made.run(workflow(job("a"))))
+        assert by_node(execution)["a"].executor_peer_id == "q"
+        assert by_node(execution)["a"].placement == 2
+
+
+async def test_a_started_job_moves_when_its_lease_is_over_if_it_may_run_twice(tmp_path: Path) -> None:
+    async with home(tmp_path, "p", "q") as made:
+        p = made.fleet.executors["p"]
+        p.finish_at_start = False
+        number = await made.run(workflow(job("a", retry={"attempts": 2, "on": ["lost"]})))
+        await made.until(number, lambda x: x.jobs[0].status == J.WORKFLOW_JOB_STATUS_RUNNING)
+        await p.stop()
+        execution = await made.finished(number)
+        assert execution.status == E.EXECUTION_STATUS_COMPLETED
+        assert (execution.jobs[0].executor_peer_id, execution.jobs[0].placement) == ("q", 2)
+        await p.serve()  # and the old one is told to stop
+        async with asyncio.timeout(10):
+            while made.orchestrator.find(number) is not None:
+                with made.orchestrator.changes.watching(number) as changed:
+                    await changed.wait()
+        assert [request.reason for request in p.asked(jobs_pb2.CancelJobRequest)] == ["moved to another peer"]
+        assert execution.status == E.EXECUTION_STATUS_COMPLETED
+
+
+async def test_cancel_reaches_every_peer_and_its_answer_is_durable_at_once(tmp_path: Path) -> None:
+    async with home(tmp_path, "p", "q") as made:
+        for executor in made.fleet.executors.values():
+            executor.finish_at_start = False
+        number = await made.run(workflow(job("a", on={"peer": "p"}), job("b", on={"peer": "q"})))
+        await made.until(number, lambda x: all(entry.status == J.WORKFLOW_JOB_STATUS_RUNNING for entry in x.jobs))
+        request = workflows_pb2.CancelExecutionRequest(request_id="r", workflow_execution_id=number, reason="enough")
+        answer = await made.workflows.CancelExecution(request, None)
+        assert answer.execution.cancel_reason == "enough"
+        assert await made.workflows.CancelExecution(request, None) == answer
+        execution = await made.finished(number)
+        assert execution.status == E.EXECUTION_STATUS_CANCELLED
+        assert {entry.status for entry in execution.jobs} == {J.WORKFLOW_JOB_STATUS_CANCELLED}
+
+
+async def test_a_refusal_names_peer_and_reason_and_an_overloaded_peer_is_asked_again(tmp_path: Path) -> None:
+    async with home(tmp_path, "p", "q") as made:
+        p, q = made.fleet.executors["p"], made.fleet.executors["q"]
+        p.refuse = INACTIVE
+        execution = await made.finished(await made.run(workflow(job("a", on={"peer": "p"}))))
+        assert execution.jobs[0].reason == "refused"
+        assert "service_inactive: s is inactive" in execution.jobs[0].message
+        q.refuse = OVERLOADED
+        number = await made.run(workflow(job("a", on={"peer": "q"})))
+        await made.until(number, lambda x: x.jobs[0].reason == "overloaded")
+        q.refuse = None
+        assert (await made.finished(number)).status == E.EXECUTION_STATUS_COMPLETED
+
+
+async def test_reports_are_stored_then_acknowledged_and_taken_from_the_jobs_own_peer_only(tmp_path: Path) -> None:
+    async with home(tmp_path, "p", "q") as made:
+        p, q = made.fleet.executors["p"], made.fleet.executors["q"]
+        p.finish_at_start = False
+        number = await made.run(workflow(job("a", on={"peer": "p"})))
+        execution = await made.until(number, lambda x: x.jobs[0].status == J.WORKFLOW_JOB_STATUS_RUNNING)
+        report = p.job(execution.jobs[0].workflow_job_id)
+        p.end(report, jobs_pb2.JOB_STATUS_FAILED, "exit")
+        report.exit_code = 3
+        with pytest.raises(PeerdError) as refused:
+            await made.report(q, report)
+        assert refused.value.reason is Reason.PERMISSION_DENIED
+        answer = await made.report(p, report)
+        assert [(entry.key, entry.revision) for entry in answer.acknowledged] == [(report.key, report.revision)]
+        rows = await made.store.all("SELECT * FROM workflow_jobs")
+        assert (rows[0]["status"], rows[0]["reason"], rows[0]["exit_code"]) == ("failed", "exit", 3)
+        events = "SELECT count(*) AS n FROM execution_events"
+        before = (await made.store.all(events))[0]["n"]
+        unknown = jobs_pb2.JobReport(
+            key=jobs_pb2.JobKey(store_id="other", workflow_job_id=1), status=jobs_pb2.JOB_STATUS_RUNNING
+        )
+        answer = await made.report(p, report, unknown)
+        assert len(answer.acknowledged) == 2
+        assert (await made.store.all(events))[0]["n"] == before
+
+
+async def test_a_job_unknown_to_its_executor_is_lost(tmp_path: Path) -> None:
+    async with home(tmp_path, "p") as made:
+        p = made.fleet.executors["p"]
+        p.finish_at_start = False
+        number = await made.run(workflow(job("a", on={"peer": "p"})))
+        await made.until(number, lambda x: x.jobs[0].status == J.WORKFLOW_JOB_STATUS_RUNNING)
+        p.jobs.clear()
+        execution = await made.finished(number)
+        assert execution.jobs[0].reason == "lost"
+
+
+async def test_package_files_are_written_and_sent_once_the_job_has_its_interfaces(tmp_path: Path) -> None:
+    async with home(tmp_path, "p") as made:
+        p = made.fleet.executors["p"]
+        p.finish_at_start = False
+        files = [{"path": "d/x.sh", "text": "hello", "executable": True}]
+        number = await made.run(workflow(job("a", package=files)))
+        await made.until(number, lambda x: x.jobs[0].status == J.WORKFLOW_JOB_STATUS_WAITING_INPUTS)
+        (transfer,) = made.sends.ordered.values()
+        file = transfer.source.root / "d" / "x.sh"
+        assert file.read_text() == "hello"
+        assert file.stat().st_mode & 0o777 == 0o700
+        assert (transfer.key.source_job_execution_id, transfer.key.destination_job_execution_id) == (0, 100)
+        await made.store.write(lambda tx: made.local_peer.delivered(tx, transfer.key, 5))
+        execution = await made.until(number, lambda x: x.edges[0].status == jobs_pb2.EDGE_STATUS_DELIVERED)
+        assert execution.edges[0].bytes == 5
+
+
+async def test_an_undeliverable_package_fails_its_job(tmp_path: Path) -> None:
+    async with home(tmp_path, "p") as made:
+        p = made.fleet.executors["p"]
+        p.finish_at_start = False
+        number = await made.run(workflow(job("a", package=[{"path": "x", "text": "hello"}])))
+        await made.until(number, lambda x: x.jobs[0].status == J.WORKFLOW_JOB_STATUS_WAITING_INPUTS)
+        (key,) = made.sends.ordered
+        await made.store.write(lambda tx: made.local_peer.undeliverable(tx, key, "quota_exceeded", "too much"))
+        execution = await made.finished(number)
+        assert (execution.jobs[0].reason, execution.edges[0].status) == ("transfer", jobs_pb2.EDGE_STATUS_FAILED)
+        assert execution.edges[0].reason == "quota_exceeded"
+
+
+async def test_running_with_the_same_request_id_gives_one_execution(tmp_path: Path) -> None:
+    async with home(tmp_path, "p") as made:
+        first = await made.run(workflow(job("a")), request_id="r")
+        assert await made.run(workflow(job("a")), request_id="r") == first
+        await made.finished(first)
+        listed = await made.workflows.ListExecutions(workflows_pb2.ListExecutionsRequest(), None)
+        assert [entry.workflow_execution_id for entry in listed.executions] == [first]
+
+
+async def test_the_same_content_is_one_version_and_another_is_the_next(tmp_path: Path) -> None:
+    async with home(tmp_path, "p") as made:
+        first = workflow(job("a"))
+        number = await made.run(first)
+        put = workflows_pb2.PutWorkflowRequest(source=source(first))
+        assert (await made.workflows.PutWorkflow(put, None)).workflow.version == 1
+        put = workflows_pb2.PutWorkflowRequest(source=source(workflow(job("a"), job("b"))))
+        assert (await made.workflows.PutWorkflow(put, None)).workflow.version == 2
+        assert (await made.show(number)).workflow_version == 1
+        again = await made.run({}, workflow="w")
+        assert len((await made.finished(again)).jobs) == 2
+        listed = await made.workflows.ListWorkflows(workflows_pb2.ListWorkflowsRequest(), None)
+        assert [(entry.name, entry.version, entry.job_count) for entry in listed.workflows] == [("w", 2, 2)]
+        with pytest.raises(PeerdError) as refused:
+            await made.run({}, workflow="nothing")
+        assert refused.value.reason is Reason.NOT_FOUND
+
+
+async def test_a_wrong_definition_is_refused_with_its_lines_and_nothing_is_stored(tmp_path: Path) -> None:
+    async with home(tmp_path, "p") as made:
+        text = "name: w\njobs:\n- name: a\n  service: s\n  inputs:\n  - from: b\n"
+        wrong = workflows_pb2.DefinitionSource(text=text)
+        with pytest.raises(PeerdError) as refused:
+            await made.run({}, source=wrong, workflow="")
+        assert refused.value.reason is Reason.INVALID_DEFINITION
+
+
+async def test_executions_are_listed_newest_first_in_pages(tmp_path: Path) -> None:
+    async with home(tmp_path, "p") as made:
+        numbers = [await made.run(workflow(job("a"))) for _ in range(5)]
+        request, seen = workflows_pb2.ListExecutionsRequest(page_size=2), list[int]()
+        while True:
+            page = await made.workflows.ListExecutions(request, None)
+            seen += [entry.workflow_execution_id for entry in page.executions]
+            if not page.next_page_token:
+                break
+            request.page_token = page.next_page_token
+        assert seen == numbers[::-1]
+
+
+async def test_a_watch_gives_everything_then_changes_and_can_be_resumed(tmp_path: Path) -> None:
+    async with home(tmp_path, "p", "q") as made:
+        q = made.fleet.executors["q"]
+        q.finish_at_start = False
+        number = await made.run(workflow(job("a", on={"peer": "p"}), job("b", on={"peer": "q"})))
+        await made.until(number, lambda x: x.jobs[0].status == J.WORKFLOW_JOB_STATUS_COMPLETED and x.jobs[1].generation)
+        request = workflows_pb2.WatchExecutionRequest(workflow_execution_id=number)
+        updates = made.workflows.WatchExecution(request, None)
+        first = await anext(updates)
+        assert [entry.node_id for entry in first.execution.jobs] == ["a", "b"]
+        (report,) = q.jobs.values()
+        q.end(report)
+        rest = [update async for update in updates]
+        assert {entry.node_id for update in rest for entry in update.execution.jobs} == {"b"}
+        assert rest[-1].execution.status == E.EXECUTION_STATUS_COMPLETED
+        request.resume_token = first.resume_token
+        resumed = [update async for update in made.workflows.WatchExecution(request, None)]
+        assert [entry.node_id for entry in resumed[-1].execution.jobs] == ["b"]
+
+
+async def test_logs_come_from_wherever_the_job_is_and_follow_waits_for_it(tmp_path: Path) -> None:
+    async with home(tmp_path, "p") as made:
+        made.fleet.offline.add("p")
+        number = await made.run(workflow(job("a", on={"peer": "p"})))
+        request = workflows_pb2.ReadLogsRequest(workflow_execution_id=number, node_id="a")
+        assert [piece async for piece in made.workflows.ReadLogs(request, None)] == []
+        request.follow = True
+        pieces = made.workflows.ReadLogs(request, None)
+        waiting = asyncio.ensure_future(anext(pieces))
+        made.fleet.offline.discard("p")
+        assert (await asyncio.wait_for(waiting, 10)).data == b"log of 100"
+        assert [piece async for piece in pieces] == []
+        request.node_id = "nobody"
+        with pytest.raises(PeerdError, match="has no job 'nobody'"):
+            await anext(made.workflows.ReadLogs(request, None))
