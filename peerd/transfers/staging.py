@@ -23,8 +23,8 @@ from peerd.transfers.paths import open_directory, open_regular
 
 FOLDER = ".incoming"
 _PUBLISHING = "publishing.json"
-_SYNC_ALL_FROM = 16
-"""From so many files on, one syncfs is cheaper than an fsync for each."""
+_SYNC_ALL_FROM = 256
+"""From so many files on, one syncfs is cheaper than an fsync for each; it also waits for everybody else's writes."""
 
 
 class Staging:

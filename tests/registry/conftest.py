@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from peerd.clock import FakeClock
+from peerd.identity.key import Identity
+from peerd.mesh.mesh import Mesh
+from peerd.mesh.model import OBSERVE
+from peerd.registry.adverts import Adverts
+from peerd.registry.registry import Registry
+from peerd.store import Store
+from tests.mesh.nodes import Fleet
+from tests.mesh.signing import ADA, BOB, ZOE
+
+
+@pytest.fixture
+async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
+    made = Fleet(tmp_path)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def mesh(store: Store, identity: Identity, clock: FakeClock) -> Mesh:
+    """A founder with three members that it has never heard of."""
+    founded = await Mesh.found(store, identity, clock)
+    for member in (ADA, BOB, ZOE):
+        await store.write(
+            lambda tx, member=member: founded.admit(  # type: ignore[misc]
+                tx, actor=founded.self_id, subject=member.peer_id, grants=frozenset({OBSERVE}), roles=frozenset()
+            )
+        )
+    return founded
+
+
+@pytest.fixture
+def adverts(store: Store, mesh: Mesh, identity: Identity) -> Adverts:
+    return Adverts(store, mesh, identity)
+
+
+@pytest.fixture
+def registry(mesh: Mesh, adverts: Adverts, clock: FakeClock) -> Registry:
+    return Registry(mesh, adverts, clock)

@@ -1,0 +1,223 @@
+"""The peers as this one sees them, put together from record, advert and contact; and over the wire."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from peerd.clock import FakeClock
+from peerd.errors import PeerdError, Reason
+from peerd.identity.key import Identity
+from peerd.identity.peer_id import PeerId
+from peerd.mesh.mesh import Mesh
+from peerd.registry.adverts import Adverts
+from peerd.registry.model import PeerStatus
+from peerd.registry.registry import Registry
+from peerd.rpc.status import remote_errors
+from peerd.store import Store
+from peerd.v1 import mesh_pb2, registry_pb2, registry_pb2_grpc
+from tests.mesh.nodes import Fleet, Node
+from tests.mesh.signing import ADA, BOB, WIM, ZOE
+from tests.registry.test_adverts import document, signed
+
+
+async def test_members_are_known_before_anything_was_heard_of_them(registry: Registry, identity: Identity) -> None:
+    views = {view.peer_id: view for view in registry.peers()}
+    assert set(views) == {identity.peer_id, ADA.peer_id, BOB.peer_id, ZOE.peer_id}
+    ada = views[ADA.peer_id]
+    assert (ada.name, ada.status, ada.addresses) == (ADA.peer_id[:8], PeerStatus.OFFLINE, ())
+    assert "not heard of" in ada.why
+    own = views[identity.peer_id]
+    assert (own.status, own.is_self, own.is_founder) == (PeerStatus.ONLINE, True, True)
+    assert registry.is_online(identity.peer_id) and not registry.is_online(ADA.peer_id)
+
+
+async def test_an_advert_fills_the_view(registry: Registry, adverts: Adverts) -> None:
+    envelope = signed(name="ada", labels=["gpu", "rack=3"], group="lab", addresses=["10.0.0.1:7401"], platform="linux")
+    await adverts.apply([document(envelope)], "x")
+    view = registry.get("ada")
+    assert (view.peer_id, view.group, view.platform) == (ADA.peer_id, "lab", "linux")
+    assert view.labels == {"gpu", "rack=3"}
+    assert view.addresses == registry.addresses(ADA.peer_id) == ("10.0.0.1:7401",)
+
+
+async def test_contact_makes_online_and_failures_offline_and_both_say_since_when_and_why(
+    registry: Registry, clock: FakeClock
+) -> None:
+    back: list[str] = []
+    registry.on_online(back.append)
+    clock.advance(5)
+    registry.heard(ADA.peer_id, 4)
+    registry.heard(ADA.peer_id)
+    view = registry.get(ADA.peer_id)
+    assert (view.status, view.since, view.running_jobs) == (PeerStatus.ONLINE, clock.now(), 4)
+    assert registry.is_online(ADA.peer_id)
+    assert back == [ADA.peer_id], "told once, when it came"
+    for _ in range(3):
+        clock.advance(2)
+        registry.missed(ADA.peer_id, "it does not answer")
+    view = registry.get(ADA.peer_id)
+    assert (view.status, view.since, view.why) == (PeerStatus.OFFLINE, clock.now(), "it does not answer")
+    assert not registry.is_online(ADA.peer_id)
+    registry.heard(ADA.peer_id)
+    assert back == [ADA.peer_id] * 2
+
+
+async def test_revoked_wins_over_online(registry: Registry, store: Store, mesh: Mesh) -> None:
+    registry.heard(ADA.peer_id)
+    await store.write(lambda tx: mesh.revoke(tx, actor=mesh.self_id, subject=ADA.peer_id, reason="stolen"))
+    view = registry.get(ADA.peer_id)
+    assert (view.status, view.why) == (PeerStatus.REVOKED, "stolen")
+    assert not registry.is_online(ADA.peer_id)
+
+
+async def test_a_peer_is_found_by_id_prefix_or_name(registry: Registry, adverts: Adverts) -> None:
+    await adverts.apply([document(signed(name="ada"))], "x")
+    for text in (ADA.peer_id, ADA.peer_id[:6], ADA.peer_id[:20], "ada"):
+        assert registry.resolve(text) == ADA.peer_id
+    for text in ("", "nobody", ADA.peer_id[:5], WIM.peer_id, "ad", "ADA"):
+        with pytest.raises(PeerdError) as caught:
+            registry.resolve(text)
+        assert caught.value.reason is Reason.NOT_FOUND
+
+
+async def test_a_name_that_two_peers_have_is_ambiguous(registry: Registry, adverts: Adverts) -> None:
+    await adverts.apply([document(signed(name="twin")), document(signed(BOB, name="twin"), BOB.peer_id)], "x")
+    with pytest.raises(PeerdError) as caught:
+        registry.resolve("twin")
+    assert caught.value.reason is Reason.AMBIGUOUS_NAME
+    assert ADA.peer_id in caught.value.message and BOB.peer_id in caught.value.message
+
+
+async def test_a_peer_does_not_take_anothers_place_by_calling_itself_by_its_prefix(
+    registry: Registry, adverts: Adverts
+) -> None:
+    await adverts.apply([document(signed(name=BOB.peer_id[:8]))], "x")
+    with pytest.raises(PeerdError) as caught:
+        registry.resolve(BOB.peer_id[:8])
+    assert caught.value.reason is Reason.AMBIGUOUS_NAME
+    assert registry.resolve(BOB.peer_id) == BOB.peer_id
+
+
+async def test_an_active_peer_has_its_name_before_a_revoked_one(
+    registry: Registry, adverts: Adverts, store: Store, mesh: Mesh
+) -> None:
+    await adverts.apply([document(signed(name="desk")), document(signed(BOB, name="desk"), BOB.peer_id)], "x")
+    await store.write(lambda tx: mesh.revoke(tx, actor=mesh.self_id, subject=ADA.peer_id, reason=""))
+    assert registry.resolve("desk") == BOB.peer_id
+    await store.write(lambda tx: mesh.revoke(tx, actor=mesh.self_id, subject=BOB.peer_id, reason=""))
+    with pytest.raises(PeerdError, match="may be any of"):
+        registry.resolve("desk")
+
+
+async def test_where_a_peer_was_said_to_be_holds_until_it_says_so_itself(
+    registry: Registry, adverts: Adverts, store: Store, mesh: Mesh
+) -> None:
+    await store.write(
+        lambda tx: mesh.admit(
+            tx, actor=mesh.self_id, subject=WIM.peer_id, grants=frozenset(), roles=frozenset(), addresses=["hint:1"]
+        )
+    )
+    assert registry.addresses(WIM.peer_id) == ("hint:1",)
+    await adverts.apply([document(signed(WIM, name="wim", addresses=["own:2"]), WIM.peer_id)], "x")
+    assert registry.addresses(WIM.peer_id)[0] == "own:2"
+
+
+# -- Over the wire
+
+
+async def online(watcher: Node, peer: Node) -> None:
+    await watcher.knows(lambda: watcher.registry.is_online(peer.peer_id))
+
+
+def peers_of(node: Node) -> registry_pb2_grpc.RegistryServiceAsyncStub:
+    return registry_pb2_grpc.RegistryServiceStub(node.channels.channel(node.peer_id))
+
+
+async def test_probes_see_a_peer_come_go_and_come_back(fleet: Fleet) -> None:
+    founder = await fleet.found()
+    worker = await fleet.join("worker", founder)
+    await fleet.stop(founder)
+    watcher = await fleet.run(founder.machine, probe_seconds=0.02)
+    await online(watcher, worker)
+    missed: asyncio.Queue[str] = asyncio.Queue()
+    note = watcher.registry.missed
+
+    def miss(peer_id: PeerId, reason: str) -> None:
+        note(peer_id, reason)
+        missed.put_nowait(reason)
+
+    watcher.registry.missed = miss  # type: ignore[method-assign]
+    await fleet.stop(worker)
+    async with asyncio.timeout(10):
+        while watcher.registry.is_online(worker.peer_id):
+            assert "does not answer" in await missed.get()
+    assert watcher.registry.get(worker.peer_id).status is PeerStatus.OFFLINE
+    await fleet.run(worker.machine, port=worker.port)
+    await online(watcher, worker)
+
+
+async def test_a_peer_that_comes_back_is_asked_at_once_because_it_calls(fleet: Fleet) -> None:
+    founder = await fleet.found()
+    worker = await fleet.join("worker", founder)
+    await online(founder, worker)
+    for _ in range(3):
+        founder.registry.missed(worker.peer_id, "on purpose")
+    assert not founder.registry.is_online(worker.peer_id)
+    await worker.probes.probe(founder.peer_id)
+    await online(founder, worker)
+
+
+async def test_listing_filters_by_role_label_and_status_and_pages(fleet: Fleet) -> None:
+    founder = await fleet.found()
+    for subject, role in ((ADA, "scanner"), (BOB, "worker"), (ZOE, "worker")):
+        await founder.calls().AdmitPeer(mesh_pb2.AdmitPeerRequest(peer_id=subject.peer_id, roles=[role]), timeout=5)
+    await founder.revoke(ZOE.peer_id)
+    await founder.adverts.apply([document(signed(labels=["gpu"]))], "x")
+
+    async def listed(**query: object) -> set[str]:
+        answer = await peers_of(founder).ListPeers(registry_pb2.ListPeersRequest(**query), timeout=5)  # type: ignore[arg-type]
+        return {peer.peer_id for peer in answer.peers}
+
+    assert await listed() == {founder.peer_id, ADA.peer_id, BOB.peer_id, ZOE.peer_id}
+    assert await listed(role="scanner") == {ADA.peer_id}
+    assert await listed(label="gpu") == {ADA.peer_id}
+    assert await listed(status=registry_pb2.PEER_STATUS_REVOKED) == {ZOE.peer_id}
+    assert await listed(status=registry_pb2.PEER_STATUS_ONLINE) == {founder.peer_id}
+    assert await listed(role="worker", status=registry_pb2.PEER_STATUS_OFFLINE) == {BOB.peer_id}
+    seen: list[str] = []
+    token = ""
+    while True:
+        request = registry_pb2.ListPeersRequest(page_size=3, page_token=token)
+        page = await peers_of(founder).ListPeers(request, timeout=5)
+        seen += [peer.peer_id for peer in page.peers]
+        token = page.next_page_token
+        if not token:
+            break
+    assert len(seen) == len(set(seen)) == 4
+
+
+async def test_a_peer_is_shown_with_all_that_is_known_of_it(fleet: Fleet) -> None:
+    founder = await fleet.found()
+    worker = await fleet.join("worker", founder)
+    await founder.knows(lambda: founder.registry.name_of(worker.peer_id) == "worker")
+    worker.running_jobs = 2
+    await founder.probes.probe(worker.peer_id)
+    answer = await peers_of(founder).GetPeer(registry_pb2.GetPeerRequest(peer="worker"), timeout=5)
+    peer = answer.peer
+    assert (peer.peer_id, peer.name, list(peer.addresses)) == (worker.peer_id, "worker", [worker.address])
+    assert (peer.status, peer.running_jobs, peer.founder) == (registry_pb2.PEER_STATUS_ONLINE, 2, False)
+    assert (getattr(peer, "self"), peer.last_seen_at.seconds > 0) == (False, True)
+    own = (await peers_of(founder).GetPeer(registry_pb2.GetPeerRequest(peer="founder"), timeout=5)).peer
+    assert (getattr(own, "self"), own.founder, own.status) == (True, True, registry_pb2.PEER_STATUS_ONLINE)
+
+
+async def test_a_member_without_observe_may_answer_probes_but_not_list(fleet: Fleet) -> None:
+    founder = await fleet.found()
+    worker = await fleet.join("worker", founder, grants="execute")
+    stub = registry_pb2_grpc.RegistryServiceStub(worker.channels.channel(founder.peer_id))
+    assert (await stub.Probe(registry_pb2.ProbeRequest(), timeout=5)).peer_id == founder.peer_id
+    with pytest.raises(PeerdError) as caught, remote_errors(founder.peer_id):
+        await stub.ListPeers(registry_pb2.ListPeersRequest(), timeout=5)
+    assert caught.value.reason is Reason.PERMISSION_DENIED
