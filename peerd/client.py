@@ -282,9 +282,13 @@ class Client:
         *,
         workflow: str | None = None,
         params: Mapping[str, str] | None = None,
+        request_id: str = "",
     ) -> workflows_pb2.RunWorkflowResponse:
-        """Start an execution of a given definition or of a stored workflow."""
-        request = workflows_pb2.RunWorkflowRequest(request_id=_new_request_id(), params=params)
+        """Start an execution of a given definition or of a stored workflow.
+
+        Repeating it with the same request id starts nothing new and gives the same answer.
+        """
+        request = workflows_pb2.RunWorkflowRequest(request_id=request_id or _new_request_id(), params=params)
         if source is not None:
             request.source.CopyFrom(source)
         elif workflow is not None:

@@ -131,6 +131,7 @@ class Gossip:
         self._seconds = seconds
         self._topics: dict[str, Topic] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._introduced = False
         self.register(MemberTopic(mesh))
 
     def register(self, topic: Topic) -> None:
@@ -140,7 +141,6 @@ class Gossip:
     async def run(self) -> None:
         """Compare with everybody once, then with a few again and again, until cancelled."""
         try:
-            await self._exchange_with_all(self._mesh.others())
             await run_every(self._round, seconds=self._seconds, clock=self._clock, name="gossip")
         finally:
             for task in self._tasks:
@@ -212,7 +212,9 @@ class Gossip:
 
     async def _round(self) -> None:
         others = self._mesh.others()
-        await self._exchange_with_all(random.sample(others, min(_FANOUT, len(others))))
+        count = min(_FANOUT, len(others)) if self._introduced else len(others)
+        self._introduced = True
+        await self._exchange_with_all(random.sample(others, count))
 
     async def _exchange_with_all(self, peers: Iterable[PeerId]) -> None:
         gate = asyncio.Semaphore(_PARALLEL)

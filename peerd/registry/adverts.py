@@ -30,6 +30,8 @@ ADVERT_TYPE = "application/vnd.peerd.advert.v1+protobuf"
 MAX_BYTES = 32 * 1024
 _MAX_LABELS = 64
 _MAX_ADDRESSES = 16
+_MAX_VERSION = 2**62
+"""What a column of the store holds, with room to outrank it."""
 
 
 def read_advert(envelope: Envelope) -> Advert:
@@ -52,8 +54,10 @@ def check_advert(advert: Advert) -> None:
     check_name(advert.name, "name")
     if _is_peer_id(advert.name):
         raise PeerdError(Reason.INVALID_NAME, "a peer may not be named like a peer id")
-    if len(advert.labels) > _MAX_LABELS or len(advert.addresses) > _MAX_ADDRESSES or advert.version < 1:
-        raise PeerdError(Reason.INVALID_RECORD, "the advert has too many labels or addresses, or no version")
+    if len(advert.labels) > _MAX_LABELS or len(advert.addresses) > _MAX_ADDRESSES:
+        raise PeerdError(Reason.INVALID_RECORD, "the advert has too many labels or addresses")
+    if not 1 <= advert.version <= _MAX_VERSION:
+        raise PeerdError(Reason.INVALID_RECORD, f"the advert has version {advert.version}")
     for label in advert.labels:
         for part in label.split("=", 1):
             check_name(part, "labels")

@@ -28,13 +28,14 @@ class Registry:
         self._liveness: dict[PeerId, Liveness] = {}
         self._on_online: list[Callable[[PeerId], None]] = []
         self._on_greeting: list[Callable[[PeerId], None]] = []
+        adverts.on_change(self._heard_from)
 
     def on_online(self, callback: Callable[[PeerId], None]) -> None:
         """Call this whenever a peer comes back."""
         self._on_online.append(callback)
 
     def on_greeting(self, callback: Callable[[PeerId], None]) -> None:
-        """Call this whenever a peer that we hold for offline calls us."""
+        """Call this whenever a peer that we hold for offline calls us, or a new advert of it comes."""
         self._on_greeting.append(callback)
 
     def peers(self) -> tuple[PeerView, ...]:
@@ -97,6 +98,10 @@ class Registry:
         if not self._state(peer_id).online:
             for callback in self._on_greeting:
                 callback(peer_id)
+
+    def _heard_from(self, peers: frozenset[PeerId]) -> None:
+        for peer_id in peers:
+            self.greeted(peer_id)
 
     def heard(self, peer_id: PeerId, running_jobs: int | None = None) -> None:
         """It has answered us."""

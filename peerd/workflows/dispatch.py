@@ -72,15 +72,22 @@ class Dispatcher:
         for order in orders:
             command = order.command
             assert isinstance(command, CreateJob | StartJob | CancelJob)  # noqa: S101 - PlaceJob stays in the runner
-            if (runner.execution_id, command) in self._taken or self.tasks is None:
+            if self.under_way(runner, command) or self.tasks is None:
                 continue
             self._taken.add((runner.execution_id, command))
             peer = PeerId(command.peer)
             line = self._lines.setdefault(peer, _Line())
-            line.waiting.append((runner, order))
+            if isinstance(command, CancelJob):
+                line.waiting.appendleft((runner, order))  # nobody who cancels wants to wait behind what is cancelled
+            else:
+                line.waiting.append((runner, order))
             if line.workers < CALLS_PER_PEER:
                 line.workers += 1
                 self.tasks.create_task(self._work(peer, line))
+
+    def under_way(self, runner: Runner, command: Command) -> bool:
+        """Whether it is waiting in a line or on the wire."""
+        return (runner.execution_id, command) in self._taken
 
     def stub(self, peer: PeerId) -> jobs_pb2_grpc.JobServiceAsyncStub:
         """The executor there, or here: one code path."""
@@ -100,7 +107,8 @@ class Dispatcher:
 
     async def _carry_out(self, peer: PeerId, runner: Runner, order: Order) -> None:
         command = order.command
-        if self._contacts.is_away(peer):
+        overtaken = runner.state.cancel is not None and not isinstance(command, CancelJob)
+        if self._contacts.is_away(peer) or overtaken:
             return
         attempt = (runner.execution_id, command.node, command.placement)
         try:

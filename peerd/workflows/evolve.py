@@ -16,21 +16,13 @@ The rules that are easy to get wrong:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from peerd.clock import Millis
 from peerd.workflows import events as e
-from peerd.workflows.model import (
-    EXECUTION_MOVES,
-    JOB_MOVES,
-    EdgeNews,
-    EdgeStatus,
-    ExecutionStatus,
-    JobStatus,
-    Report,
-    WorkflowJobStatus,
-)
+from peerd.workflows.endings import NOT_STARTED, end, end_if_done, fail, release, set_status, stop, stop_answered
+from peerd.workflows.model import EdgeNews, EdgeStatus, ExecutionStatus, JobStatus, Report, WorkflowJobStatus
 from peerd.workflows.state import Away, CancelIntent, EdgeState, ExecutionState, JobState
 
 _STATUS_OF_REPORT = {
@@ -39,8 +31,6 @@ _STATUS_OF_REPORT = {
     JobStatus.READY: WorkflowJobStatus.WAITING_INPUTS,
     JobStatus.RUNNING: WorkflowJobStatus.RUNNING,
 }
-_NOT_STARTED = (WorkflowJobStatus.PENDING, WorkflowJobStatus.PLACED, WorkflowJobStatus.WAITING_INPUTS)
-_FAIL_REASONS = ("exit", "timeout", "refused", "transfer")
 
 
 def evolve(state: ExecutionState, event: e.Event) -> None:
@@ -60,13 +50,13 @@ def _job_placed(state: ExecutionState, event: e.JobPlaced) -> None:
     if job.peer:
         if job.start_sent:
             job.moves += 1
-        _release(state, job, stop=True, at=event.at)
+        release(state, job, keep_off=True, at=event.at)
     job.placement = event.placement
     job.peer = job.peers[event.placement] = event.peer
     state.unplaced.discard(event.node)
     state.by_peer.setdefault(event.peer, set()).add(event.node)
     state.load[event.peer] = state.load.get(event.peer, 0) + 1
-    _set_status(state, job, WorkflowJobStatus.PLACED, event.at)
+    set_status(state, job, WorkflowJobStatus.PLACED, event.at)
     if state.status is ExecutionStatus.PENDING:
         state.status, state.started_at = ExecutionStatus.RUNNING, event.at
 
@@ -74,7 +64,7 @@ def _job_placed(state: ExecutionState, event: e.JobPlaced) -> None:
 def _job_unplaceable(state: ExecutionState, event: e.JobUnplaceable) -> None:
     job = state.jobs[event.node]
     if not job.final and not job.peer and not state.cancel:
-        _fail(state, job, "refused", event.message, event.at)
+        fail(state, job, "refused", event.message, event.at)
 
 
 def _job_created(state: ExecutionState, event: e.JobCreated) -> None:
@@ -120,12 +110,12 @@ def _job_refused(state: ExecutionState, event: e.JobRefused) -> None:
     created = bool(job.remote_id)
     if state.cancel:
         if not created:  # and will not be: the cancel that is on its way has nothing to stop
-            _stop_answered(state, job, event.placement)
-            _end(state, job, WorkflowJobStatus.CANCELLED, event.at)
+            stop_answered(state, job, event.placement)
+            end(state, job, WorkflowJobStatus.CANCELLED, event.at)
         return
-    _release(state, job, stop=created, at=event.at)
+    release(state, job, keep_off=created, at=event.at)
     if job.spec.pinned:
-        _fail(state, job, "refused", event.message, event.at)
+        fail(state, job, "refused", event.message, event.at)
 
 
 def _job_start_sent(state: ExecutionState, event: e.JobStartSent) -> None:
@@ -150,14 +140,14 @@ def _job_started(state: ExecutionState, event: e.JobStarted) -> None:
 def _job_reported(state: ExecutionState, event: e.JobReported) -> None:
     job = state.jobs[event.node]
     if event.report.status.final:
-        _stop_answered(state, job, event.placement)
+        stop_answered(state, job, event.placement)
     if event.placement == job.placement and job.peer:
         _apply(state, job, event.report, event.at)
 
 
 def _job_stopped(state: ExecutionState, event: e.JobStopped) -> None:
     job = state.jobs[event.node]
-    _stop_answered(state, job, event.placement)
+    stop_answered(state, job, event.placement)
     if event.placement == job.placement and job.peer and not job.final:
         job.report = event.report
         _apply_status(state, job, event.report, event.at)
@@ -187,16 +177,16 @@ def _apply_status(state: ExecutionState, job: JobState, report: Report, at: Mill
         job.started_at = report.started_at
     match report.status:
         case JobStatus.COMPLETED:
-            _end(state, job, WorkflowJobStatus.COMPLETED, report.ended_at or at)
-        case JobStatus.FAILED if report.reason in _FAIL_REASONS and (job.start_sent or state.cancel):
-            _fail(state, job, report.reason, report.message, report.ended_at or at)
+            end(state, job, WorkflowJobStatus.COMPLETED, report.ended_at or at)
+        case JobStatus.FAILED if report.reason != "lost" and (job.start_sent or state.cancel):
+            fail(state, job, report.reason or "exit", report.message, report.ended_at or at)
         case JobStatus.CANCELLED if state.cancel:
-            _end(state, job, WorkflowJobStatus.CANCELLED, report.ended_at or at)
+            end(state, job, WorkflowJobStatus.CANCELLED, report.ended_at or at)
         case JobStatus.FAILED | JobStatus.LOST | JobStatus.CANCELLED:
             # Also a cancel that nobody here asked for: its executor ended it when the lease ran out.
             _lost(state, job, report.message or f"its executor reports {report.status.value}", at)
         case status:
-            _set_status(state, job, _STATUS_OF_REPORT[status], at)
+            set_status(state, job, _STATUS_OF_REPORT[status], at)
 
 
 def _inputs_have_arrived(state: ExecutionState, job: JobState) -> None:
@@ -230,7 +220,7 @@ def _apply_news(state: ExecutionState, job: JobState, news: EdgeNews, generation
 
 def _job_lost(state: ExecutionState, event: e.JobLost) -> None:
     job = state.jobs[event.node]
-    _stop_answered(state, job, event.placement)
+    stop_answered(state, job, event.placement)
     if event.placement == job.placement and job.peer and not job.final:
         _lost(state, job, event.message, event.at)
 
@@ -238,12 +228,12 @@ def _job_lost(state: ExecutionState, event: e.JobLost) -> None:
 def _lost(state: ExecutionState, job: JobState, message: str, at: Millis) -> None:
     """Nothing is known of it any more on the peer it was on."""
     if not job.start_sent and not state.cancel:
-        _release(state, job, stop=False, at=at)  # it never ran: elsewhere, or there again, as if nothing had been
+        release(state, job, keep_off=False, at=at)  # it never ran: elsewhere, or there again, as if nothing had been
     elif job.spec.retry_lost and job.moves + 1 < job.spec.attempts and not state.cancel:
         job.moves += 1
-        _release(state, job, stop=False, at=at)
+        release(state, job, keep_off=False, at=at)
     else:
-        _fail(state, job, "lost", message, at)
+        fail(state, job, "lost", message, at, known_ended=True)
 
 
 # Edges that begin or end at this peer
@@ -258,7 +248,7 @@ def _edge_delivered(state: ExecutionState, event: e.EdgeDelivered) -> None:
     state.changed_edges[event.edge_id] = None
     if edge.delivery:
         state.home_open -= 1
-        _end_if_done(state, event.at)
+        end_if_done(state, event.at)
 
 
 def _edge_failed_here(state: ExecutionState, event: e.EdgeFailed) -> None:
@@ -279,11 +269,11 @@ def _edge_failed(state: ExecutionState, edge: EdgeState, reason: str, message: s
         state.home_open -= 1
         state.home_failed += 1
         state.first_failure = state.first_failure or f"delivery of {edge.spec.source}: {message or reason}"
-        _end_if_done(state, at)
+        end_if_done(state, at)
         return
     consumer = state.jobs[edge.spec.destination]
-    if consumer.status in _NOT_STARTED:
-        _fail(state, consumer, "transfer", f"files of {edge.spec.source or 'the package'}: {message or reason}", at)
+    if consumer.status in NOT_STARTED:
+        fail(state, consumer, "transfer", f"files of {edge.spec.source or 'the package'}: {message or reason}", at)
 
 
 # Wishes and time
@@ -297,18 +287,19 @@ def _cancel_requested(state: ExecutionState, event: e.CancelRequested) -> None:
         if job.final:
             continue
         state.touch(job)
+        job.held = None  # a cancel does not wait for what was held up
         if job.peer:
-            _stop(state, job)
+            stop(state, job)
         else:
-            _end(state, job, WorkflowJobStatus.CANCELLED, event.at)
-    _end_if_done(state, event.at)
+            end(state, job, WorkflowJobStatus.CANCELLED, event.at)
+    end_if_done(state, event.at)
 
 
 def _deadline_passed(state: ExecutionState, event: e.DeadlinePassed) -> None:
     job = state.jobs[event.node]
     if job.final or state.cancel:
         return
-    _fail(state, job, "timeout", f"its deadline passed: {event.waiting}", event.at)
+    fail(state, job, "timeout", f"its deadline passed: {event.waiting}", event.at)
 
 
 def _peer_away(state: ExecutionState, event: e.PeerAway) -> None:
@@ -348,147 +339,6 @@ def _job_held_up(state: ExecutionState, event: e.JobHeldUp) -> None:
         job.held = event
     if event.retry_at is not None:
         state.set_timer(event.retry_at, node=event.node)
-
-
-# What several events have in common
-
-
-def _set_status(state: ExecutionState, job: JobState, status: WorkflowJobStatus, at: Millis) -> None:
-    state.touch(job)
-    if status is job.status:
-        return
-    if status not in JOB_MOVES[job.status]:
-        raise AssertionError(f"{job.spec.node_id}: no way from {job.status} to {status}")
-    job.status, job.since = status, at
-
-
-def _release(state: ExecutionState, job: JobState, *, stop: bool, at: Millis) -> None:
-    """Take the job off its peer. Its neighbours wait for its next id; files go along its edges anew."""
-    if stop:
-        _stop(state, job)
-    if job.remote_id:
-        for name in job.neighbours:
-            neighbour = state.jobs[name]
-            neighbour.missing += 1
-            state.touch(neighbour)
-    for edge_id in (*job.inputs, *job.outputs):
-        edge = state.edges[edge_id]
-        other = state.jobs.get(edge.spec.destination) if edge_id in job.outputs else None
-        if other is not None and other.final:
-            continue
-        if edge.delivery and edge.settled:
-            state.home_open += 1
-            state.home_failed -= edge.status is EdgeStatus.FAILED
-        edge.status, edge.bytes, edge.bytes_total, edge.reason = EdgeStatus.WAITING, 0, 0, ""
-        edge.since_generation = max(edge.since_generation, _sender_generation(state, edge) + 1)
-        state.changed_edges[edge_id] = None
-    state.load[job.peer] -= 1
-    job.peer, job.remote_id, job.report, job.held = "", 0, None, None
-    job.acknowledged, job.start_sent, job.stale = job.generation, False, False
-    state.unplaced.add(job.spec.node_id)
-    _set_status(state, job, WorkflowJobStatus.PENDING, at)
-
-
-def _sender_generation(state: ExecutionState, edge: EdgeState) -> int:
-    return 0 if edge.package else state.jobs[edge.spec.source].generation
-
-
-def _end(state: ExecutionState, job: JobState, status: WorkflowJobStatus, at: Millis) -> None:
-    _set_status(state, job, status, at)
-    job.ended_at, job.held = at, None
-    state.unplaced.discard(job.spec.node_id)
-    state.remaining -= 1
-    state.completed += status is WorkflowJobStatus.COMPLETED
-    if job.peer:
-        state.load[job.peer] -= 1
-    if status is not WorkflowJobStatus.COMPLETED:
-        job.stale, job.acknowledged = False, job.generation
-    _end_if_done(state, at)
-
-
-def _fail(state: ExecutionState, job: JobState, reason: str, message: str, at: Millis) -> None:
-    """Fail the job and, through them, all waiting consumers. Iterative: a chain may be ten thousand long."""
-    state.first_failure = state.first_failure or f"{job.spec.node_id}: {message or reason}"
-    waiting = [(job, reason, message)]
-    while waiting:
-        failing, why, text = waiting.pop()
-        if failing.final:
-            continue
-        failing.reason, failing.message = why, text
-        state.failed += 1
-        if failing.peer and not (failing.report is not None and failing.report.status.final):
-            _stop(state, failing)
-        _give_up_inputs(state, failing)
-        waiting += [(consumer, "upstream_failed", f"{failing.spec.node_id} failed: {why}")
-                    for consumer in _give_up_outputs(state, failing)]  # fmt: skip
-        _end(state, failing, WorkflowJobStatus.FAILED, at)
-
-
-def _give_up_inputs(state: ExecutionState, job: JobState) -> None:
-    for edge_id in job.inputs:
-        _give_up_edge(state, state.edges[edge_id])
-    if job.remote_id:
-        return
-    for name in job.neighbours:  # nobody waits for its id any more
-        neighbour = state.jobs[name]
-        neighbour.missing -= 1
-        state.touch(neighbour)
-
-
-def _give_up_outputs(state: ExecutionState, job: JobState) -> Iterator[JobState]:
-    """Yields the consumers that wait in vain."""
-    for edge_id in job.outputs:
-        edge = state.edges[edge_id]
-        if edge.delivery and not edge.settled:
-            state.home_open -= 1
-        _give_up_edge(state, edge)
-        if not edge.delivery:
-            consumer = state.jobs[edge.spec.destination]
-            if consumer.status in _NOT_STARTED:
-                yield consumer
-
-
-def _give_up_edge(state: ExecutionState, edge: EdgeState) -> None:
-    if not edge.settled:
-        edge.status, edge.reason = EdgeStatus.FAILED, "upstream_failed"
-        state.changed_edges[edge.spec.edge_id] = None
-
-
-def _stop(state: ExecutionState, job: JobState) -> None:
-    if job.placement not in job.stops:
-        job.stops[job.placement] = job.peer
-        state.stopping[job.peer] = state.stopping.get(job.peer, 0) + 1
-        state.touch(job)
-
-
-def _stop_answered(state: ExecutionState, job: JobState, placement: int) -> None:
-    peer = job.stops.pop(placement, None)
-    if peer is None:
-        return
-    state.stopping[peer] -= 1
-    if not state.stopping[peer]:
-        del state.stopping[peer]
-    state.touch(job)
-
-
-def _end_if_done(state: ExecutionState, at: Millis) -> None:
-    if state.remaining or state.status.final:
-        return
-    total = len(state.jobs)
-    delivered = state.home_open == 0 and state.home_failed == 0
-    if state.completed == total and delivered:
-        status = ExecutionStatus.COMPLETED
-    elif state.cancel:
-        status = ExecutionStatus.CANCELLED
-    elif state.home_open:
-        return
-    else:
-        status = ExecutionStatus.FAILED
-        what = f"{state.failed} of {total} jobs failed" if state.failed else f"{state.home_failed} deliveries failed"
-        state.error = f"{what}; first {state.first_failure}"
-    if status not in EXECUTION_MOVES[state.status]:
-        raise AssertionError(f"no way from {state.status} to {status}")
-    state.status, state.ended_at = status, at
 
 
 _HANDLERS: dict[type[e.Event], Callable[[ExecutionState, Any], None]] = {

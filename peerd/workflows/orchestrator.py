@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -27,7 +27,7 @@ from peerd.workflows.leases import Leases
 from peerd.workflows.model import Timing
 from peerd.workflows.packages import Packages, SendQueue
 from peerd.workflows.repository import ExecutionRecord, Posted
-from peerd.workflows.runner import Order, Placing, Runner, Surroundings
+from peerd.workflows.runner import Placing, Runner, Surroundings
 from peerd.workflows.watch import Changes
 
 _log = structlog.get_logger(__name__)
@@ -80,6 +80,7 @@ class Orchestrator:
         self.changes = Changes()
         self._runners: dict[int, Runner] = {}
         self._tasks: asyncio.TaskGroup | None = None
+        self._recovered = asyncio.Event()
         self._contacts = Contacts(_Presence(registry, is_revoked), clock, self._announce, own_peer_id)
         self._dispatcher = Dispatcher(dials, self._contacts, clock)
         self._leases = Leases(self._dispatcher, self._contacts, self._runners.values, clock, store.store_id)
@@ -97,7 +98,8 @@ class Orchestrator:
             packages=packages,
             name_of=registry.name_of,
             assigned=self._assigned,
-            perform=self._perform,
+            perform=self._dispatcher.perform,
+            under_way=self._dispatcher.under_way,
             absences=self._contacts.absences,
             changed=self.changes.notify,
         )
@@ -115,6 +117,7 @@ class Orchestrator:
                 for execution_id in await repository.open_executions(self._store):
                     if execution_id not in self._runners:
                         self._take_up(await repository.load_execution(self._store, execution_id))
+                self._recovered.set()
                 every, clock = run_every, self._clock
                 tasks.create_task(every(self._look, seconds=LOOK_SECONDS, clock=clock, name="workflows.look"))
                 renewing = every(
@@ -138,6 +141,14 @@ class Orchestrator:
     def find(self, execution_id: int) -> Runner | None:
         """The runner of an execution that is not settled."""
         return self._runners.get(execution_id)
+
+    async def get(self, execution_id: int) -> Runner | None:
+        """The same; waits until a restart has brought it back, so that None means that it is settled or unknown."""
+        await self._recovered.wait()
+        runner = self._runners.get(execution_id)
+        if runner is not None:
+            await runner.built()
+        return runner
 
     def heard(self, peer: PeerId) -> None:
         """That peer has called us."""
@@ -165,9 +176,6 @@ class Orchestrator:
         runner = self._runners.get(execution_id)
         if runner is not None:
             runner.tell_posted(posted)
-
-    def _perform(self, runner: Runner, orders: Sequence[Order]) -> None:
-        self._dispatcher.perform(runner, orders)
 
     def _announce(self, event: e.Event) -> None:
         for runner in self._runners.values():

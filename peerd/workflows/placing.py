@@ -24,7 +24,7 @@ from peerd.workflows.placement import Candidate, Decision, need_of, place
 
 ASK_SECONDS = 2.0
 # A catalog may change before the advert that says so has come; one that did not answer is not asked at once again.
-FRESH_SECONDS = 3.0
+FRESH_SECONDS = 0.5
 SILENT_SECONDS = 15.0
 _PAGE_SIZE = 1000
 _MAX_PAGES = 20

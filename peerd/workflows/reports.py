@@ -33,7 +33,7 @@ class JobReportServicer(jobs_pb2_grpc.JobReportServiceServicer):
         caller = current_caller().peer_id
         news: dict[Runner, list[e.Event]] = {}
         for report in request.reports:
-            found = self._event(report, caller)
+            found = await self._event(report, caller)
             if found is not None:
                 news.setdefault(found[0], []).append(found[1])
         await asyncio.gather(*(runner.tell_and_wait(*events) for runner, events in news.items()))
@@ -44,10 +44,10 @@ class JobReportServicer(jobs_pb2_grpc.JobReportServiceServicer):
             ]
         )
 
-    def _event(self, report: jobs_pb2.JobReport, caller: str) -> tuple[Runner, e.Event] | None:
+    async def _event(self, report: jobs_pb2.JobReport, caller: str) -> tuple[Runner, e.Event] | None:
         """None for what is acknowledged unread. Raises PERMISSION_DENIED for a job that is not the caller's."""
         key = report.key
-        runner = self._orchestrator.find(key.workflow_execution_id)
+        runner = await self._orchestrator.get(key.workflow_execution_id)
         if key.store_id != self._store_id or runner is None or report.status not in JOB_STATUSES:
             return None
         job = runner.state.job_of_number(key.workflow_job_id)

@@ -278,6 +278,10 @@ def clear_inbox(tx: Tx, inbox_ids: Iterable[int]) -> None:
 
 def forget_old_events(tx: Tx) -> int:
     """Delete the logs of executions that were settled long ago; their rows stay. Returns how many events went."""
+    tx.execute(
+        "DELETE FROM execution_inbox WHERE workflow_execution_id IN "
+        "(SELECT id FROM workflow_executions WHERE settled = 1)"
+    )
     return tx.execute(
         "DELETE FROM execution_events WHERE workflow_execution_id IN "
         "(SELECT id FROM workflow_executions WHERE settled = 1 AND ended_at < ?)",

@@ -40,6 +40,8 @@ _log = structlog.get_logger(__name__)
 
 # After a commit or a step that failed; the reason is rarely gone at once.
 _AGAIN_SECONDS = 2.0
+# Placing and asking for so many takes some 50 ms, during which nothing else in this process moves.
+_JOBS_PER_STEP = 250
 
 
 class Placing(Protocol):
@@ -84,6 +86,8 @@ class Surroundings:
     assigned: Callable[[], Mapping[str, int]]
     # Send these on behalf of the execution; answers come back through tell().
     perform: Callable[[Runner, Sequence[Order]], None]
+    # Whether that very command is waiting or on its way already.
+    under_way: Callable[[Runner, Command], bool]
     # Which peers are away now, as events.
     absences: Callable[[], Sequence[e.PeerAway]]
     # Rows of this execution have changed.
@@ -119,7 +123,12 @@ class Runner:
         self._taken_over: set[int] = set()
         self._wake = asyncio.Event()
         self._next_seq = 1
+        self._built = asyncio.Event()
         self.state: ExecutionState = initial_state(record.spec, surroundings.timing)
+
+    async def built(self) -> None:
+        """Return once the state is what the log says."""
+        await self._built.wait()
 
     def tell(self, event: e.Event) -> None:
         """Something has happened; it is applied soon."""
@@ -157,6 +166,7 @@ class Runner:
 
     async def _rebuild(self) -> None:
         """From the log and the inbox; then with what is true now."""
+        self._built.clear()
         around = self._around
         log = await repository.read_events(around.store, self.execution_id)
         state = initial_state(self.record.spec, around.timing)
@@ -171,10 +181,11 @@ class Runner:
         for posted in await repository.read_inbox(around.store, self.execution_id):
             self.tell_posted(posted)
         await around.packages.write(self.record)
+        self._built.set()
 
     async def _rest(self) -> None:
         """Until something happens or is due."""
-        if self._inputs or self.state.settled:
+        if self._inputs or self.state.dirty or self.state.settled:
             return
         self._wake.clear()
         timer = self.state.next_timer()
@@ -223,7 +234,7 @@ class Runner:
                     step.log.append(event)
             pending = due(state, now)
             assigned: Mapping[str, int] | None = None
-            for command in decide(state, state.take_dirty(), now):
+            for command in decide(state, state.take_dirty(_JOBS_PER_STEP), now):
                 job = state.jobs[command.node]
                 if isinstance(command, PlaceJob):
                     assigned = self._around.assigned() if assigned is None else assigned
@@ -233,6 +244,8 @@ class Runner:
                     if placed is not None:
                         pending.append(placed)
                     continue
+                if self._around.under_way(self, command):
+                    continue  # its answer is awaited; a failure will have this job looked at again
                 step.orders.append(self._order(command, job))
                 if isinstance(command, StartJob) and command.new:
                     generation, placement = command.generation, command.placement

@@ -13,6 +13,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from peerd.clock import Millis
 from peerd.workflows.edges import LOCAL_PEER, Edge
@@ -168,9 +169,11 @@ class ExecutionState:
         for node in nodes:
             self.touch(self.jobs[node])
 
-    def take_dirty(self) -> list[JobState]:
-        """The jobs to look at, which are then clean."""
-        nodes, self.dirty = self.dirty, {}
+    def take_dirty(self, limit: int) -> list[JobState]:
+        """Some of the jobs to look at, longest waiting first; they are then clean."""
+        nodes = list(islice(self.dirty, limit))
+        for node in nodes:
+            del self.dirty[node]
         return [self.jobs[node] for node in nodes]
 
     def set_timer(self, at: Millis, *, node: str = "", peer: str = "") -> None:

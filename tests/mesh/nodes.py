@@ -82,9 +82,7 @@ class Node:
         self.probes = Probes(mesh, self.registry, self.channels, clock, seconds=probe_seconds)
         self.server = RpcServer(identity, mesh, self.channels, clock, resolve=self.registry.resolve)
         self.running_jobs = 0
-        mesh.on_loss(
-            lambda peer: self.server.calls.end_calls(peer, PeerdError(Reason.REVOKED, f"{peer} was revoked")) and None
-        )
+        mesh.on_loss(self._end_calls)
         self.adverts.on_change(lambda peers: self.gossip.push("advert", peers & {self.peer_id}))
         meshes = MeshServicer(
             store, mesh, self.gossip, clock, resolve=self.registry.resolve, own_addresses=lambda: (self.address,)
@@ -103,6 +101,9 @@ class Node:
             ]
         )
         self.port = 0
+
+    def _end_calls(self, peer_id: PeerId) -> None:
+        self.server.calls.end_calls(peer_id, PeerdError(Reason.REVOKED, f"{peer_id} was revoked"))
 
     @property
     def address(self) -> str:
@@ -221,7 +222,10 @@ class Fleet:
         """``peerctl invite``, ``peerd join``, ``peerd run``."""
         machine = await self.machine(name)
         await machine.join(await inviter.invite(grants))
-        return await self.run(machine)
+        node = await self.run(machine)
+        # From here on the inviter can push to it.
+        await inviter.knows(lambda: inviter.registry.addresses(node.peer_id) == (node.address,))
+        return node
 
     async def stop(self, node: Node) -> None:
         """End a daemon; its machine may run again."""

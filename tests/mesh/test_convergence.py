@@ -113,8 +113,7 @@ def test_peers_that_pass_on_what_they_hold_come_to_hold_the_same(steps: list[Act
             for other in world.views:
                 view.take(chains_of(other.membership))
     first, *others = (view.membership for view in world.views)
-    for other in others:
-        assert other == first
+    assert all(membership == first for membership in others)
 
 
 @settings(max_examples=250, deadline=None)

@@ -44,7 +44,7 @@ async def test_a_machine_joins_with_an_invite_and_both_sides_know_it(fleet: Flee
     assert theirs.mesh_id == founder.peer_id
     assert set(theirs.members()) == {founder.peer_id, machine.peer_id}
     for mesh in (theirs, founder.mesh):
-        assert mesh.grants(machine.peer_id) == {OBSERVE, EXECUTE}
+        assert mesh.grants(machine.peer_id) == frozenset({OBSERVE, EXECUTE})
         assert mesh.roles(machine.peer_id) == {"scanner"}
     assert theirs.hints(founder.peer_id) == (founder.address,)
     (invite,) = await invites(founder)

@@ -84,6 +84,7 @@ async def test_the_highest_version_wins_in_whatever_order_they_come(
         signed(BOB, subject=ADA.peer_id),
         signed(WIM),
         signed(version=0),
+        signed(version=2**63),
         signed(name=""),
         signed(name="a\0b"),
         signed(name="x" * 64),

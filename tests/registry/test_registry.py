@@ -208,9 +208,9 @@ async def test_a_peer_is_shown_with_all_that_is_known_of_it(fleet: Fleet) -> Non
     peer = answer.peer
     assert (peer.peer_id, peer.name, list(peer.addresses)) == (worker.peer_id, "worker", [worker.address])
     assert (peer.status, peer.running_jobs, peer.founder) == (registry_pb2.PEER_STATUS_ONLINE, 2, False)
-    assert (getattr(peer, "self"), peer.last_seen_at.seconds > 0) == (False, True)
+    assert (peer.self, peer.last_seen_at.seconds > 0) == (False, True)
     own = (await peers_of(founder).GetPeer(registry_pb2.GetPeerRequest(peer="founder"), timeout=5)).peer
-    assert (getattr(own, "self"), own.founder, own.status) == (True, True, registry_pb2.PEER_STATUS_ONLINE)
+    assert (own.self, own.founder, own.status) == (True, True, registry_pb2.PEER_STATUS_ONLINE)
 
 
 async def test_a_member_without_observe_may_answer_probes_but_not_list(fleet: Fleet) -> None:

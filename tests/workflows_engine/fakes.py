@@ -111,6 +111,12 @@ class FakeExecutor(jobs_pb2_grpc.JobServiceServicer):
                 answer.reports.append(report)
         return answer
 
+    async def GetJob(self, request: Any, context: Any) -> jobs_pb2.GetJobResponse:
+        raise NotImplementedError
+
+    async def ListJobs(self, request: Any, context: Any) -> jobs_pb2.ListJobsResponse:
+        raise NotImplementedError
+
     async def ReadJobLogs(
         self, request: jobs_pb2.ReadJobLogsRequest, context: Any
     ) -> AsyncIterator[jobs_pb2.ReadJobLogsResponse]:

@@ -7,9 +7,8 @@ make it and shrink it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from peerd.clock import Millis
 from peerd.v1 import catalog_pb2, jobs_pb2
@@ -27,21 +26,13 @@ TIMING = Timing(lease=1000, max_clock_skew=100, replace_after=300)
 START = Millis(1_000_000)
 
 
-class Choices(Protocol):
-    """Where chance comes from."""
-
-    def pick(self, count: int) -> int:
-        """A number below count."""
-        ...
-
-
 def spec_of(
-    jobs: Sequence[JobSpec] | Sequence[str],
+    jobs: Sequence[JobSpec | str],
     edges: Iterable[tuple[str, str]],
     deliver: Iterable[str] = (),
 ) -> ExecutionSpec:
     """An execution of jobs with ``output`` -> ``input`` edges."""
-    specs = [
+    specs: list[JobSpec] = [
         JobSpec(node_id=job, workflow_job_id=10 + index) if isinstance(job, str) else job
         for index, job in enumerate(jobs)
     ]
@@ -126,7 +117,8 @@ class Executor:
     def _take_interfaces(self, job: Held, request: jobs_pb2.StartJobRequest) -> None:
         job.generation = request.generation
         job.revision += 1
-        sources, destinations = {}, {}
+        sources: dict[int, tuple[str, int]] = {}
+        destinations: dict[int, tuple[str, int]] = {}
         for interface in request.interfaces:
             for peer in interface.peers:
                 place = (peer.peer_id, peer.peer_job_execution_id)
@@ -177,7 +169,7 @@ class World:
             for event in batch:
                 self.apply(event)
             batch = due(self.state, self.now)
-            for command in decide(self.state, self.state.take_dirty(), self.now):
+            for command in decide(self.state, self.state.take_dirty(10**9), self.now):
                 if isinstance(command, PlaceJob):
                     batch += self.place(command)
                 else:
@@ -209,7 +201,7 @@ class World:
     def small(self) -> bool:
         return len(self.spec.jobs) < 100
 
-    def check(self, event: e.Event, before: dict[str, tuple[object, int]]) -> None:
+    def check(self, event: e.Event, before: Mapping[str, tuple[object, int]]) -> None:
         for node, job in self.state.jobs.items():
             if node in self.finals:
                 assert job.status is self.finals[node], "final states stay"

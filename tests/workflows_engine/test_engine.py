@@ -8,7 +8,7 @@ import pytest
 
 from peerd.clock import Millis
 from peerd.workflows import events as e
-from peerd.workflows.decide import CancelJob, CreateJob, PlaceJob, StartJob, decide
+from peerd.workflows.decide import CancelJob, CreateJob, PlaceJob, StartJob, decide, due
 from peerd.workflows.evolve import evolve
 from peerd.workflows.explain import explain, explain_execution
 from peerd.workflows.model import (
@@ -97,9 +97,9 @@ def test_a_chain_completes_with_its_delivery() -> None:
     state = running_chain()
     for node in "abc":
         drive(state, reported(node, JobStatus.COMPLETED))
-    assert state.status is ExecutionStatus.RUNNING
+    assert state.status.value == "running"
     drive(state, e.EdgeDelivered(edge_id=3, placement=1, bytes=7, at=START))
-    assert state.status is ExecutionStatus.COMPLETED
+    assert state.status.value == "completed"
     assert state.settled
 
 
@@ -108,7 +108,7 @@ def test_the_senders_word_does_not_complete_a_delivery() -> None:
     news = EdgeNews(edge_id=3, status=EdgeStatus.DELIVERED, bytes=7, bytes_total=7)
     for node in "abc":
         drive(state, reported(node, JobStatus.COMPLETED, edges=(news,)))
-    assert state.status is ExecutionStatus.RUNNING
+    assert state.status.value == "running"
     assert state.edges[3].status is EdgeStatus.SENDING
 
 
@@ -120,9 +120,9 @@ def test_a_failed_producer_fails_its_consumers_and_stops_what_their_peers_hold()
         ("failed", "upstream_failed"),
         ("failed", "upstream_failed"),
     ]
-    assert state.status is ExecutionStatus.FAILED
+    assert state.status.value == "failed"
     assert state.error == "3 of 3 jobs failed; first a: exit code 3"
-    assert not state.settled
+    assert state.stopping == {"p": 2}
     assert [c.node for c in outstanding(state) if isinstance(c, CancelJob)] == ["b", "c"]
     gone = Report(job_execution_id=2, status=JobStatus.CANCELLED, revision=9)
     drive(state, *(e.JobStopped(node=n, placement=1, report=gone, at=START) for n in "bc"))
@@ -135,9 +135,9 @@ def test_independent_branches_and_their_deliveries_go_on_after_a_failure() -> No
     for number, node in enumerate(state.jobs, start=1):
         drive(state, placed(node), created(node, number), *started(node))
     drive(state, reported("bad", JobStatus.FAILED, reason="exit"), reported("free", JobStatus.COMPLETED))
-    assert state.status is ExecutionStatus.RUNNING
+    assert state.status.value == "running"
     drive(state, e.EdgeDelivered(edge_id=2, placement=1, bytes=1, at=START))
-    assert state.status is ExecutionStatus.FAILED
+    assert state.status.value == "failed"
     assert state.error.startswith("2 of 3 jobs failed")
 
 
@@ -242,7 +242,7 @@ def test_after_a_cancel_the_executors_end_wins(end: JobStatus) -> None:
 def test_a_cancel_waits_for_a_peer_that_is_away_and_says_so() -> None:
     state = initial_state(spec_of(["a", "b"], []), TIMING)
     drive(state, placed("a"), e.PeerAway(peer="p", since=START), e.CancelRequested(reason="", at=START))
-    assert state.status is ExecutionStatus.RUNNING
+    assert state.status.value == "running"
     assert state.jobs["b"].status is WorkflowJobStatus.CANCELLED
     assert outstanding(state) == []
     assert "cancelling, waiting for PEER-p" in explain(state, state.jobs["a"], lambda peer: f"PEER-{peer}").message
@@ -369,3 +369,27 @@ def test_ten_thousand_jobs_cost_no_more_per_event_than_a_few_hundred() -> None:
 def test_replaying_the_log_gives_the_state() -> None:
     world, _ = big_world(200)
     assert durable_view(replay(world.spec, world.log)) == durable_view(world.state)
+
+
+def test_a_job_on_a_revoked_peer_is_lost_when_its_lease_has_run_out_and_nobody_waits_for_a_stop() -> None:
+    state = initial_state(spec_of(["a", "b"], []), TIMING)
+    for node in "ab":
+        drive(state, placed(node), created(node, 1), *started(node))
+    drive(state, e.DeadlinePassed(node="b", at=START))
+    drive(state, e.PeerAway(peer="p", since=START, gone=True))
+    assert due(state, Millis(START + 1099)) == []
+    drive(state, *due(state, Millis(START + 1100)))
+    assert [(job.status.value, job.reason) for job in state.jobs.values()] == [
+        ("failed", "lost"),
+        ("failed", "timeout"),
+    ]
+    assert state.settled
+
+
+def test_a_cancel_does_not_wait_for_what_was_held_up() -> None:
+    state = initial_state(spec_of(["a"], []), TIMING)
+    later = Millis(START + 30_000)
+    drive(state, placed("a"), e.JobHeldUp(node="a", placement=1, reason="overloaded", message="full", retry_at=later))
+    assert outstanding(state) == []
+    drive(state, e.CancelRequested(reason="", at=START))
+    assert [type(command) for command in outstanding(state)] == [CancelJob]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from peerd.clock import Millis
 from peerd.workflows import events as e
 from peerd.workflows.model import ExecutionStatus, JobSpec, JobStatus, WorkflowJobStatus
 from peerd.workflows.state import durable_view
@@ -35,7 +36,7 @@ def worlds(draw: st.DrawFn) -> World:
             pinned=draw(st.booleans()),
             attempts=draw(st.integers(1, 3)),
             retry_lost=draw(st.booleans()),
-            deadline_at=draw(st.sampled_from([None, None, None, START + 800])),
+            deadline_at=draw(st.sampled_from([None, None, None, Millis(START + 800)])),
         )
         for index, name in enumerate(names)
     ]

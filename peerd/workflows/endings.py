@@ -1,0 +1,164 @@
+"""How jobs leave a peer and how jobs and executions end: what several events of evolve have in common.
+
+Part of :mod:`peerd.workflows.evolve`, and bound by its rules: no clock, no I/O, no looking through all jobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from peerd.clock import Millis
+from peerd.workflows.model import EXECUTION_MOVES, JOB_MOVES, EdgeStatus, ExecutionStatus, WorkflowJobStatus
+from peerd.workflows.state import EdgeState, ExecutionState, JobState
+
+NOT_STARTED = (WorkflowJobStatus.PENDING, WorkflowJobStatus.PLACED, WorkflowJobStatus.WAITING_INPUTS)
+"""A consumer in one of these still depends on its producers."""
+
+
+def set_status(state: ExecutionState, job: JobState, status: WorkflowJobStatus, at: Millis) -> None:
+    """The one place where a job's status changes; guarded by the table."""
+    state.touch(job)
+    if status is job.status:
+        return
+    if status not in JOB_MOVES[job.status]:
+        raise AssertionError(f"{job.spec.node_id}: no way from {job.status} to {status}")
+    job.status, job.since = status, at
+
+
+def release(state: ExecutionState, job: JobState, *, keep_off: bool, at: Millis) -> None:
+    """Take the job off its peer, which is told to stop it if ``keep_off``.
+
+    Its neighbours wait for its next id; files go along its edges anew.
+    """
+    if keep_off:
+        stop(state, job)
+    if job.remote_id:
+        for name in job.neighbours:
+            neighbour = state.jobs[name]
+            neighbour.missing += 1
+            state.touch(neighbour)
+    for edge_id in (*job.inputs, *job.outputs):
+        edge = state.edges[edge_id]
+        other = state.jobs.get(edge.spec.destination) if edge_id in job.outputs else None
+        if other is not None and other.final:
+            continue
+        if edge.delivery and edge.settled:
+            state.home_open += 1
+            state.home_failed -= edge.status is EdgeStatus.FAILED
+        edge.status, edge.bytes, edge.bytes_total, edge.reason = EdgeStatus.WAITING, 0, 0, ""
+        edge.since_generation = max(edge.since_generation, _sender_generation(state, edge) + 1)
+        state.changed_edges[edge_id] = None
+    state.load[job.peer] -= 1
+    job.peer, job.remote_id, job.report, job.held, job.started_at = "", 0, None, None, None
+    job.acknowledged, job.start_sent, job.stale = job.generation, False, False
+    state.unplaced.add(job.spec.node_id)
+    set_status(state, job, WorkflowJobStatus.PENDING, at)
+
+
+def _sender_generation(state: ExecutionState, edge: EdgeState) -> int:
+    return 0 if edge.package else state.jobs[edge.spec.source].generation
+
+
+def end(state: ExecutionState, job: JobState, status: WorkflowJobStatus, at: Millis) -> None:
+    """The job is final; the execution too, if that was the last it waited for."""
+    set_status(state, job, status, at)
+    job.ended_at, job.held = at, None
+    state.unplaced.discard(job.spec.node_id)
+    state.remaining -= 1
+    state.completed += status is WorkflowJobStatus.COMPLETED
+    if job.peer:
+        state.load[job.peer] -= 1
+    if status is not WorkflowJobStatus.COMPLETED:
+        job.stale, job.acknowledged = False, job.generation
+    end_if_done(state, at)
+
+
+def fail(
+    state: ExecutionState, job: JobState, reason: str, message: str, at: Millis, *, known_ended: bool = False
+) -> None:
+    """Fail the job and all consumers that wait for it. Iterative: a chain may be ten thousand long."""
+    state.first_failure = state.first_failure or f"{job.spec.node_id}: {message or reason}"
+    waiting = [(job, reason, message)]
+    while waiting:
+        failing, why, text = waiting.pop()
+        if failing.final:
+            continue
+        failing.reason, failing.message = why, text
+        state.failed += 1
+        ended = failing.report is not None and failing.report.status.final
+        if failing.peer and not ended and not (known_ended and failing is job):
+            stop(state, failing)
+        _give_up_inputs(state, failing)
+        waiting += [(consumer, "upstream_failed", f"{failing.spec.node_id} failed: {why}")
+                    for consumer in _give_up_outputs(state, failing)]  # fmt: skip
+        end(state, failing, WorkflowJobStatus.FAILED, at)
+
+
+def _give_up_inputs(state: ExecutionState, job: JobState) -> None:
+    for edge_id in job.inputs:
+        _give_up_edge(state, state.edges[edge_id])
+    if job.remote_id:
+        return
+    for name in job.neighbours:  # nobody waits for its id any more
+        neighbour = state.jobs[name]
+        neighbour.missing -= 1
+        state.touch(neighbour)
+
+
+def _give_up_outputs(state: ExecutionState, job: JobState) -> Iterator[JobState]:
+    """Yields the consumers that wait in vain."""
+    for edge_id in job.outputs:
+        edge = state.edges[edge_id]
+        if edge.delivery and not edge.settled:
+            state.home_open -= 1
+        _give_up_edge(state, edge)
+        if not edge.delivery:
+            consumer = state.jobs[edge.spec.destination]
+            if consumer.status in NOT_STARTED:
+                yield consumer
+
+
+def _give_up_edge(state: ExecutionState, edge: EdgeState) -> None:
+    if not edge.settled:
+        edge.status, edge.reason = EdgeStatus.FAILED, "upstream_failed"
+        state.changed_edges[edge.spec.edge_id] = None
+
+
+def stop(state: ExecutionState, job: JobState) -> None:
+    """Its executor must be told to stop the present placement, until it answers."""
+    if job.placement not in job.stops:
+        job.stops[job.placement] = job.peer
+        state.stopping[job.peer] = state.stopping.get(job.peer, 0) + 1
+        state.touch(job)
+
+
+def stop_answered(state: ExecutionState, job: JobState, placement: int) -> None:
+    """Nothing of that placement lives any more."""
+    peer = job.stops.pop(placement, None)
+    if peer is None:
+        return
+    state.stopping[peer] -= 1
+    if not state.stopping[peer]:
+        del state.stopping[peer]
+    state.touch(job)
+
+
+def end_if_done(state: ExecutionState, at: Millis) -> None:
+    """End the execution if nothing is left to wait for."""
+    if state.remaining or state.status.final:
+        return
+    total = len(state.jobs)
+    delivered = state.home_open == 0 and state.home_failed == 0
+    if state.completed == total and delivered:
+        status = ExecutionStatus.COMPLETED
+    elif state.cancel:
+        status = ExecutionStatus.CANCELLED
+    elif state.home_open:
+        return
+    else:
+        status = ExecutionStatus.FAILED
+        what = f"{state.failed} of {total} jobs failed" if state.failed else f"{state.home_failed} deliveries failed"
+        state.error = f"{what}; first {state.first_failure}"
+    if status not in EXECUTION_MOVES[state.status]:
+        raise AssertionError(f"no way from {state.status} to {status}")
+    state.status, state.ended_at = status, at

@@ -1,0 +1,142 @@
+"""Where the candidates of placement come from: the registry, and catalogs asked for over real gRPC."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from grpc import aio
+
+from peerd.clock import FakeClock
+from peerd.errors import PeerdError, Reason
+from peerd.identity.peer_id import PeerId
+from peerd.registry.model import PeerStatus, PeerView
+from peerd.v1 import access_pb2, catalog_pb2, catalog_pb2_grpc, registry_pb2, workflows_pb2
+from peerd.workflows.placing import FRESH_SECONDS, Nobody, Placed, Placer, Waits
+
+
+def peer(name: str, *, status: PeerStatus = PeerStatus.ONLINE, digest: bytes = b"1", roles: str = "") -> PeerView:
+    return PeerView(
+        peer_id=PeerId(name),
+        name=name,
+        status=status,
+        since=0,  # type: ignore[arg-type]
+        why="",
+        roles=frozenset(roles.split()),
+        grants=frozenset({access_pb2.GRANT_EXECUTE}),
+        labels=frozenset(),
+        group="",
+        addresses=(),
+        isolation=registry_pb2.ISOLATION_LEVEL_BUBBLEWRAP,
+        running_jobs=0,
+        catalog_digest=digest,
+        is_self=False,
+        is_founder=False,
+        platform="",
+        peerd_version="",
+        cpu_cores=0,
+        memory_bytes=0,
+        last_seen=None,
+    )
+
+
+class Catalog(catalog_pb2_grpc.CatalogServiceServicer):
+    """One peer's services; counts how often it is asked."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+        self.asked = 0
+
+    async def ListServices(self, request: catalog_pb2.ListServicesRequest, context: Any) -> Any:
+        self.asked += 1
+        start = int(request.page_token or 0)
+        answer = catalog_pb2.ListServicesResponse(catalog_digest=b"1")
+        for number, name in list(enumerate(self.names))[start : start + 1]:
+            declaration = catalog_pb2.ServiceDeclaration(name=name, kind=catalog_pb2.SERVICE_KIND_PROCESS, argv=["/x"])
+            answer.services.add(
+                service_id=number + 1, status=catalog_pb2.SERVICE_STATUS_ACTIVE, declaration=declaration
+            )
+        if start + 1 < len(self.names):
+            answer.next_page_token = str(start + 1)
+        return answer
+
+
+CATALOG: Any = Catalog  # it serves one of the service's methods
+
+
+class Known:
+    """Registry and connections in one."""
+
+    def __init__(self, *peers: PeerView) -> None:
+        self.views = peers
+        self.channels: dict[str, aio.Channel] = {}
+
+    def peers(self) -> tuple[PeerView, ...]:
+        return self.views
+
+    def channel(self, peer_id: PeerId) -> aio.Channel:
+        if peer_id not in self.channels:
+            raise PeerdError(Reason.NOT_TRUSTED_OR_UNREACHABLE, "nobody there")
+        return self.channels[peer_id]
+
+
+def job(name: str = "j", service: str = "s", **on: str) -> workflows_pb2.JobDefinition:
+    return workflows_pb2.JobDefinition(name=name, service=service, on=workflows_pb2.Placement(**on))
+
+
+def placer(known: Known, clock: FakeClock) -> Placer:
+    connections: Any = known
+    return Placer(known, connections, clock)
+
+
+async def test_a_job_goes_to_the_peer_whose_catalog_has_its_service(clock: FakeClock) -> None:
+    catalogs = {"p": CATALOG("other", "more"), "q": CATALOG("other", "s")}
+    known = Known(peer("p"), peer("q"))
+    server = {}
+    for name, catalog in catalogs.items():
+        server[name] = aio.server()
+        catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, server[name])
+        port = server[name].add_insecure_port("127.0.0.1:0")
+        await server[name].start()
+        known.channels[name] = aio.insecure_channel(f"127.0.0.1:{port}")
+    made = placer(known, clock)
+    await made.refresh()
+    assert made.place(job(), (), assigned={}) == Placed(peer="q")
+    found = made.place(job(service="none"), (), assigned={})
+    assert isinstance(found, Nobody)
+    assert "p offers no service none (service_not_found)" in found.message
+    asked = catalogs["p"].asked
+    await made.refresh()
+    assert catalogs["p"].asked == asked, "what is fresh is not asked for again"
+    clock.advance(FRESH_SECONDS + 0.1)
+    await made.refresh()
+    assert catalogs["p"].asked > asked
+    for name in catalogs:
+        await known.channels[name].close()
+        await server[name].stop(None)
+
+
+async def test_a_peer_that_does_not_tell_its_catalog_may_be_tried(clock: FakeClock) -> None:
+    made = placer(Known(peer("p")), clock)
+    await made.refresh()
+    assert made.place(job(), (), assigned={}) == Placed(peer="p")
+
+
+def test_the_least_loaded_peer_gets_the_job_and_excluded_ones_never(clock: FakeClock) -> None:
+    made = placer(Known(peer("p"), peer("q"), peer("r")), clock)
+    assert made.place(job(), (), assigned={"p": 2, "q": 1, "r": 3}) == Placed(peer="q")
+    assert made.place(job(), (), excluded={"q"}, assigned={"p": 2, "r": 3}) == Placed(peer="p")
+
+
+def test_a_job_whose_peer_is_offline_waits_and_one_whose_peer_is_unknown_does_not(clock: FakeClock) -> None:
+    made = placer(Known(peer("p", status=PeerStatus.OFFLINE), peer("q")), clock)
+    found = made.place(job(peer="p"), (), assigned={})
+    assert isinstance(found, Waits)
+    assert found.message == "waits for p, not online"
+    assert found.next_action
+    assert isinstance(made.place(job(peer="nobody"), (), assigned={}), Nobody)
+
+
+def test_the_fingerprint_changes_when_a_peer_comes_back(clock: FakeClock) -> None:
+    away, back = Known(peer("p", status=PeerStatus.OFFLINE)), Known(peer("p"))
+    assert placer(away, clock).fingerprint() != placer(back, clock).fingerprint()
+    assert placer(back, clock).fingerprint() == placer(Known(peer("p")), clock).fingerprint()
