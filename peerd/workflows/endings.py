@@ -46,17 +46,12 @@ def release(state: ExecutionState, job: JobState, *, keep_off: bool, at: Millis)
             state.home_open += 1
             state.home_failed -= edge.status is EdgeStatus.FAILED
         edge.status, edge.bytes, edge.bytes_total, edge.reason = EdgeStatus.WAITING, 0, 0, ""
-        edge.since_generation = max(edge.since_generation, _sender_generation(state, edge) + 1)
         state.changed_edges[edge_id] = None
     state.load[job.peer] -= 1
     job.peer, job.remote_id, job.report, job.held, job.started_at = "", 0, None, None, None
     job.acknowledged, job.start_sent, job.stale = job.generation, False, False
     state.unplaced.add(job.spec.node_id)
     set_status(state, job, WorkflowJobStatus.PENDING, at)
-
-
-def _sender_generation(state: ExecutionState, edge: EdgeState) -> int:
-    return 0 if edge.package else state.jobs[edge.spec.source].generation
 
 
 def end(state: ExecutionState, job: JobState, status: WorkflowJobStatus, at: Millis) -> None:

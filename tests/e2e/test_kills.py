@@ -123,6 +123,7 @@ def test_the_orchestrator_is_away_while_all_jobs_run_and_finish(own_fleet: Fleet
     assert_done_once(own_fleet, "one", "two", "three")
 
 
+# The first commits of a daemon are its start; these fall into the run, or just before it on a slow machine.
 EXTRA_HITS = {"store.before_commit": "@25", "store.after_commit": "@25"}
 NEEDS_CANCEL = tuple(name for name in FAILPOINTS if ".cancel" in name)
 NOT_IN_A_RUN = tuple(name for name in FAILPOINTS if name.startswith(("mesh.", "invite.", "registry.", "catalog.")))
@@ -185,7 +186,6 @@ def arm(fleet: Fleet, name: str) -> None:
             daemon.kill()
     for daemon in fleet.daemons.values():
         daemon.start(failpoint=name + EXTRA_HITS.get(name, ""))
-    fleet.wait_until_all_see_all()
 
 
 @pytest.fixture(scope="module")

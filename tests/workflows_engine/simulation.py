@@ -215,6 +215,8 @@ class World:
         assert self.state.remaining == sum(not job.final for job in self.state.jobs.values())
         open_home = [x for x in self.state.edges.values() if x.delivery and not x.settled]
         assert self.state.home_open == len(open_home)
+        loaded = [job.peer for job in self.state.jobs.values() if job.peer and not job.final]
+        assert sum(self.state.load.values()) == len(loaded)
         stopping = [peer for job in self.state.jobs.values() for peer in job.stops.values()]
         assert sum(self.state.stopping.values()) == len(stopping)
         if isinstance(event, e.JobReported | e.JobCreated | e.JobStarted | e.JobStopped):

@@ -32,6 +32,10 @@ def drive(state: ExecutionState, *events: e.Event) -> None:
         evolve(state, event)
 
 
+def status(state: ExecutionState) -> str:
+    return state.status.value
+
+
 def placed(node: str, peer: str = "p", placement: int = 1) -> e.Event:
     return e.JobPlaced(node=node, placement=placement, peer=peer, at=START)
 
@@ -97,9 +101,9 @@ def test_a_chain_completes_with_its_delivery() -> None:
     state = running_chain()
     for node in "abc":
         drive(state, reported(node, JobStatus.COMPLETED))
-    assert state.status.value == "running"
+    assert status(state) == "running"
     drive(state, e.EdgeDelivered(edge_id=3, placement=1, bytes=7, at=START))
-    assert state.status.value == "completed"
+    assert status(state) == "completed"
     assert state.settled
 
 
@@ -108,7 +112,7 @@ def test_the_senders_word_does_not_complete_a_delivery() -> None:
     news = EdgeNews(edge_id=3, status=EdgeStatus.DELIVERED, bytes=7, bytes_total=7)
     for node in "abc":
         drive(state, reported(node, JobStatus.COMPLETED, edges=(news,)))
-    assert state.status.value == "running"
+    assert status(state) == "running"
     assert state.edges[3].status is EdgeStatus.SENDING
 
 
@@ -120,7 +124,7 @@ def test_a_failed_producer_fails_its_consumers_and_stops_what_their_peers_hold()
         ("failed", "upstream_failed"),
         ("failed", "upstream_failed"),
     ]
-    assert state.status.value == "failed"
+    assert status(state) == "failed"
     assert state.error == "3 of 3 jobs failed; first a: exit code 3"
     assert state.stopping == {"p": 2}
     assert [c.node for c in outstanding(state) if isinstance(c, CancelJob)] == ["b", "c"]
@@ -135,9 +139,9 @@ def test_independent_branches_and_their_deliveries_go_on_after_a_failure() -> No
     for number, node in enumerate(state.jobs, start=1):
         drive(state, placed(node), created(node, number), *started(node))
     drive(state, reported("bad", JobStatus.FAILED, reason="exit"), reported("free", JobStatus.COMPLETED))
-    assert state.status.value == "running"
+    assert status(state) == "running"
     drive(state, e.EdgeDelivered(edge_id=2, placement=1, bytes=1, at=START))
-    assert state.status.value == "failed"
+    assert status(state) == "failed"
     assert state.error.startswith("2 of 3 jobs failed")
 
 
@@ -242,7 +246,7 @@ def test_after_a_cancel_the_executors_end_wins(end: JobStatus) -> None:
 def test_a_cancel_waits_for_a_peer_that_is_away_and_says_so() -> None:
     state = initial_state(spec_of(["a", "b"], []), TIMING)
     drive(state, placed("a"), e.PeerAway(peer="p", since=START), e.CancelRequested(reason="", at=START))
-    assert state.status.value == "running"
+    assert status(state) == "running"
     assert state.jobs["b"].status is WorkflowJobStatus.CANCELLED
     assert outstanding(state) == []
     assert "cancelling, waiting for PEER-p" in explain(state, state.jobs["a"], lambda peer: f"PEER-{peer}").message
@@ -393,3 +397,41 @@ def test_a_cancel_does_not_wait_for_what_was_held_up() -> None:
     assert outstanding(state) == []
     drive(state, e.CancelRequested(reason="", at=START))
     assert [type(command) for command in outstanding(state)] == [CancelJob]
+
+
+def test_a_job_that_its_executor_ended_unasked_is_lost_not_cancelled() -> None:
+    state = running_chain()
+    drive(state, reported("a", JobStatus.CANCELLED))
+    assert (state.jobs["a"].status.value, state.jobs["a"].reason) == ("failed", "lost")
+
+
+def test_a_started_job_that_may_not_run_twice_waits_for_its_peer_for_ever() -> None:
+    jobs = [
+        JobSpec(node_id="once", workflow_job_id=10, attempts=3),
+        JobSpec(node_id="spent", workflow_job_id=11, attempts=1, retry_lost=True),
+    ]
+    state = initial_state(spec_of(jobs, []), TIMING)
+    for node in ("once", "spent"):
+        drive(state, placed(node), created(node, 1), *started(node))
+    drive(state, e.PeerAway(peer="p", since=START))
+    assert outstanding(state, START + 10**9) == []
+
+
+def test_a_delivery_from_a_job_that_is_lost_afterwards_is_expected_anew() -> None:
+    jobs = [JobSpec(node_id="a", workflow_job_id=10, attempts=2, retry_lost=True)]
+    state = initial_state(spec_of(jobs, [], ["a"]), TIMING)
+    drive(state, placed("a"), created("a", 1), *started("a"))
+    drive(state, e.EdgeDelivered(edge_id=1, placement=1, bytes=7, at=START))
+    drive(state, reported("a", JobStatus.LOST), placed("a", "q", 2), created("a", 2, 2), *started("a", 2, 2))
+    drive(state, reported("a", JobStatus.COMPLETED, placement=2))
+    assert status(state) == "running"
+    drive(state, e.EdgeDelivered(edge_id=1, placement=1, bytes=7, at=START))
+    assert status(state) == "running", "what the former place sent does not count"
+    drive(state, e.EdgeDelivered(edge_id=1, placement=2, bytes=7, at=START))
+    assert status(state) == "completed"
+
+
+def test_a_report_that_overtakes_the_answer_to_create_tells_the_id() -> None:
+    state = initial_state(spec_of(["a"], []), TIMING)
+    drive(state, placed("a"), reported("a", JobStatus.CREATED))
+    assert [type(command) for command in outstanding(state)] == [StartJob]

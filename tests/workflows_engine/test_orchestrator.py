@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -369,3 +370,20 @@ async def test_logs_come_from_wherever_the_job_is_and_follow_waits_for_it(tmp_pa
         request.node_id = "nobody"
         with pytest.raises(PeerdError, match="has no job 'nobody'"):
             await anext(made.workflows.ReadLogs(request, None))
+
+
+async def test_a_commit_that_fails_is_made_again_from_what_is_durable(tmp_path: Path) -> None:
+    async with home(tmp_path, "p") as made:
+        write, failures = made.store.write, [3]
+
+        async def failing(function: Any) -> Any:
+            failures[0] -= 1
+            if failures[0] == 0:
+                raise PeerdError(Reason.DISK_LOW, "the disk is full: nothing was stored")
+            return await write(function)
+
+        made.store.write = failing  # type: ignore[method-assign]
+        execution = await made.finished(await made.run(workflow(job("a"))))
+        assert failures[0] < 0
+        assert execution.status == E.EXECUTION_STATUS_COMPLETED
+        assert len(made.fleet.executors["p"].jobs) == 1
