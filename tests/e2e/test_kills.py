@@ -142,7 +142,7 @@ def test_every_daemon_dies_once_at_every_failpoint_of_a_run(failpoint_fleet: Fle
     run = None
     deaths = 0
     until = time.monotonic() + 60
-    while run is None or run.status not in FINAL:
+    while run is None or run.status_if_reachable() not in FINAL:
         deaths += restart_the_dead(fleet)
         if run is None:
             done = fleet["c"].peerctl(
@@ -150,7 +150,7 @@ def test_every_daemon_dies_once_at_every_failpoint_of_a_run(failpoint_fleet: Fle
             )
             if done.returncode == 0:
                 run = Run(fleet, fleet["c"], int(__import__("json").loads(done.stdout)["workflow_execution_id"]))
-        assert time.monotonic() < until, f"not final after a death at {name}: {run and run.explain()}"
+        assert time.monotonic() < until, f"not final after a death at {name}"
     deaths += restart_the_dead(fleet)
     assert deaths >= 1, f"nobody passed {name}: the test shows nothing"
     assert run.status == "COMPLETED", run.explain()
@@ -163,16 +163,18 @@ def test_every_daemon_dies_once_at_every_failpoint_of_a_cancel(failpoint_fleet: 
     fleet = failpoint_fleet
     fleet.effect_log.unlink(missing_ok=True)
     arm(fleet, name)
-    run = start(fleet, "c", definition("stop", job("one", "a", params={"seconds": "30"}), job("two", "b", ["one"])))
+    content = definition("stop", job("one", "a", params={"seconds": "30"}), job("two", "b", ["one"]))
+    run = start(fleet, "c", content)
     wait_for(lambda: fleet.effects_seen()["start one"] == 1, 20, "the job runs")
     deaths = 0
     until = time.monotonic() + 60
     fleet["c"].peerctl("executions", "cancel", str(run.id), code=None)
     deaths += restart_the_dead(fleet)
+    # The operator saw no answer and asks again.
     fleet["c"].peerctl("executions", "cancel", str(run.id), code=None)
-    while run.status not in FINAL:
+    while run.status_if_reachable() not in FINAL:
         deaths += restart_the_dead(fleet)
-        assert time.monotonic() < until, f"not final after a death at {name}: {run.explain()}"
+        assert time.monotonic() < until, f"not final after a death at {name}"
     deaths += restart_the_dead(fleet)
     assert deaths >= 1, f"nobody passed {name}: the test shows nothing"
     assert run.status == "CANCELLED", run.explain()

@@ -41,6 +41,14 @@ class Run:
     def status(self) -> str:
         return short(self.view()["status"])
 
+    def status_if_reachable(self) -> str | None:
+        """The status, or None while the orchestrator is dead."""
+        done = self.orchestrator.peerctl("executions", "show", str(self.id), "-o", "json", code=None)
+        if done.returncode != 0:
+            return None
+        answer = json.loads(done.stdout)
+        return short(dict(answer.get("execution", answer))["status"])
+
     def jobs(self) -> dict[str, dict[str, Any]]:
         return {entry["node_id"]: entry for entry in self.view()["jobs"]}
 

@@ -112,6 +112,7 @@ class FakeSends:
 
     orders: list[OutgoingTransfer] = field(default_factory=list)
     withdrawn: list[TransferKey] = field(default_factory=list)
+    sent: tuple[int, int] = (0, 0)
 
     def enqueue(self, tx: Tx, transfer: OutgoingTransfer) -> None:
         tx.on_commit(lambda: self.orders.append(transfer))
@@ -120,7 +121,7 @@ class FakeSends:
         tx.on_commit(lambda: self.withdrawn.append(key))
 
     def progress(self, key: TransferKey) -> tuple[int, int]:
-        return 0, 0
+        return self.sent
 
 
 @contextmanager

@@ -10,6 +10,8 @@ import pytest
 
 from peerd.errors import PeerdError, Reason
 from peerd.jobs.model import JobStatus
+from peerd.transfers.model import Received
+from peerd.transfers.repository import record_received, was_received
 from peerd.v1 import access_pb2, jobs_pb2
 
 from .harness import (
@@ -238,6 +240,29 @@ async def test_a_completed_job_sends_again_to_a_new_destination(host: Host) -> N
     await host.store.write(lambda tx: host.floor.expectations.delivered(tx, host.sends.orders[1].key, 5))
     (edge,) = (await host.sync(job_key())).reports[0].edges
     assert (edge.status, edge.bytes) == (jobs_pb2.EDGE_STATUS_DELIVERED, 5)
+
+
+async def test_the_progress_of_what_is_being_sent_is_told(host: Host) -> None:
+    job_id = await host.create()
+    await host.start(job_id, interface("output", receiver_at(2), receiver_at(3)))
+    await host.runner.finish(await host.runner.started(), ended(0))
+    await host.until(job_id, JobStatus.COMPLETED)
+    await host.store.write(lambda tx: host.floor.expectations.delivered(tx, host.sends.orders[0].key, 100))
+    host.sends.sent = (7, 50)
+    (report,) = (await host.sync(job_key())).reports
+    assert [(edge.bytes, edge.bytes_total) for edge in report.edges] == [(100, 100), (7, 50)]
+    assert report.bytes_sent == 107
+
+
+async def test_files_of_a_producer_that_is_named_again_must_come_again(host: Host) -> None:
+    job_id = await host.create()
+    await host.start(job_id, interface("input", sender_at(1), sender_at(2, job_id=71)))
+    key = host.incoming(job_id, 1)
+    await host.receive(key, "x")
+    received = Received(manifest_digest=b"d", file_count=1, total_bytes=1, files=("x",))
+    await host.store.write(lambda tx: record_received(tx, key, received))
+    await host.start(job_id, interface("input", sender_at(1, OTHER), sender_at(2, job_id=71)), generation=2)
+    assert not await host.store.write(lambda tx: was_received(tx, key, b"d"))
 
 
 async def test_an_edge_that_was_given_up_is_tried_again_by_a_new_generation(host: Host) -> None:

@@ -166,3 +166,13 @@ async def test_an_acknowledged_report_renews_the_lease(
     await orchestrator.heard(jobs_pb2.JOB_STATUS_COMPLETED, job_id)
     await acknowledged(host, job_id)
     assert (await host.job(job_id)).contact_at == host.clock.now()
+
+
+async def test_an_acknowledgement_of_what_does_not_exist_yet_silences_nothing(
+    host: Host, orchestrator: Orchestrator, reporter: Reporter
+) -> None:
+    job_id = await host.create()
+    key = (await host.job(job_id)).key
+    await host.store.write(lambda tx: host.floor.repository.acknowledge(tx, key, 1_000_000))
+    await host.start(job_id)
+    await orchestrator.heard(jobs_pb2.JOB_STATUS_RUNNING, job_id)

@@ -238,6 +238,22 @@ async def test_a_process_that_takes_long_to_stop_does_not_hold_up_the_answer(hos
     await host.until(job_id, JobStatus.CANCELLED)
 
 
+async def test_a_repeated_wish_is_recorded_once(host: Host) -> None:
+    job_id = await running(host)
+    host.runner.may_stop.clear()
+    wishes = [asyncio.ensure_future(host.cancel())]
+    while not host.runner.stopped:
+        await asyncio.sleep(0)
+    revision = (await host.job(job_id)).revision
+    wishes.append(asyncio.ensure_future(host.cancel()))
+    wishes.append(asyncio.ensure_future(host.cancel()))
+    await host.sync(job_key())  # written after both
+    assert (await host.job(job_id)).revision == revision
+    host.runner.may_stop.set()
+    assert {report.status for report in await asyncio.gather(*wishes)} == {jobs_pb2.JOB_STATUS_CANCELLED}
+    assert len(host.runner.stopped) == 1
+
+
 async def test_the_wish_to_cancel_survives_a_restart(host: Host) -> None:
     job_id = await running(host)
     host.runner.may_stop.clear()
@@ -347,6 +363,19 @@ async def test_a_job_created_and_never_started_expires_unless_it_is_asked_for(ho
     assert job.reason == "refused"
     assert "not started" in job.message
     assert (await host.job(asked)).status is JobStatus.CREATED
+
+
+async def test_silence_while_the_daemon_was_down_does_not_expire_a_job(host: Host) -> None:
+    job_id = await host.create()
+    await host.stop()
+    host.clock.advance(7200)
+    await host.restart()
+    later = await host.create(key=job_key(28))
+    await host.start(later, key=job_key(28))
+    await host.runner.started()  # the executor has looked at everything by now
+    assert (await host.job(job_id)).status is JobStatus.CREATED
+    host.pass_time(3700)
+    await host.until(job_id, JobStatus.FAILED)
 
 
 @pytest.mark.parametrize("policy", [jobs_pb2.PARTITION_POLICY_FINISH, jobs_pb2.PARTITION_POLICY_STOP])
