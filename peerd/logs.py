@@ -17,7 +17,11 @@ _SECRET_WORDS = ("token", "secret", "password", "private_key", "seed", "authoriz
 def configure_logs(config: LogConfig) -> None:
     """Send everything to stderr in the configured form, from that level up."""
     text = config.format == "text" or (config.format == "auto" and sys.stderr.isatty())
-    renderer: Any = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if text else structlog.processors.JSONRenderer(sort_keys=False)
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        if text
+        else structlog.processors.JSONRenderer(sort_keys=False)
+    )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

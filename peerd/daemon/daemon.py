@@ -158,6 +158,7 @@ class Daemon:
         self._server.register(self._services())
         self._mesh.on_loss(self._end_calls)
         self._registry.on_online(self._peer_online)
+        self._adverts.on_change(self._advert_changed)
         self._catalog.on_change(lambda: self._later(self._publish_advert()))
 
     def _services(self) -> list[tuple[str, Any]]:
@@ -241,7 +242,11 @@ class Daemon:
         content = own_advert(
             self._config, port=self._port, isolation=self._isolation, catalog_digest=self._catalog.digest
         )
-        if await self._adverts.publish(content):
+        await self._adverts.publish(content)
+
+    def _advert_changed(self, peers: frozenset[PeerId]) -> None:
+        """Our own: because something changed here, or because others held a later one from before a restore."""
+        if self._identity.peer_id in peers:
             self._gossip.push("advert", [self._identity.peer_id])
 
     async def _upkeep(self) -> None:

@@ -7,6 +7,7 @@ bug: the caller gets ``internal``, the log the traceback.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -82,12 +83,16 @@ class CallerInterceptor(aio.ServerInterceptor):
 
         return handle
 
-    def _streaming(self, method: str, inner: Callable[[Any, Context], AsyncIterator[Any]]) -> Any:
+    def _streaming(self, method: str, inner: Callable[[Any, Context], Any]) -> Any:
         async def handle(request: Any, context: Context) -> AsyncIterator[Any]:
             call: OpenCall | None = None
             try:
                 with self._admitted(method, context) as call:
-                    async for response in inner(request, context):
+                    answers = inner(request, context)
+                    if inspect.isawaitable(answers):  # a handler that writes to the context itself, as health does
+                        await answers
+                        return
+                    async for response in answers:
                         yield response
             except BaseException as error:  # noqa: BLE001 - every end of a call becomes a status
                 await _abort(context, method, error, call)

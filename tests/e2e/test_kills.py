@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -11,7 +14,7 @@ from peerd.failpoints import FAILPOINTS
 from .fleet import Daemon, Fleet, wait_for
 from .workflow import FINAL, Run, definition, job, start, tree
 
-CHAIN = definition(
+CHAIN: dict[str, Any] = definition(
     "chain",
     job("one", "a", params={"seconds": "0.3"}),
     job("two", "b", ["one"], params={"seconds": "0.3"}),
@@ -48,8 +51,6 @@ def test_the_orchestrator_dies_between_the_phases(own_fleet: Fleet) -> None:
 
 
 def write(fleet: Fleet) -> str:
-    import json
-
     file = fleet.folder / "chain.json"
     file.write_text(json.dumps(CHAIN))
     return str(file)
@@ -137,7 +138,7 @@ def test_every_daemon_dies_once_at_every_failpoint_of_a_run(failpoint_fleet: Fle
     content = {**CHAIN, "jobs": [dict(entry) for entry in CHAIN["jobs"]]}
     content["jobs"][1]["package"] = [{"path": "p.txt", "text": "x"}]
     file = fleet.folder / "chain.json"
-    file.write_text(__import__("json").dumps(content))
+    file.write_text(json.dumps(content))
     # The request may die with its daemon: the operator repeats it with the same request id and gets one execution.
     run = None
     deaths = 0
@@ -149,7 +150,7 @@ def test_every_daemon_dies_once_at_every_failpoint_of_a_run(failpoint_fleet: Fle
                 "workflows", "run", str(file), "--request-id", f"run-{name}", "-o", "json", code=None
             )
             if done.returncode == 0:
-                run = Run(fleet, fleet["c"], int(__import__("json").loads(done.stdout)["workflow_execution_id"]))
+                run = Run(fleet, fleet["c"], int(json.loads(done.stdout)["workflow_execution_id"]))
         assert time.monotonic() < until, f"not final after a death at {name}"
     deaths += restart_the_dead(fleet)
     assert deaths >= 1, f"nobody passed {name}: the test shows nothing"
@@ -191,7 +192,7 @@ def arm(fleet: Fleet, name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def failpoint_fleet():  # type: ignore[no-untyped-def]
+def failpoint_fleet() -> Iterator[Fleet]:
     made = Fleet()
     try:
         made.found()

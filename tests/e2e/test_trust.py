@@ -233,7 +233,7 @@ def _peerctl(daemon: Daemon) -> list[str]:
 
 
 def _status_at(daemon: Daemon, name: str) -> str:
-    return next(peer["status"] for peer in daemon.json("peers", "list")["peers"] if peer["name"] == name)
+    return str(next(peer["status"] for peer in daemon.json("peers", "list")["peers"] if peer["name"] == name))
 
 
 def _long_execution(fleet: Fleet, orchestrator: str) -> int:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from peerd.clock import SystemClock
 from peerd.errors import PeerdError, Reason
@@ -93,6 +94,11 @@ class Endless(workflows_pb2_grpc.WorkflowServiceServicer):
         await asyncio.Event().wait()
 
 
+# The stubs call every method abstract; these two serve only what a test calls.
+echo: Any = Echo
+endless: Any = Endless
+
+
 @dataclass
 class Node:
     identity: Identity
@@ -111,10 +117,10 @@ async def node(folder: Path, table: Table, name: str) -> AsyncIterator[Node]:
     server = RpcServer(identity, table, channels, clock, resolve=table.resolve)
     server.register(
         [
-            ("peerd.v1.DaemonService", lambda s: daemon_pb2_grpc.add_DaemonServiceServicer_to_server(Echo(), s)),
+            ("peerd.v1.DaemonService", lambda s: daemon_pb2_grpc.add_DaemonServiceServicer_to_server(echo(), s)),
             (
                 "peerd.v1.WorkflowService",
-                lambda s: workflows_pb2_grpc.add_WorkflowServiceServicer_to_server(Endless(), s),
+                lambda s: workflows_pb2_grpc.add_WorkflowServiceServicer_to_server(endless(), s),
             ),
         ]
     )
@@ -176,7 +182,8 @@ async def test_a_revoked_peer_is_out_on_an_open_channel_and_its_streams_end(pair
     channel = a.channels.channel(b.identity.peer_id)
     await status_of(channel)
     stream = workflows_pb2_grpc.WorkflowServiceStub(channel).WatchExecution(workflows_pb2.WatchExecutionRequest())
-    assert (await stream.read()).resume_token == 1
+    first: Any = await stream.read()
+    assert first.resume_token == 1
     del b.table.active[a.identity.peer_id]
     b.table.revoked.add(a.identity.peer_id)
     assert b.server.calls.end_calls(a.identity.peer_id, PeerdError(Reason.REVOKED, "revoked")) == 1
@@ -200,6 +207,16 @@ async def test_errors_cross_the_wire_whole_and_crashes_do_not_leak(pair: tuple[N
         await stub.WatchExecution(workflows_pb2.WatchExecutionRequest(workflow_execution_id=500)).read()
     assert caught.value.reason is Reason.INTERNAL
     assert "secret" not in caught.value.message
+
+
+async def test_health_can_be_watched_like_any_stream(pair: tuple[Node, Node]) -> None:
+    a, b = pair
+    stub: Any = health_pb2_grpc.HealthStub(a.channels.channel(b.identity.peer_id))
+    with remote_errors("b"):
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service="peerd.v1.DaemonService"))
+        first: Any = await watch.read()
+    assert first.status == health_pb2.HealthCheckResponse.SERVING
+    watch.cancel()
 
 
 async def test_the_socket_passes_calls_on_to_any_peer_with_their_errors(pair: tuple[Node, Node]) -> None:

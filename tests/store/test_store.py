@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ async def keys(store: Store) -> set[str]:
 async def test_writes_that_wait_together_share_a_commit(store: Store) -> None:
     await store.write(lambda tx: put(tx, "warm"))
     before = store.commits
-    await asyncio.gather(*(store.write(lambda tx, n=n: put(tx, f"k{n}")) for n in range(50)))
+    await asyncio.gather(*(store.write(partial(put, key=f"k{n}")) for n in range(50)))
     assert await keys(store) == {"warm", *(f"k{n}" for n in range(50))}
     assert store.commits - before < 25
 
