@@ -153,6 +153,7 @@ class Daemon:
             runner=runner,
             isolation=runner.isolation,
             roles_of=self._mesh.roles,
+            reserve=lambda total: max(config.transfers.min_free_bytes, int(total * config.transfers.min_free_fraction)),
         )
         self._jobs = assemble(self._floor, around, config.jobs)
         self._server.register(self._services())

@@ -110,9 +110,23 @@ def _outstanding(state: ExecutionState, job: JobState, now: Millis) -> Iterator[
     elif not job.remote_id:
         yield CreateJob(node=node, placement=job.placement, peer=job.peer)
         return
-    if job.needs_start and job.missing == 0 and job.peer not in state.away:
+    if job.needs_start and job.missing == 0 and job.peer not in state.away and not _ahead_of_consumers(state, job):
         generation = job.generation + job.stale
         yield StartJob(node=node, placement=job.placement, peer=job.peer, generation=generation, new=job.stale)
+
+
+def _ahead_of_consumers(state: ExecutionState, job: JobState) -> bool:
+    """Whether a consumer still expects this job's files from where the job was before it moved.
+
+    It would refuse them for good from anybody else, so a moved job starts only after its consumers know.
+    """
+    if job.placement == 1 or job.start_sent:
+        return False
+    consumers = (state.jobs.get(state.edges[edge_id].spec.destination) for edge_id in job.outputs)
+    return any(
+        consumer is not None and consumer.start_sent and not consumer.final and consumer.needs_start
+        for consumer in consumers
+    )
 
 
 def _may_move(state: ExecutionState, job: JobState, now: Millis) -> bool:

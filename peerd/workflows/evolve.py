@@ -132,6 +132,10 @@ def _job_started(state: ExecutionState, event: e.JobStarted) -> None:
         job.acknowledged = event.generation
         job.held = None
         state.touch(job)
+        if event.generation > 1:
+            # A producer that moved may have waited for this; see decide.
+            sources = (state.edges[edge_id].spec.source for edge_id in job.inputs)
+            state.touch_all(source for source in sources if source in state.jobs)
 
 
 # What executors tell

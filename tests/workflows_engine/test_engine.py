@@ -60,6 +60,10 @@ def outstanding(state: ExecutionState, now: int = START) -> list[object]:
     return list(decide(state, state.jobs.values(), Millis(now)))
 
 
+def starts_of(state: ExecutionState) -> list[tuple[str, int]]:
+    return [(c.node, c.generation) for c in outstanding(state) if isinstance(c, StartJob)]
+
+
 def chain() -> ExecutionState:
     return initial_state(spec_of(["a", "b", "c"], [("a", "b"), ("b", "c")], ["c"]), TIMING)
 
@@ -201,8 +205,9 @@ def test_a_job_that_was_never_started_leaves_sooner_and_a_pinned_one_never() -> 
 def test_a_move_gives_the_neighbours_a_new_generation_also_a_completed_producer() -> None:
     state = moved_producer()
     drive(state, placed("b", "q", 2), created("b", 9, 2))
-    starts = [c for c in outstanding(state) if isinstance(c, StartJob)]
-    assert [(c.node, c.generation) for c in starts] == [("a", 2), ("b", 2), ("c", 2)]
+    assert starts_of(state) == [("a", 2), ("c", 2)], "c must know where b is before b can send it anything"
+    drive(state, *started("c", 2))
+    assert starts_of(state) == [("a", 2), ("b", 2)]
     assert state.jobs["b"].stops == {1: "x"}
     drive(state, e.PeerBack(peer="x"))
     assert CancelJob(node="b", placement=1, peer="x", reason="moved to another peer") in outstanding(state)
