@@ -6,11 +6,12 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from .fleet import Fleet
-from .workflow import definition, start
+from .workflow import Run, definition, start, tree
 
 PROBE = """
 import os, pathlib, sys
@@ -91,3 +92,13 @@ def test_the_declared_service_still_runs_without_isolation(guarded: Fleet) -> No
 
     run = start(guarded, "c", definition("declared", job("plain", "b"), deliver=["plain"]))
     assert run.wait() == "COMPLETED"
+
+
+def test_the_example_of_commands_runs(guarded: Fleet) -> None:
+    if shutil.which("bwrap") is None:
+        pytest.skip("needs bubblewrap")
+    file = Path(__file__).parent.parent.parent / "examples" / "commands.yaml"
+    answer = guarded["c"].json("workflows", "run", str(file))
+    run = Run(guarded, guarded["c"], int(answer["workflow_execution_id"]))
+    assert run.wait() == "COMPLETED", run.explain()
+    assert any("elm" in text for text in tree(run.home).values())

@@ -14,9 +14,9 @@ import pytest
 from .fleet import Daemon, Fleet
 from .workflow import definition, job
 
-BUF = shutil.which("buf") or str(Path("/tmp/w/npm/node_modules/.bin/buf"))
+BUF = shutil.which("buf") or ""
 
-if not Path(BUF).exists():
+if not BUF:
     if os.environ.get("PEERD_REQUIRE_ALL"):
         raise RuntimeError("buf is missing, and this machine must run everything")
     pytest.skip("needs buf (npm install @bufbuild/buf)", allow_module_level=True)
