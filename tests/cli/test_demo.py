@@ -7,7 +7,9 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,16 +48,23 @@ def test_the_programs_of_the_example_count_every_word_once(tmp_path: Path) -> No
     assert (jobs["merge"] / "output" / "top.txt").read_text().splitlines()[0].startswith("7 words, 3 different")
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A place for daemons: pytest's own folders are too deep for the name of a socket."""
+    with tempfile.TemporaryDirectory(prefix="pd-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not INSTALLED, reason="peerd is not installed beside this Python (pip install -e .)")
-def test_the_demo_ends_by_itself_and_leaves_its_result_and_nothing_else(tmp_path: Path) -> None:
+def test_the_demo_ends_by_itself_and_leaves_its_result_and_nothing_else(short_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "scripts" / "demo.py", "--megabytes", "2"],
         capture_output=True,
         text=True,
         check=False,
         timeout=110,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env={**os.environ, "TMPDIR": str(short_path)},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     place = re.search(r"^The result, delivered home to (.+)$", done.stdout, re.MULTILINE)
@@ -66,7 +75,7 @@ def test_the_demo_ends_by_itself_and_leaves_its_result_and_nothing_else(tmp_path
     # The executors differ: the halves were counted on the two other peers.
     assert re.search(r"count-left  beta  completed", done.stdout)
     assert re.search(r"count-right  gamma  completed", done.stdout)
-    left_over = {path for path in tmp_path.rglob("*") if path.is_file()}
+    left_over = {path for path in short_path.rglob("*") if path.is_file()}
     assert left_over == {path for path in result.rglob("*") if path.is_file()}
     assert not [pid for pid in _processes() if str(tmp_path) in pid]
 
