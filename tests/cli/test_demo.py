@@ -70,14 +70,16 @@ def test_the_demo_ends_by_itself_and_leaves_its_result_and_nothing_else(short_pa
     place = re.search(r"^The result, delivered home to (.+)$", done.stdout, re.MULTILINE)
     assert place is not None
     result = Path(place[1])
-    counts = Counter({word: int(count) for word, count in map(str.split, (result / "words.tsv").open())})
+    counts = Counter(
+        {word: int(count) for word, count in map(str.split, (result / "words.tsv").read_text().splitlines())}
+    )
     assert counts["self"] > 100
     # The executors differ: the halves were counted on the two other peers.
     assert re.search(r"count-left  beta  completed", done.stdout)
     assert re.search(r"count-right  gamma  completed", done.stdout)
     left_over = {path for path in short_path.rglob("*") if path.is_file()}
     assert left_over == {path for path in result.rglob("*") if path.is_file()}
-    assert not [pid for pid in _processes() if str(tmp_path) in pid]
+    assert not [pid for pid in _processes() if str(short_path) in pid]
 
 
 def _processes() -> list[str]:
