@@ -189,7 +189,9 @@ def arm(fleet: Fleet, name: str) -> None:
         if daemon.process is not None:
             daemon.kill()
     for daemon in fleet.daemons.values():
-        daemon.start(failpoint=name + EXTRA_HITS.get(name, ""))
+        daemon.start(failpoint=name + EXTRA_HITS.get(name, ""), wait=False)
+    for daemon in fleet.daemons.values():
+        daemon.wait_until_listening()
 
 
 @pytest.fixture(scope="module")
