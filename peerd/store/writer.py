@@ -90,7 +90,9 @@ class _Write(Generic[T]):
         try:
             self._result = self._function(tx)
             self._callbacks = tx._callbacks
-        except Exception as error:  # noqa: BLE001 - handed to whoever awaits the write
+        except Exception as error:
+            if isinstance(error, sqlite3.Error) and not connection.in_transaction:
+                raise  # SQLite gave up the whole batch, with this as its reason
             self._error = error
             connection.execute("ROLLBACK TO write")
         connection.execute("RELEASE write")

@@ -63,6 +63,38 @@ async def test_a_lost_transaction_runs_each_write_again_by_itself(store: Store) 
     assert await keys(store) == {"a", "survivor"}
 
 
+async def test_a_full_disk_refuses_what_does_not_fit_and_keeps_the_rest(store: Store) -> None:
+    def too_much(tx: Tx) -> None:
+        tx.execute("PRAGMA max_page_count = 100")
+        put(tx, "huge", "x" * 4_000_000)
+
+    results = await asyncio.gather(
+        store.write(lambda tx: put(tx, "a")),
+        store.write(too_much),
+        store.write(lambda tx: put(tx, "b")),
+        return_exceptions=True,
+    )
+    assert isinstance(results[1], PeerdError)
+    assert results[1].reason is Reason.DISK_LOW
+    assert await keys(store) == {"a", "b"}
+
+
+async def test_an_error_of_the_disk_itself_is_fatal(tmp_path: Path, clock: FakeClock) -> None:
+    deaths: list[str] = []
+    store = await open_store(tmp_path / "s.db", clock, on_fatal=deaths.append)
+
+    def fails_to_sync(tx: Tx) -> None:
+        tx.execute("ROLLBACK")
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+        raise error
+
+    with pytest.raises(sqlite3.OperationalError):
+        await store.write(fails_to_sync)
+    await store.close()
+    assert "disk I/O error" in deaths[0]
+
+
 async def test_a_cancelled_caller_does_not_undo_its_write(store: Store) -> None:
     task = asyncio.create_task(store.write(lambda tx: put(tx, "kept")))
     await asyncio.sleep(0)
