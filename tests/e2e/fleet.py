@@ -62,10 +62,11 @@ class Daemon:
     def socket(self) -> Path:
         return self.data / "run" / "peerd.sock"
 
-    def peerd(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def peerd(self, *args: str, check: bool = True, failpoint: str = "") -> subprocess.CompletedProcess[str]:
         """Run an offline ``peerd`` command on this data directory."""
         command = [tool("peerd"), "--data-dir", str(self.data), *args]
-        return subprocess.run(command, capture_output=True, text=True, check=check, timeout=60)
+        environ = {**os.environ, "PEERD_FAILPOINT": failpoint}
+        return subprocess.run(command, capture_output=True, text=True, check=check, timeout=60, env=environ)
 
     def configure(self, text: str) -> None:
         """Append to peerd.toml."""

@@ -125,9 +125,13 @@ def test_the_orchestrator_is_away_while_all_jobs_run_and_finish(own_fleet: Fleet
 
 
 # The first commits of a daemon are its start; these fall into the run, or just before it on a slow machine.
-EXTRA_HITS = {"store.before_commit": "@25", "store.after_commit": "@25"}
+EXTRA_HITS = {
+    "store.before_commit": "@25",
+    "store.after_commit": "@25",
+    "catalog.change.before_commit": "@2",
+}
 NEEDS_CANCEL = tuple(name for name in FAILPOINTS if ".cancel" in name)
-# The mesh has its own tests; a file of more than one block is what the tests of large transfers send.
+# Those of the mesh and the catalog are walked further below; blocks on their way need the large transfers above.
 NOT_IN_A_RUN = tuple(name for name in FAILPOINTS if name.startswith(("mesh.", "registry.", "catalog.", "sender.push.")))
 
 
@@ -183,6 +187,51 @@ def test_every_daemon_dies_once_at_every_failpoint_of_a_cancel(failpoint_fleet: 
     assert fleet.effects_seen()["done one"] == 0
 
 
+OF_THE_MESH = tuple(name for name in FAILPOINTS if name.startswith(("mesh.", "registry.", "catalog.")))
+
+
+@pytest.mark.parametrize("name", OF_THE_MESH)
+def test_every_daemon_dies_once_at_every_failpoint_of_joining_and_of_the_catalog(
+    failpoint_fleet: Fleet, name: str
+) -> None:
+    fleet = failpoint_fleet
+    arm(fleet, name)
+    service = fleet.folder / "extra.json"
+    offered = f"extra-{name.replace('.', '-')}"
+    service.write_text(json.dumps({"name": offered, "kind": "SERVICE_KIND_PROCESS", "argv": ["/bin/true"]}))
+    newcomer = Daemon("n", fleet.folder / f"n-{name}", 0, fleet.folder / "n.log")
+    deaths, added, joined, promoted, token, peer_id = 0, False, False, False, "", ""
+    until = time.monotonic() + 60
+
+    def known_everywhere() -> bool:
+        answers = [d.peerctl("peers", "list", "-o", "json", code=None) for d in fleet.daemons.values()]
+        return all(peer_id in answer.stdout for answer in answers)
+
+    while not (promoted and known_everywhere()):
+        assert time.monotonic() < until, f"stuck after a death at {name}: {added=} {joined=}"
+        deaths += restart_the_dead(fleet)
+        c = fleet["c"]
+        if not added:
+            done = c.peerctl("services", "add", str(service), code=None)
+            added = done.returncode == 0 or "already_exists" in done.stderr
+        elif not token:
+            done = c.peerctl("invite", "--grants", "observe", "-o", "json", code=None)
+            token = json.loads(done.stdout)["token"] if done.returncode == 0 else ""
+        elif not joined:
+            # The joiner dies once too, then is started like any other command.
+            done = newcomer.peerd("join", token, check=False, failpoint="" if deaths else name)
+            deaths += done.returncode == -9
+            joined = done.returncode == 0
+            peer_id = newcomer.peerd("identity").stdout.strip()
+        elif not promoted:
+            done = c.peerctl("peers", "admit", peer_id, "--role", "worker", "--grants", "observe", code=None)
+            promoted = done.returncode == 0
+    deaths += restart_the_dead(fleet)
+    assert deaths >= 1, f"nobody passed {name}: the test shows nothing"
+    assert [s["declaration"]["name"] for s in fleet["c"].json("services", "list")["services"]].count(offered) == 1
+    assert sum(peer["peer_id"] == peer_id for peer in fleet["c"].json("peers", "list")["peers"]) == 1
+
+
 def arm(fleet: Fleet, name: str) -> None:
     """Restart every daemon so that it dies at the failpoint, once."""
     for daemon in fleet.daemons.values():
@@ -190,8 +239,8 @@ def arm(fleet: Fleet, name: str) -> None:
             daemon.kill()
     for daemon in fleet.daemons.values():
         daemon.start(failpoint=name + EXTRA_HITS.get(name, ""), wait=False)
-    for daemon in fleet.daemons.values():
-        daemon.wait_until_listening()
+    settled = lambda daemon: not daemon.alive or (daemon.data / "run" / "listen").exists()  # noqa: E731
+    wait_for(lambda: all(map(settled, fleet.daemons.values())), 20, "everybody listens, or has died on the way")
 
 
 @pytest.fixture(scope="module")
