@@ -43,7 +43,11 @@ class PeerConfig:
     advertise: tuple[str, ...] = ()
     """host:port by which others reach it, best first; found out from ``listen`` when empty."""
     labels: tuple[str, ...] = ()
-    group: str = ""
+    groups: tuple[str, ...] = ()
+    region: str = ""
+    """Where this machine stands, such as ``eu-west``."""
+    location: str = ""
+    """``LATITUDE,LONGITUDE`` in degrees, such as ``52.52,13.405``."""
 
 
 @dataclass(frozen=True, kw_only=True)

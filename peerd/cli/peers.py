@@ -98,7 +98,7 @@ def _print_peer(peer: registry_pb2.Peer) -> None:
             "roles": ", ".join(peer.roles),
             "grants": grant_words(peer.grants),
             "labels": ", ".join(peer.labels),
-            "group": peer.group,
+            "groups": ", ".join(peer.groups),
             "addresses": ", ".join(peer.addresses),
             "platform": peer.platform,
             "version": peer.peerd_version,

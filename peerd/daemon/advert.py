@@ -8,7 +8,8 @@ import socket
 
 from peerd import __version__
 from peerd.config import Config
-from peerd.v1.registry_pb2 import Advert, IsolationLevel
+from peerd.errors import PeerdError, Reason
+from peerd.v1.registry_pb2 import Advert, Hardware, IsolationLevel, Location
 
 _ANY = ("0.0.0.0", "[::]", "::", "")  # noqa: S104 - recognised, not bound
 _SOMEWHERE = ("192.0.2.1", 9)
@@ -21,14 +22,31 @@ def own_advert(config: Config, *, port: int, isolation: IsolationLevel.ValueType
         name=config.peer_name,
         addresses=config.peer.advertise or (f"{_reachable_host(config.peer.listen)}:{port}",),
         labels=sorted(config.peer.labels),
-        group=config.peer.group,
+        groups=sorted(config.peer.groups),
+        location=_location(config),
+        hostname=socket.gethostname(),
         platform=f"{platform.system().lower()}-{platform.machine()}",
         peerd_version=__version__,
         isolation=isolation,
         catalog_digest=catalog_digest,
-        cpu_cores=os.cpu_count() or 1,
-        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        hardware=Hardware(
+            cpu_cores=os.cpu_count() or 1,
+            memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        ),
     )
+
+
+def _location(config: Config) -> Location:
+    location = Location(region=config.peer.region)
+    if config.peer.location:
+        latitude, _, longitude = config.peer.location.partition(",")
+        try:
+            location.latitude, location.longitude = float(latitude), float(longitude)
+        except ValueError as error:
+            raise PeerdError(
+                Reason.INVALID_CONFIG, f"peer.location must be 'LATITUDE,LONGITUDE', not {config.peer.location!r}"
+            ) from error
+    return location
 
 
 def _reachable_host(listen: str) -> str:

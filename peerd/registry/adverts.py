@@ -21,7 +21,7 @@ from peerd.mesh.mesh import Mesh
 from peerd.mesh.model import check_name, to_timestamp
 from peerd.store import Store, Tx
 from peerd.v1 import mesh_pb2
-from peerd.v1.registry_pb2 import Advert
+from peerd.v1.registry_pb2 import Advert, Location
 from peerd.v1.signed_pb2 import Envelope
 
 _log = structlog.get_logger(__name__)
@@ -30,6 +30,8 @@ ADVERT_TYPE = "application/vnd.peerd.advert.v1+protobuf"
 MAX_BYTES = 32 * 1024
 _MAX_LABELS = 64
 _MAX_ADDRESSES = 16
+_MAX_TEXT = 256
+"""Characters of a model name or path."""
 _MAX_VERSION = 2**62
 """What a column of the store holds, with room to outrank it."""
 
@@ -54,15 +56,19 @@ def check_advert(advert: Advert) -> None:
     check_name(advert.name, "name")
     if _is_peer_id(advert.name):
         raise PeerdError(Reason.INVALID_NAME, "a peer may not be named like a peer id")
-    if len(advert.labels) > _MAX_LABELS or len(advert.addresses) > _MAX_ADDRESSES:
-        raise PeerdError(Reason.INVALID_RECORD, "the advert has too many labels or addresses")
+    if len(advert.labels) > _MAX_LABELS or len(advert.addresses) > _MAX_ADDRESSES or len(advert.groups) > _MAX_LABELS:
+        raise PeerdError(Reason.INVALID_RECORD, "the advert has too many labels, groups or addresses")
     if not 1 <= advert.version <= _MAX_VERSION:
         raise PeerdError(Reason.INVALID_RECORD, f"the advert has version {advert.version}")
     for label in advert.labels:
         for part in label.split("=", 1):
             check_name(part, "labels")
-    if advert.group:
-        check_name(advert.group, "group")
+    for group in advert.groups:
+        check_name(group, "groups")
+    check_location(advert.location)
+    for text in _free_texts(advert):
+        if len(text) > _MAX_TEXT or not text.isprintable():
+            raise PeerdError(Reason.INVALID_RECORD, f"{text[:80]!r} is too long or holds control characters")
     for address in advert.addresses:
         host, _, port = address.rpartition(":")
         if (
@@ -73,6 +79,30 @@ def check_advert(advert: Advert) -> None:
             or not address.isprintable()
         ):
             raise PeerdError(Reason.INVALID_RECORD, f"{address[:80]!r} is not host:port")
+
+
+def check_location(location: Location) -> None:
+    """Refuse places that are not on this planet. Raises INVALID_NAME or INVALID_RECORD."""
+    if location.region:
+        check_name(location.region, "region")
+    if location.HasField("latitude") != location.HasField("longitude"):
+        raise PeerdError(Reason.INVALID_RECORD, "a latitude needs a longitude, and the other way round")
+    if not (-90 <= location.latitude <= 90 and -180 <= location.longitude <= 180):  # refuses NaN, too
+        raise PeerdError(Reason.INVALID_RECORD, f"{location.latitude:g}, {location.longitude:g} is no place on Earth")
+
+
+def _free_texts(advert: Advert) -> Iterator[str]:
+    """What a machine says of itself in words of others: models, paths, versions."""
+    hardware = advert.hardware
+    yield from (advert.platform, advert.peerd_version, advert.hostname, hardware.cpu_model)
+    for disk in hardware.disks:
+        yield from (disk.path, disk.filesystem)
+    for gpu in hardware.gpus:
+        yield from (gpu.vendor, gpu.model)
+    for port in hardware.serial_ports:
+        yield from (port.path, port.vendor_id, port.product_id, port.serial_number)
+    for runner in hardware.runners:
+        yield from (runner.name, runner.version)
 
 
 def _is_peer_id(text: str) -> bool:

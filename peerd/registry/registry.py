@@ -11,6 +11,7 @@ from peerd.mesh.mesh import Mesh
 from peerd.registry.adverts import Adverts
 from peerd.registry.liveness import Liveness, answered, failed
 from peerd.registry.model import PeerStatus, PeerView
+from peerd.v1 import registry_pb2
 from peerd.v1.registry_pb2 import Advert
 
 _MIN_PREFIX = 6
@@ -139,16 +140,17 @@ class Registry:
             roles=record.roles,
             grants=record.grants,
             labels=frozenset(advert.labels),
-            group=advert.group,
+            groups=frozenset(advert.groups),
+            location=advert.location,
             addresses=self.addresses(peer_id),
+            hostname=advert.hostname,
             isolation=advert.isolation,
-            running_jobs=state.running_jobs,
+            sample=registry_pb2.Sample(running_jobs=state.running_jobs),
             catalog_digest=advert.catalog_digest,
             is_self=is_self,
             is_founder=peer_id == self._mesh.mesh_id,
             platform=advert.platform,
             peerd_version=advert.peerd_version,
-            cpu_cores=advert.cpu_cores,
-            memory_bytes=advert.memory_bytes,
+            hardware=advert.hardware,
             last_seen=self._clock.now() if is_self else state.last_seen,
         )

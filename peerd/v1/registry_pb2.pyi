@@ -52,6 +52,12 @@ class _PeerStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PeerStatus
     PEER_STATUS_ONLINE: _PeerStatus.ValueType  # 1
     PEER_STATUS_OFFLINE: _PeerStatus.ValueType  # 2
     PEER_STATUS_REVOKED: _PeerStatus.ValueType  # 3
+    PEER_STATUS_SUSPECT: _PeerStatus.ValueType  # 4
+    """Did not answer lately; may answer still."""
+    PEER_STATUS_MAINTENANCE: _PeerStatus.ValueType  # 5
+    """There, but takes nothing new."""
+    PEER_STATUS_LEFT: _PeerStatus.ValueType  # 6
+    """Said that it goes, and went."""
 
 class PeerStatus(_PeerStatus, metaclass=_PeerStatusEnumTypeWrapper): ...
 
@@ -59,6 +65,12 @@ PEER_STATUS_UNSPECIFIED: PeerStatus.ValueType  # 0
 PEER_STATUS_ONLINE: PeerStatus.ValueType  # 1
 PEER_STATUS_OFFLINE: PeerStatus.ValueType  # 2
 PEER_STATUS_REVOKED: PeerStatus.ValueType  # 3
+PEER_STATUS_SUSPECT: PeerStatus.ValueType  # 4
+"""Did not answer lately; may answer still."""
+PEER_STATUS_MAINTENANCE: PeerStatus.ValueType  # 5
+"""There, but takes nothing new."""
+PEER_STATUS_LEFT: PeerStatus.ValueType  # 6
+"""Said that it goes, and went."""
 Global___PeerStatus: _TypeAlias = PeerStatus  # noqa: Y015
 
 @_typing.final
@@ -72,26 +84,29 @@ class Advert(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     ADDRESSES_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
-    GROUP_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
     PLATFORM_FIELD_NUMBER: _builtins.int
     PEERD_VERSION_FIELD_NUMBER: _builtins.int
     ISOLATION_FIELD_NUMBER: _builtins.int
     CATALOG_DIGEST_FIELD_NUMBER: _builtins.int
-    CPU_CORES_FIELD_NUMBER: _builtins.int
-    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     ISSUED_AT_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    HARDWARE_FIELD_NUMBER: _builtins.int
+    HOSTNAME_FIELD_NUMBER: _builtins.int
+    PROFILE_VERSION_FIELD_NUMBER: _builtins.int
     peer_id: _builtins.str
     version: _builtins.int
     """Grows with each change."""
     name: _builtins.str
-    group: _builtins.str
     platform: _builtins.str
     peerd_version: _builtins.str
     isolation: Global___IsolationLevel.ValueType
     catalog_digest: _builtins.bytes
     """BLAKE3 of the peer's catalog; changes when a service does."""
-    cpu_cores: _builtins.int
-    memory_bytes: _builtins.int
+    hostname: _builtins.str
+    """As the machine calls itself; two machines may have one."""
+    profile_version: _builtins.int
+    """The version of its role's profile that it follows; 0 for none."""
     @_builtins.property
     def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """host:port, best first."""
@@ -99,7 +114,13 @@ class Advert(_message.Message):
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
+    def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
     def issued_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def location(self) -> Global___Location: ...
+    @_builtins.property
+    def hardware(self) -> Global___Hardware: ...
     def __init__(
         self,
         *,
@@ -108,22 +129,261 @@ class Advert(_message.Message):
         name: _builtins.str = ...,
         addresses: _abc.Iterable[_builtins.str] | None = ...,
         labels: _abc.Iterable[_builtins.str] | None = ...,
-        group: _builtins.str = ...,
+        groups: _abc.Iterable[_builtins.str] | None = ...,
         platform: _builtins.str = ...,
         peerd_version: _builtins.str = ...,
         isolation: Global___IsolationLevel.ValueType = ...,
         catalog_digest: _builtins.bytes = ...,
-        cpu_cores: _builtins.int = ...,
-        memory_bytes: _builtins.int = ...,
         issued_at: _timestamp_pb2.Timestamp | None = ...,
+        location: Global___Location | None = ...,
+        hardware: Global___Hardware | None = ...,
+        hostname: _builtins.str = ...,
+        profile_version: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["issued_at", b"issued_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hardware", b"hardware", "issued_at", b"issued_at", "location", b"location"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "catalog_digest", b"catalog_digest", "cpu_cores", b"cpu_cores", "group", b"group", "isolation", b"isolation", "issued_at", b"issued_at", "labels", b"labels", "memory_bytes", b"memory_bytes", "name", b"name", "peer_id", b"peer_id", "peerd_version", b"peerd_version", "platform", b"platform", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "catalog_digest", b"catalog_digest", "groups", b"groups", "hardware", b"hardware", "hostname", b"hostname", "isolation", b"isolation", "issued_at", b"issued_at", "labels", b"labels", "location", b"location", "name", b"name", "peer_id", b"peer_id", "peerd_version", b"peerd_version", "platform", b"platform", "profile_version", b"profile_version", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Advert: _TypeAlias = Advert  # noqa: Y015
+
+@_typing.final
+class Location(_message.Message):
+    """Where a machine stands, as its operator says."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGION_FIELD_NUMBER: _builtins.int
+    LATITUDE_FIELD_NUMBER: _builtins.int
+    LONGITUDE_FIELD_NUMBER: _builtins.int
+    region: _builtins.str
+    """Such as "eu-west" or "garage"."""
+    latitude: _builtins.float
+    """Degrees, WGS 84; absent when not said."""
+    longitude: _builtins.float
+    def __init__(
+        self,
+        *,
+        region: _builtins.str = ...,
+        latitude: _builtins.float | None = ...,
+        longitude: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_latitude", b"_latitude", "_longitude", b"_longitude", "latitude", b"latitude", "longitude", b"longitude"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_latitude", b"_latitude", "_longitude", b"_longitude", "latitude", b"latitude", "longitude", b"longitude", "region", b"region"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__latitude: _TypeAlias = _typing.Literal["latitude"]  # noqa: Y015
+    _WhichOneofArgType__latitude: _TypeAlias = _typing.Literal["_latitude", b"_latitude"]  # noqa: Y015
+    _WhichOneofReturnType__longitude: _TypeAlias = _typing.Literal["longitude"]  # noqa: Y015
+    _WhichOneofArgType__longitude: _TypeAlias = _typing.Literal["_longitude", b"_longitude"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__latitude) -> _WhichOneofReturnType__latitude | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__longitude) -> _WhichOneofReturnType__longitude | None: ...
+
+Global___Location: _TypeAlias = Location  # noqa: Y015
+
+@_typing.final
+class Hardware(_message.Message):
+    """What a machine has, as peerd found it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CPU_MODEL_FIELD_NUMBER: _builtins.int
+    CPU_CORES_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    DISKS_FIELD_NUMBER: _builtins.int
+    GPUS_FIELD_NUMBER: _builtins.int
+    SERIAL_PORTS_FIELD_NUMBER: _builtins.int
+    RUNNERS_FIELD_NUMBER: _builtins.int
+    cpu_model: _builtins.str
+    cpu_cores: _builtins.int
+    memory_bytes: _builtins.int
+    @_builtins.property
+    def disks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Disk]: ...
+    @_builtins.property
+    def gpus(self) -> _containers.RepeatedCompositeFieldContainer[Global___Gpu]: ...
+    @_builtins.property
+    def serial_ports(self) -> _containers.RepeatedCompositeFieldContainer[Global___SerialPort]: ...
+    @_builtins.property
+    def runners(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobRunner]:
+        """What can run jobs here."""
+
+    def __init__(
+        self,
+        *,
+        cpu_model: _builtins.str = ...,
+        cpu_cores: _builtins.int = ...,
+        memory_bytes: _builtins.int = ...,
+        disks: _abc.Iterable[Global___Disk] | None = ...,
+        gpus: _abc.Iterable[Global___Gpu] | None = ...,
+        serial_ports: _abc.Iterable[Global___SerialPort] | None = ...,
+        runners: _abc.Iterable[Global___JobRunner] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_cores", b"cpu_cores", "cpu_model", b"cpu_model", "disks", b"disks", "gpus", b"gpus", "memory_bytes", b"memory_bytes", "runners", b"runners", "serial_ports", b"serial_ports"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Hardware: _TypeAlias = Hardware  # noqa: Y015
+
+@_typing.final
+class Disk(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    FILESYSTEM_FIELD_NUMBER: _builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Where it is mounted."""
+    filesystem: _builtins.str
+    total_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        filesystem: _builtins.str = ...,
+        total_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filesystem", b"filesystem", "path", b"path", "total_bytes", b"total_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Disk: _TypeAlias = Disk  # noqa: Y015
+
+@_typing.final
+class Gpu(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VENDOR_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    vendor: _builtins.str
+    model: _builtins.str
+    memory_bytes: _builtins.int
+    """0 when unknown."""
+    def __init__(
+        self,
+        *,
+        vendor: _builtins.str = ...,
+        model: _builtins.str = ...,
+        memory_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory_bytes", b"memory_bytes", "model", b"model", "vendor", b"vendor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Gpu: _TypeAlias = Gpu  # noqa: Y015
+
+@_typing.final
+class SerialPort(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    VENDOR_ID_FIELD_NUMBER: _builtins.int
+    PRODUCT_ID_FIELD_NUMBER: _builtins.int
+    SERIAL_NUMBER_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    vendor_id: _builtins.str
+    """Four hexadecimal digits each, as USB gives them; empty for others."""
+    product_id: _builtins.str
+    serial_number: _builtins.str
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        vendor_id: _builtins.str = ...,
+        product_id: _builtins.str = ...,
+        serial_number: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "product_id", b"product_id", "serial_number", b"serial_number", "vendor_id", b"vendor_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SerialPort: _TypeAlias = SerialPort  # noqa: Y015
+
+@_typing.final
+class JobRunner(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"process", "bubblewrap", "podman", "docker"."""
+    version: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobRunner: _TypeAlias = JobRunner  # noqa: Y015
+
+@_typing.final
+class Sample(_message.Message):
+    """How a machine is at one moment. Unsigned, in probe answers, never passed on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNNING_JOBS_FIELD_NUMBER: _builtins.int
+    QUEUED_JOBS_FIELD_NUMBER: _builtins.int
+    CPU_PERCENT_FIELD_NUMBER: _builtins.int
+    MEMORY_AVAILABLE_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    DISK_FREE_BYTES_FIELD_NUMBER: _builtins.int
+    DISK_TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    ACTIVE_TRANSFERS_FIELD_NUMBER: _builtins.int
+    REQUESTS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    LOCAL_HEALTH_FIELD_NUMBER: _builtins.int
+    running_jobs: _builtins.int
+    queued_jobs: _builtins.int
+    cpu_percent: _builtins.float
+    """Share of all cores that was busy since the sample before, 0 to 100."""
+    memory_available_bytes: _builtins.int
+    memory_total_bytes: _builtins.int
+    disk_free_bytes: _builtins.int
+    """Of the file system of the data directory."""
+    disk_total_bytes: _builtins.int
+    active_transfers: _builtins.int
+    requests_per_second: _builtins.float
+    """Calls answered per second since the sample before."""
+    local_health: _builtins.int
+    """Lifeguard's multiplier: 0 is well; above 0 this machine doubts itself."""
+    def __init__(
+        self,
+        *,
+        running_jobs: _builtins.int = ...,
+        queued_jobs: _builtins.int = ...,
+        cpu_percent: _builtins.float = ...,
+        memory_available_bytes: _builtins.int = ...,
+        memory_total_bytes: _builtins.int = ...,
+        disk_free_bytes: _builtins.int = ...,
+        disk_total_bytes: _builtins.int = ...,
+        active_transfers: _builtins.int = ...,
+        requests_per_second: _builtins.float = ...,
+        local_health: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_transfers", b"active_transfers", "cpu_percent", b"cpu_percent", "disk_free_bytes", b"disk_free_bytes", "disk_total_bytes", b"disk_total_bytes", "local_health", b"local_health", "memory_available_bytes", b"memory_available_bytes", "memory_total_bytes", b"memory_total_bytes", "queued_jobs", b"queued_jobs", "requests_per_second", b"requests_per_second", "running_jobs", b"running_jobs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Sample: _TypeAlias = Sample  # noqa: Y015
 
 @_typing.final
 class Peer(_message.Message):
@@ -137,7 +397,7 @@ class Peer(_message.Message):
     ROLES_FIELD_NUMBER: _builtins.int
     GRANTS_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
-    GROUP_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
     ADDRESSES_FIELD_NUMBER: _builtins.int
     PLATFORM_FIELD_NUMBER: _builtins.int
     PEERD_VERSION_FIELD_NUMBER: _builtins.int
@@ -146,12 +406,25 @@ class Peer(_message.Message):
     LAST_SEEN_AT_FIELD_NUMBER: _builtins.int
     SELF_FIELD_NUMBER: _builtins.int
     FOUNDER_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    HARDWARE_FIELD_NUMBER: _builtins.int
+    HOSTNAME_FIELD_NUMBER: _builtins.int
+    SAMPLE_FIELD_NUMBER: _builtins.int
+    SAMPLE_AT_FIELD_NUMBER: _builtins.int
+    LATENCY_MS_FIELD_NUMBER: _builtins.int
+    CLOCK_OFFSET_MS_FIELD_NUMBER: _builtins.int
+    MAINTENANCE_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    EXTERNAL_FIELD_NUMBER: _builtins.int
+    VIA_PEER_ID_FIELD_NUMBER: _builtins.int
+    FORGOTTEN_FIELD_NUMBER: _builtins.int
+    JOINED_AT_FIELD_NUMBER: _builtins.int
+    PROFILE_VERSION_FIELD_NUMBER: _builtins.int
     peer_id: _builtins.str
     name: _builtins.str
     status: Global___PeerStatus.ValueType
     status_reason: _builtins.str
     """Why it has that status."""
-    group: _builtins.str
     platform: _builtins.str
     peerd_version: _builtins.str
     isolation: Global___IsolationLevel.ValueType
@@ -159,6 +432,17 @@ class Peer(_message.Message):
     self: _builtins.bool
     """True for the daemon that answers."""
     founder: _builtins.bool
+    hostname: _builtins.str
+    latency_ms: _builtins.float
+    """Of the last probe; absent when it never answered."""
+    clock_offset_ms: _builtins.float
+    """Its clock minus ours."""
+    external: _builtins.bool
+    """A machine without peerd, which registered over HTTP: listed, never trusted, never given jobs."""
+    via_peer_id: _builtins.str
+    """For an external peer: the peer that it beats to."""
+    forgotten: _builtins.bool
+    profile_version: _builtins.int
     @_builtins.property
     def status_since(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -168,9 +452,29 @@ class Peer(_message.Message):
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
+    def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
     def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def last_seen_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def location(self) -> Global___Location: ...
+    @_builtins.property
+    def hardware(self) -> Global___Hardware: ...
+    @_builtins.property
+    def sample(self) -> Global___Sample:
+        """As it was when it last answered."""
+
+    @_builtins.property
+    def sample_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def maintenance(self) -> Global___Maintenance: ...
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerWarning]:
+        """What an operator should look at."""
+
+    @_builtins.property
+    def joined_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self_,  # pyright: ignore[reportSelfClsParameterName]
         *,
@@ -182,7 +486,7 @@ class Peer(_message.Message):
         roles: _abc.Iterable[_builtins.str] | None = ...,
         grants: _abc.Iterable[_access_pb2.Grant.ValueType] | None = ...,
         labels: _abc.Iterable[_builtins.str] | None = ...,
-        group: _builtins.str = ...,
+        groups: _abc.Iterable[_builtins.str] | None = ...,
         addresses: _abc.Iterable[_builtins.str] | None = ...,
         platform: _builtins.str = ...,
         peerd_version: _builtins.str = ...,
@@ -191,14 +495,90 @@ class Peer(_message.Message):
         last_seen_at: _timestamp_pb2.Timestamp | None = ...,
         self: _builtins.bool = ...,
         founder: _builtins.bool = ...,
+        location: Global___Location | None = ...,
+        hardware: Global___Hardware | None = ...,
+        hostname: _builtins.str = ...,
+        sample: Global___Sample | None = ...,
+        sample_at: _timestamp_pb2.Timestamp | None = ...,
+        latency_ms: _builtins.float | None = ...,
+        clock_offset_ms: _builtins.float | None = ...,
+        maintenance: Global___Maintenance | None = ...,
+        warnings: _abc.Iterable[Global___PeerWarning] | None = ...,
+        external: _builtins.bool = ...,
+        via_peer_id: _builtins.str = ...,
+        forgotten: _builtins.bool = ...,
+        joined_at: _timestamp_pb2.Timestamp | None = ...,
+        profile_version: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last_seen_at", b"last_seen_at", "status_since", b"status_since"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_clock_offset_ms", b"_clock_offset_ms", "_latency_ms", b"_latency_ms", "clock_offset_ms", b"clock_offset_ms", "hardware", b"hardware", "joined_at", b"joined_at", "last_seen_at", b"last_seen_at", "latency_ms", b"latency_ms", "location", b"location", "maintenance", b"maintenance", "sample", b"sample", "sample_at", b"sample_at", "status_since", b"status_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "founder", b"founder", "grants", b"grants", "group", b"group", "isolation", b"isolation", "labels", b"labels", "last_seen_at", b"last_seen_at", "name", b"name", "peer_id", b"peer_id", "peerd_version", b"peerd_version", "platform", b"platform", "roles", b"roles", "running_jobs", b"running_jobs", "self", b"self", "status", b"status", "status_reason", b"status_reason", "status_since", b"status_since"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_offset_ms", b"_clock_offset_ms", "_latency_ms", b"_latency_ms", "addresses", b"addresses", "clock_offset_ms", b"clock_offset_ms", "external", b"external", "forgotten", b"forgotten", "founder", b"founder", "grants", b"grants", "groups", b"groups", "hardware", b"hardware", "hostname", b"hostname", "isolation", b"isolation", "joined_at", b"joined_at", "labels", b"labels", "last_seen_at", b"last_seen_at", "latency_ms", b"latency_ms", "location", b"location", "maintenance", b"maintenance", "name", b"name", "peer_id", b"peer_id", "peerd_version", b"peerd_version", "platform", b"platform", "profile_version", b"profile_version", "roles", b"roles", "running_jobs", b"running_jobs", "sample", b"sample", "sample_at", b"sample_at", "self", b"self", "status", b"status", "status_reason", b"status_reason", "status_since", b"status_since", "via_peer_id", b"via_peer_id", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__clock_offset_ms: _TypeAlias = _typing.Literal["clock_offset_ms"]  # noqa: Y015
+    _WhichOneofArgType__clock_offset_ms: _TypeAlias = _typing.Literal["_clock_offset_ms", b"_clock_offset_ms"]  # noqa: Y015
+    _WhichOneofReturnType__latency_ms: _TypeAlias = _typing.Literal["latency_ms"]  # noqa: Y015
+    _WhichOneofArgType__latency_ms: _TypeAlias = _typing.Literal["_latency_ms", b"_latency_ms"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__clock_offset_ms) -> _WhichOneofReturnType__clock_offset_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__latency_ms) -> _WhichOneofReturnType__latency_ms | None: ...
+
+Global___Peer: _TypeAlias = Peer  # noqa: Y015
+
+@_typing.final
+class Maintenance(_message.Message):
+    """An operator's word that a peer takes nothing new."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    by: _builtins.str
+    """The peer on which it was said."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        by: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "reason", b"reason", "since", b"since"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Peer: _TypeAlias = Peer  # noqa: Y015
+Global___Maintenance: _TypeAlias = Maintenance  # noqa: Y015
+
+@_typing.final
+class PeerWarning(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    NEXT_ACTION_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Stable: clock_offset, duplicate_identity, same_name, slow."""
+    message: _builtins.str
+    next_action: _builtins.str
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        next_action: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "next_action", b"next_action", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PeerWarning: _TypeAlias = PeerWarning  # noqa: Y015
 
 @_typing.final
 class ListPeersRequest(_message.Message):
@@ -209,11 +589,23 @@ class ListPeersRequest(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    WHERE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    INCLUDE_FORGOTTEN_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
     role: _builtins.str
     label: _builtins.str
     status: Global___PeerStatus.ValueType
     page_size: _builtins.int
     page_token: _builtins.str
+    group: _builtins.str
+    where: _builtins.str
+    """A capability expression, such as "gpus>=1 AND memory_gb>=16"; see docs/peers.md."""
+    text: _builtins.str
+    """Words that all occur in name, host name, labels, roles, groups, hardware or id."""
+    include_forgotten: _builtins.bool
+    region: _builtins.str
     def __init__(
         self,
         *,
@@ -222,10 +614,15 @@ class ListPeersRequest(_message.Message):
         status: Global___PeerStatus.ValueType = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        group: _builtins.str = ...,
+        where: _builtins.str = ...,
+        text: _builtins.str = ...,
+        include_forgotten: _builtins.bool = ...,
+        region: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["label", b"label", "page_size", b"page_size", "page_token", b"page_token", "role", b"role", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "include_forgotten", b"include_forgotten", "label", b"label", "page_size", b"page_size", "page_token", b"page_token", "region", b"region", "role", b"role", "status", b"status", "text", b"text", "where", b"where"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -293,6 +690,322 @@ class GetPeerResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetPeerResponse: _TypeAlias = GetPeerResponse  # noqa: Y015
+
+@_typing.final
+class Heartbeat(_message.Message):
+    """One probe of one peer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    LATENCY_MS_FIELD_NUMBER: _builtins.int
+    CLOCK_OFFSET_MS_FIELD_NUMBER: _builtins.int
+    SAMPLE_FIELD_NUMBER: _builtins.int
+    status: Global___PeerStatus.ValueType
+    latency_ms: _builtins.float
+    """Absent when it did not answer."""
+    clock_offset_ms: _builtins.float
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def sample(self) -> Global___Sample: ...
+    def __init__(
+        self,
+        *,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        status: Global___PeerStatus.ValueType = ...,
+        latency_ms: _builtins.float | None = ...,
+        clock_offset_ms: _builtins.float | None = ...,
+        sample: Global___Sample | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_clock_offset_ms", b"_clock_offset_ms", "_latency_ms", b"_latency_ms", "at", b"at", "clock_offset_ms", b"clock_offset_ms", "latency_ms", b"latency_ms", "sample", b"sample"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_offset_ms", b"_clock_offset_ms", "_latency_ms", b"_latency_ms", "at", b"at", "clock_offset_ms", b"clock_offset_ms", "latency_ms", b"latency_ms", "sample", b"sample", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__clock_offset_ms: _TypeAlias = _typing.Literal["clock_offset_ms"]  # noqa: Y015
+    _WhichOneofArgType__clock_offset_ms: _TypeAlias = _typing.Literal["_clock_offset_ms", b"_clock_offset_ms"]  # noqa: Y015
+    _WhichOneofReturnType__latency_ms: _TypeAlias = _typing.Literal["latency_ms"]  # noqa: Y015
+    _WhichOneofArgType__latency_ms: _TypeAlias = _typing.Literal["_latency_ms", b"_latency_ms"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__clock_offset_ms) -> _WhichOneofReturnType__clock_offset_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__latency_ms) -> _WhichOneofReturnType__latency_ms | None: ...
+
+Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
+
+@_typing.final
+class ListHeartbeatsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    peer: _builtins.str
+    """Peer id, prefix or name."""
+    page_size: _builtins.int
+    page_token: _builtins.str
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        peer: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "peer", b"peer", "since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListHeartbeatsRequest: _TypeAlias = ListHeartbeatsRequest  # noqa: Y015
+
+@_typing.final
+class ListHeartbeatsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEARTBEATS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def heartbeats(self) -> _containers.RepeatedCompositeFieldContainer[Global___Heartbeat]: ...
+    def __init__(
+        self,
+        *,
+        heartbeats: _abc.Iterable[Global___Heartbeat] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeats", b"heartbeats", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListHeartbeatsResponse: _TypeAlias = ListHeartbeatsResponse  # noqa: Y015
+
+@_typing.final
+class PeerNote(_message.Message):
+    """An operator's word about a peer, which every peer keeps. Payload type application/vnd.peerd.note.v1+protobuf.
+    Its key is "<peer id>/<kind>", so that words of different kinds never overwrite each other.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ISSUED_AT_FIELD_NUMBER: _builtins.int
+    ON_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    peer_id: _builtins.str
+    kind: _builtins.str
+    """"maintenance", "name" or "forgotten"."""
+    version: _builtins.int
+    on: _builtins.bool
+    """For maintenance and forgotten: whether it is so."""
+    reason: _builtins.str
+    """For maintenance."""
+    name: _builtins.str
+    """For name."""
+    @_builtins.property
+    def issued_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        peer_id: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        version: _builtins.int = ...,
+        issued_at: _timestamp_pb2.Timestamp | None = ...,
+        on: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["issued_at", b"issued_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["issued_at", b"issued_at", "kind", b"kind", "name", b"name", "on", b"on", "peer_id", b"peer_id", "reason", b"reason", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PeerNote: _TypeAlias = PeerNote  # noqa: Y015
+
+@_typing.final
+class DrainPeerRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    peer: _builtins.str
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        peer: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["peer", b"peer", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrainPeerRequest: _TypeAlias = DrainPeerRequest  # noqa: Y015
+
+@_typing.final
+class DrainPeerResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def peer(self) -> Global___Peer: ...
+    def __init__(
+        self,
+        *,
+        peer: Global___Peer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["peer", b"peer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["peer", b"peer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrainPeerResponse: _TypeAlias = DrainPeerResponse  # noqa: Y015
+
+@_typing.final
+class ResumePeerRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    peer: _builtins.str
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        peer: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["peer", b"peer", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumePeerRequest: _TypeAlias = ResumePeerRequest  # noqa: Y015
+
+@_typing.final
+class ResumePeerResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def peer(self) -> Global___Peer: ...
+    def __init__(
+        self,
+        *,
+        peer: Global___Peer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["peer", b"peer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["peer", b"peer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumePeerResponse: _TypeAlias = ResumePeerResponse  # noqa: Y015
+
+@_typing.final
+class RenamePeerRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    peer: _builtins.str
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        peer: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "peer", b"peer", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenamePeerRequest: _TypeAlias = RenamePeerRequest  # noqa: Y015
+
+@_typing.final
+class RenamePeerResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def peer(self) -> Global___Peer: ...
+    def __init__(
+        self,
+        *,
+        peer: Global___Peer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["peer", b"peer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["peer", b"peer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenamePeerResponse: _TypeAlias = RenamePeerResponse  # noqa: Y015
+
+@_typing.final
+class ForgetPeerRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    peer: _builtins.str
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        peer: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["peer", b"peer", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetPeerRequest: _TypeAlias = ForgetPeerRequest  # noqa: Y015
+
+@_typing.final
+class ForgetPeerResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def peer(self) -> Global___Peer: ...
+    def __init__(
+        self,
+        *,
+        peer: Global___Peer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["peer", b"peer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["peer", b"peer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetPeerResponse: _TypeAlias = ForgetPeerResponse  # noqa: Y015
 
 @_typing.final
 class ProbeRequest(_message.Message):

@@ -50,6 +50,31 @@ class RegistryServiceStub:
                 request_serializer=peerd_dot_v1_dot_registry__pb2.ProbeRequest.SerializeToString,
                 response_deserializer=peerd_dot_v1_dot_registry__pb2.ProbeResponse.FromString,
                 _registered_method=True)
+        self.ListHeartbeats = channel.unary_unary(
+                '/peerd.v1.RegistryService/ListHeartbeats',
+                request_serializer=peerd_dot_v1_dot_registry__pb2.ListHeartbeatsRequest.SerializeToString,
+                response_deserializer=peerd_dot_v1_dot_registry__pb2.ListHeartbeatsResponse.FromString,
+                _registered_method=True)
+        self.DrainPeer = channel.unary_unary(
+                '/peerd.v1.RegistryService/DrainPeer',
+                request_serializer=peerd_dot_v1_dot_registry__pb2.DrainPeerRequest.SerializeToString,
+                response_deserializer=peerd_dot_v1_dot_registry__pb2.DrainPeerResponse.FromString,
+                _registered_method=True)
+        self.ResumePeer = channel.unary_unary(
+                '/peerd.v1.RegistryService/ResumePeer',
+                request_serializer=peerd_dot_v1_dot_registry__pb2.ResumePeerRequest.SerializeToString,
+                response_deserializer=peerd_dot_v1_dot_registry__pb2.ResumePeerResponse.FromString,
+                _registered_method=True)
+        self.RenamePeer = channel.unary_unary(
+                '/peerd.v1.RegistryService/RenamePeer',
+                request_serializer=peerd_dot_v1_dot_registry__pb2.RenamePeerRequest.SerializeToString,
+                response_deserializer=peerd_dot_v1_dot_registry__pb2.RenamePeerResponse.FromString,
+                _registered_method=True)
+        self.ForgetPeer = channel.unary_unary(
+                '/peerd.v1.RegistryService/ForgetPeer',
+                request_serializer=peerd_dot_v1_dot_registry__pb2.ForgetPeerRequest.SerializeToString,
+                response_deserializer=peerd_dot_v1_dot_registry__pb2.ForgetPeerResponse.FromString,
+                _registered_method=True)
 
 
 class RegistryServiceServicer:
@@ -75,6 +100,40 @@ class RegistryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListHeartbeats(self, request, context):
+        """What this peer measured of another with each probe, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DrainPeer(self, request, context):
+        """Take no new jobs, finish those there are. Works for a peer that is away: it obeys when it is back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumePeer(self, request, context):
+        """End maintenance; nothing else does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenamePeer(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForgetPeer(self, request, context):
+        """Leave a peer that is out (revoked, left, long offline, or external) out of lists. One that comes back is listed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RegistryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -92,6 +151,31 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.Probe,
                     request_deserializer=peerd_dot_v1_dot_registry__pb2.ProbeRequest.FromString,
                     response_serializer=peerd_dot_v1_dot_registry__pb2.ProbeResponse.SerializeToString,
+            ),
+            'ListHeartbeats': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListHeartbeats,
+                    request_deserializer=peerd_dot_v1_dot_registry__pb2.ListHeartbeatsRequest.FromString,
+                    response_serializer=peerd_dot_v1_dot_registry__pb2.ListHeartbeatsResponse.SerializeToString,
+            ),
+            'DrainPeer': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainPeer,
+                    request_deserializer=peerd_dot_v1_dot_registry__pb2.DrainPeerRequest.FromString,
+                    response_serializer=peerd_dot_v1_dot_registry__pb2.DrainPeerResponse.SerializeToString,
+            ),
+            'ResumePeer': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumePeer,
+                    request_deserializer=peerd_dot_v1_dot_registry__pb2.ResumePeerRequest.FromString,
+                    response_serializer=peerd_dot_v1_dot_registry__pb2.ResumePeerResponse.SerializeToString,
+            ),
+            'RenamePeer': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenamePeer,
+                    request_deserializer=peerd_dot_v1_dot_registry__pb2.RenamePeerRequest.FromString,
+                    response_serializer=peerd_dot_v1_dot_registry__pb2.RenamePeerResponse.SerializeToString,
+            ),
+            'ForgetPeer': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetPeer,
+                    request_deserializer=peerd_dot_v1_dot_registry__pb2.ForgetPeerRequest.FromString,
+                    response_serializer=peerd_dot_v1_dot_registry__pb2.ForgetPeerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -176,6 +260,141 @@ class RegistryService:
             '/peerd.v1.RegistryService/Probe',
             peerd_dot_v1_dot_registry__pb2.ProbeRequest.SerializeToString,
             peerd_dot_v1_dot_registry__pb2.ProbeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListHeartbeats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/peerd.v1.RegistryService/ListHeartbeats',
+            peerd_dot_v1_dot_registry__pb2.ListHeartbeatsRequest.SerializeToString,
+            peerd_dot_v1_dot_registry__pb2.ListHeartbeatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainPeer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/peerd.v1.RegistryService/DrainPeer',
+            peerd_dot_v1_dot_registry__pb2.DrainPeerRequest.SerializeToString,
+            peerd_dot_v1_dot_registry__pb2.DrainPeerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumePeer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/peerd.v1.RegistryService/ResumePeer',
+            peerd_dot_v1_dot_registry__pb2.ResumePeerRequest.SerializeToString,
+            peerd_dot_v1_dot_registry__pb2.ResumePeerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenamePeer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/peerd.v1.RegistryService/RenamePeer',
+            peerd_dot_v1_dot_registry__pb2.RenamePeerRequest.SerializeToString,
+            peerd_dot_v1_dot_registry__pb2.RenamePeerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetPeer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/peerd.v1.RegistryService/ForgetPeer',
+            peerd_dot_v1_dot_registry__pb2.ForgetPeerRequest.SerializeToString,
+            peerd_dot_v1_dot_registry__pb2.ForgetPeerResponse.FromString,
             options,
             channel_credentials,
             insecure,

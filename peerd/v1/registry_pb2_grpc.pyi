@@ -37,6 +37,15 @@ class RegistryServiceStub:
     GetPeer: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetPeerRequest, _registry_pb2.GetPeerResponse]
     Probe: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ProbeRequest, _registry_pb2.ProbeResponse]
     """Answer a probe: who I am and how loaded. Carries no secret."""
+    ListHeartbeats: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListHeartbeatsRequest, _registry_pb2.ListHeartbeatsResponse]
+    """What this peer measured of another with each probe, newest first."""
+    DrainPeer: _grpc.UnaryUnaryMultiCallable[_registry_pb2.DrainPeerRequest, _registry_pb2.DrainPeerResponse]
+    """Take no new jobs, finish those there are. Works for a peer that is away: it obeys when it is back."""
+    ResumePeer: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ResumePeerRequest, _registry_pb2.ResumePeerResponse]
+    """End maintenance; nothing else does."""
+    RenamePeer: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RenamePeerRequest, _registry_pb2.RenamePeerResponse]
+    ForgetPeer: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ForgetPeerRequest, _registry_pb2.ForgetPeerResponse]
+    """Leave a peer that is out (revoked, left, long offline, or external) out of lists. One that comes back is listed."""
 
 @_typing.type_check_only
 class RegistryServiceAsyncStub(RegistryServiceStub):
@@ -47,6 +56,15 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     GetPeer: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetPeerRequest, _registry_pb2.GetPeerResponse]  # type: ignore[assignment]
     Probe: _aio.UnaryUnaryMultiCallable[_registry_pb2.ProbeRequest, _registry_pb2.ProbeResponse]  # type: ignore[assignment]
     """Answer a probe: who I am and how loaded. Carries no secret."""
+    ListHeartbeats: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListHeartbeatsRequest, _registry_pb2.ListHeartbeatsResponse]  # type: ignore[assignment]
+    """What this peer measured of another with each probe, newest first."""
+    DrainPeer: _aio.UnaryUnaryMultiCallable[_registry_pb2.DrainPeerRequest, _registry_pb2.DrainPeerResponse]  # type: ignore[assignment]
+    """Take no new jobs, finish those there are. Works for a peer that is away: it obeys when it is back."""
+    ResumePeer: _aio.UnaryUnaryMultiCallable[_registry_pb2.ResumePeerRequest, _registry_pb2.ResumePeerResponse]  # type: ignore[assignment]
+    """End maintenance; nothing else does."""
+    RenamePeer: _aio.UnaryUnaryMultiCallable[_registry_pb2.RenamePeerRequest, _registry_pb2.RenamePeerResponse]  # type: ignore[assignment]
+    ForgetPeer: _aio.UnaryUnaryMultiCallable[_registry_pb2.ForgetPeerRequest, _registry_pb2.ForgetPeerResponse]  # type: ignore[assignment]
+    """Leave a peer that is out (revoked, left, long offline, or external) out of lists. One that comes back is listed."""
 
 class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Which peers there are, what they are, and how they are."""
@@ -72,5 +90,44 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.ProbeResponse, _abc.Awaitable[_registry_pb2.ProbeResponse]]:
         """Answer a probe: who I am and how loaded. Carries no secret."""
+
+    @_abc_1.abstractmethod
+    def ListHeartbeats(
+        self,
+        request: _registry_pb2.ListHeartbeatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.ListHeartbeatsResponse, _abc.Awaitable[_registry_pb2.ListHeartbeatsResponse]]:
+        """What this peer measured of another with each probe, newest first."""
+
+    @_abc_1.abstractmethod
+    def DrainPeer(
+        self,
+        request: _registry_pb2.DrainPeerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.DrainPeerResponse, _abc.Awaitable[_registry_pb2.DrainPeerResponse]]:
+        """Take no new jobs, finish those there are. Works for a peer that is away: it obeys when it is back."""
+
+    @_abc_1.abstractmethod
+    def ResumePeer(
+        self,
+        request: _registry_pb2.ResumePeerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.ResumePeerResponse, _abc.Awaitable[_registry_pb2.ResumePeerResponse]]:
+        """End maintenance; nothing else does."""
+
+    @_abc_1.abstractmethod
+    def RenamePeer(
+        self,
+        request: _registry_pb2.RenamePeerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.RenamePeerResponse, _abc.Awaitable[_registry_pb2.RenamePeerResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ForgetPeer(
+        self,
+        request: _registry_pb2.ForgetPeerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.ForgetPeerResponse, _abc.Awaitable[_registry_pb2.ForgetPeerResponse]]:
+        """Leave a peer that is out (revoked, left, long offline, or external) out of lists. One that comes back is listed."""
 
 def add_RegistryServiceServicer_to_server(servicer: RegistryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -268,10 +268,15 @@ class Placement(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     GROUP_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    WHERE_FIELD_NUMBER: _builtins.int
     peer: _builtins.str
     """Peer id or name."""
     role: _builtins.str
     group: _builtins.str
+    region: _builtins.str
+    where: _builtins.str
+    """A capability expression, such as "gpus>=1 AND memory_gb>=16"; see docs/peers.md."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -281,10 +286,12 @@ class Placement(_message.Message):
         role: _builtins.str = ...,
         labels: _abc.Iterable[_builtins.str] | None = ...,
         group: _builtins.str = ...,
+        region: _builtins.str = ...,
+        where: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "labels", b"labels", "peer", b"peer", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "labels", b"labels", "peer", b"peer", "region", b"region", "role", b"role", "where", b"where"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

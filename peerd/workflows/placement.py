@@ -205,8 +205,8 @@ def _selection_flaw(need: Need, peer: PeerView, *, ambiguous: bool) -> _Flaw | N
         plural = "s" if len(missing) > 1 else ""
         message = f"{name} lacks the label{plural} {_listed(missing)}"
         return _Flaw(NOT_SELECTED, message, f"label {name} with {_listed(missing)}, or change 'on.labels'")
-    if need.group and need.group != peer.group:
-        has = f"is in group {peer.group}" if peer.group else "is in no group"
+    if need.group and need.group not in peer.groups:
+        has = f"is in {_listed(peer.groups)}" if peer.groups else "is in no group"
         return _Flaw(NOT_SELECTED, f"{name} {has}", f"put {name} into group {need.group}, or change 'on.group'")
     return None
 
@@ -325,11 +325,12 @@ def _size_flaw(need: Need, peer: PeerView) -> _Flaw | None:
     # 0 is what an advert says that does not know.
     name = _name(peer)
     reason = Reason.RESOURCES_INSUFFICIENT.text
-    if peer.cpu_cores and need.cpus > peer.cpu_cores:
-        message = f"{name} has {peer.cpu_cores} cores, the job asks for {need.cpus:g}"
-        return _Flaw(reason, message, f"ask for {peer.cpu_cores} cpus or less, or choose a larger machine")
-    if peer.memory_bytes and need.memory_bytes > peer.memory_bytes:
-        fits = peer.memory_bytes >> 20
+    cores, memory = peer.hardware.cpu_cores, peer.hardware.memory_bytes
+    if cores and need.cpus > cores:
+        message = f"{name} has {cores} cores, the job asks for {need.cpus:g}"
+        return _Flaw(reason, message, f"ask for {cores} cpus or less, or choose a larger machine")
+    if memory and need.memory_bytes > memory:
+        fits = memory >> 20
         message = f"{name} has {fits}M of memory, the job asks for {need.memory_bytes >> 20}M"
         return _Flaw(reason, message, f"ask for {fits}M or less, or choose a larger machine")
     return None

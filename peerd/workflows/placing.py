@@ -126,7 +126,7 @@ class Placer:
                 peer.catalog_digest,
                 peer.roles,
                 peer.labels,
-                peer.group,
+                peer.groups,
                 peer.grants,
             )
             for peer in self._peers.peers()

@@ -21,14 +21,14 @@ def test_defaults_need_no_file(tmp_path: Path) -> None:
 
 
 def test_flags_win_over_environment_and_environment_over_the_file(tmp_path: Path) -> None:
-    write(tmp_path, '[peer]\nname = "file"\ngroup = "file"\nlabels = ["a"]\n[jobs]\nmax_running = 3\n')
-    environ = {"PEERD_PEER_NAME": "env", "PEERD_PEER_GROUP": "env", "PEERD_PEER_LABELS": "x, y"}
+    write(tmp_path, '[peer]\nname = "file"\ngroups = ["file"]\nlabels = ["a"]\n[jobs]\nmax_running = 3\n')
+    environ = {"PEERD_PEER_NAME": "env", "PEERD_PEER_GROUPS": "env", "PEERD_PEER_LABELS": "x, y"}
     config = load_config(data_dir=tmp_path, environ=environ, flags={"peer.name": "flag"})
-    assert (config.peer.name, config.peer.group, config.peer.labels) == ("flag", "env", ("x", "y"))
+    assert (config.peer.name, config.peer.groups, config.peer.labels) == ("flag", ("env",), ("x", "y"))
     assert config.jobs.max_running == 3
     origins = {key: origin for key, _, origin in show_config(config)}
     assert origins["peer.name"] == "command line"
-    assert origins["peer.group"] == "environment variable PEERD_PEER_GROUP"
+    assert origins["peer.groups"] == "environment variable PEERD_PEER_GROUPS"
     assert origins["jobs.max_running"].endswith("peerd.toml")
     assert origins["jobs.sandbox"] == "default"
 

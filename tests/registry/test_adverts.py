@@ -93,7 +93,7 @@ async def test_the_highest_version_wins_in_whatever_order_they_come(
         signed(labels=["x" * 64]),
         signed(labels=[f"l{number}" for number in range(65)]),
         signed(labels=["two words"]),
-        signed(group="a/b"),
+        signed(groups=["a/b"]),
         signed(addresses=["no-port"]),
         signed(addresses=["host:0"]),
         signed(addresses=["host:99999"]),

@@ -34,10 +34,12 @@ async def test_members_are_known_before_anything_was_heard_of_them(registry: Reg
 
 
 async def test_an_advert_fills_the_view(registry: Registry, adverts: Adverts) -> None:
-    envelope = signed(name="ada", labels=["gpu", "rack=3"], group="lab", addresses=["10.0.0.1:7401"], platform="linux")
+    envelope = signed(
+        name="ada", labels=["gpu", "rack=3"], groups=["lab"], addresses=["10.0.0.1:7401"], platform="linux"
+    )
     await adverts.apply([document(envelope)], "x")
     view = registry.get("ada")
-    assert (view.peer_id, view.group, view.platform) == (ADA.peer_id, "lab", "linux")
+    assert (view.peer_id, view.groups, view.platform) == (ADA.peer_id, frozenset({"lab"}), "linux")
     assert view.labels == {"gpu", "rack=3"}
     assert view.addresses == registry.addresses(ADA.peer_id) == ("10.0.0.1:7401",)
 
