@@ -55,6 +55,13 @@ class Channels:
         """A connection of its own for probes, which must not queue behind a large stream."""
         return self._channel(peer_id, "probes")
 
+    def redial(self, peer_id: PeerId) -> None:
+        """That peer is back: give up connections that wait for their next try, so that calls reach it at once."""
+        for key, entry in list(self._open.items()):
+            if key[0] == peer_id and entry.channel.get_state() is not grpc.ChannelConnectivity.READY:
+                del self._open[key]
+                self._drain(entry.channel)
+
     async def close(self) -> None:
         """Close every connection now."""
         for entry in self._open.values():
