@@ -101,10 +101,12 @@ class MeshConfig:
 
     exchange_seconds: float = 5
     """How often signed documents are compared with another peer."""
-    probe_seconds: float = 2
-    """How often every other peer is probed."""
-    offline_seconds: float = 10
-    """Without contact for so long a peer counts as offline."""
+    probe_seconds: float = 1
+    """How often some other peer is probed; a peer that is gone is offline after some seven of these in a small mesh."""
+    history_days: float = 30
+    """How long the history of probes is kept."""
+    history_detail_hours: float = 24
+    """How long every probe of it is kept; of older ones one in five minutes, and every change of status."""
 
 
 @dataclass(frozen=True, kw_only=True)

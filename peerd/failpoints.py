@@ -22,6 +22,7 @@ FAILPOINTS: dict[str, str] = {
     "mesh.adopt.before_commit": "the records of a joined mesh are written but not committed",
     "mesh.push.before_send": "a changed document is durable, this peer has not sent it",
     "mesh.push.after_send": "a changed document has reached one peer",
+    "documents.put.before_commit": "a signed document is written but not committed",
     "registry.advert.before_commit": "an advert is written but not committed",
     "registry.advert.after_commit": "an advert is durable, nothing followed yet",
     "catalog.change.before_commit": "a change of the catalog is applied but not committed",

@@ -20,6 +20,11 @@ from peerd.daemon.advert import own_advert
 from peerd.daemon.routing import RoutedDestinations, RoutedOutcomes
 from peerd.daemon.servicer import DaemonServicer, Facts
 from peerd.datadir import DataDir
+from peerd.detector.contact import Measurement
+from peerd.detector.model import Timing
+from peerd.detector.prober import Prober
+from peerd.detector.repository import next_incarnation
+from peerd.detector.servicer import DetectorServicer
 from peerd.errors import PeerdError, Reason
 from peerd.identity.key import Identity, load_identity
 from peerd.identity.peer_id import PeerId
@@ -30,8 +35,8 @@ from peerd.mesh.gossip import Gossip
 from peerd.mesh.mesh import Mesh
 from peerd.mesh.servicer import MeshServicer
 from peerd.registry.adverts import Adverts
-from peerd.registry.model import PeerStatus
-from peerd.registry.probes import Probes
+from peerd.registry.heartbeats import FLUSH_SECONDS, Heartbeats
+from peerd.registry.notes import Notes
 from peerd.registry.registry import Registry
 from peerd.registry.servicer import RegistryServicer
 from peerd.rpc.channels import Channels
@@ -44,12 +49,14 @@ from peerd.transfers.servicer import TransferServicer
 from peerd.v1 import (
     catalog_pb2_grpc,
     daemon_pb2_grpc,
+    detector_pb2_grpc,
     jobs_pb2_grpc,
     mesh_pb2_grpc,
     registry_pb2_grpc,
     transfers_pb2_grpc,
     workflows_pb2_grpc,
 )
+from peerd.v1.registry_pb2 import Sample
 from peerd.workflows.delivery import LocalPeer
 from peerd.workflows.logs import Logs
 from peerd.workflows.orchestrator import Orchestrator
@@ -62,6 +69,8 @@ _log = structlog.get_logger(__name__)
 
 _STOP_GRACE_SECONDS = 2.0
 _UPKEEP_SECONDS = 3600.0
+_LEAVE_SECONDS = 1.0
+"""For telling others that we go."""
 
 
 class Daemon:
@@ -77,11 +86,15 @@ class Daemon:
         self._listen_address = ""
         self._background: set[asyncio.Task[Any]] = set()
         self._adverts = Adverts(store, mesh, identity)
-        self._registry = Registry(mesh, self._adverts, clock, offline_seconds=config.mesh.offline_seconds)
+        self._notes = Notes(store, mesh, identity)
+        self._registry = Registry(mesh, self._adverts, self._notes, clock)
+        self._heartbeats = Heartbeats(
+            store, clock, days=config.mesh.history_days, detail_hours=config.mesh.history_detail_hours
+        )
         self._channels = Channels(identity, self._registry, clock, socket=config.socket)
         self._gossip = Gossip(mesh, self._channels, clock, seconds=config.mesh.exchange_seconds)
         self._gossip.register(self._adverts)
-        self._probes = Probes(mesh, self._registry, self._channels, clock, seconds=config.mesh.probe_seconds)
+        self._gossip.register(self._notes.topic)
         self._server = RpcServer(identity, mesh, self._channels, clock, resolve=self._registry.resolve)
         self._catalog = Catalog(store, config.data_dir)
 
@@ -95,6 +108,8 @@ class Daemon:
         try:
             daemon = cls(config, clock, identity, store, await Mesh.load(store, identity, clock))
             await daemon._adverts.load()
+            await daemon._notes.topic.load()
+            daemon._detect(await next_incarnation(store))
             await daemon._catalog.sync(config.services)
             runner = await ProcessRunner.probe(
                 sandbox=config.jobs.sandbox, hidden=[config.data_dir, config.socket.parent]
@@ -104,6 +119,23 @@ class Daemon:
             await store.close()
             raise
         return daemon
+
+    def _detect(self, incarnation: int) -> None:
+        """The failure detector, and who hears from it."""
+        self._prober = Prober(
+            self._mesh,
+            self._identity,
+            self._channels,
+            self._clock,
+            incarnation=incarnation,
+            timing=Timing(period=self._config.mesh.probe_seconds, timeout=self._config.mesh.probe_seconds / 2),
+            own_sample=self._sample,
+        )
+        self._registry.attach(self._prober, own_sample=self._sample)
+        self._prober.on_change(self._registry.changed)
+        self._prober.on_measurement(self._measured)
+        self._adverts.on_change(self._hurry)
+        self._notes.topic.on_change(self._note_changed)
 
     def _wire(self, runner: ProcessRunner, folder: DataDir) -> None:
         """Jobs, transfers and workflows know each other only through what is passed here."""
@@ -173,8 +205,9 @@ class Daemon:
             own_addresses=lambda: self._registry.addresses(self._identity.peer_id),
         )
         registry = RegistryServicer(
-            self._identity.peer_id, self._registry, self._clock, running_jobs=lambda: self._jobs.executor.running
+            self._store, self._registry, self._notes, self._heartbeats, forget_external=lambda tx, view: None
         )
+        detector = DetectorServicer(self._prober)
         catalog = CatalogServicer(self._store, self._catalog, search, self._identity.peer_id)
         transfers = TransferServicer(self._identity.peer_id, self._store, self._receiver, self._sender)
         daemon = DaemonServicer(
@@ -193,6 +226,7 @@ class Daemon:
         reports = JobReportServicer(self._orchestrator, self._clock, self._store.store_id)
         add = {
             "MeshService": lambda s: mesh_pb2_grpc.add_MeshServiceServicer_to_server(mesh, s),
+            "DetectorService": lambda s: detector_pb2_grpc.add_DetectorServiceServicer_to_server(detector, s),
             "RegistryService": lambda s: registry_pb2_grpc.add_RegistryServiceServicer_to_server(registry, s),
             "CatalogService": lambda s: catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, s),
             "JobService": lambda s: jobs_pb2_grpc.add_JobServiceServicer_to_server(self._jobs.servicer, s),
@@ -215,7 +249,8 @@ class Daemon:
             running = [
                 tasks.create_task(work)
                 for work in (
-                    self._probes.run(),
+                    self._prober.run(),
+                    run_every(self._heartbeats.flush, seconds=FLUSH_SECONDS, clock=self._clock, name="heartbeats"),
                     self._gossip.run(),
                     self._sender.run(),
                     self._jobs.executor.run(),
@@ -226,9 +261,11 @@ class Daemon:
             ]
             await stop.wait()
             _log.info("daemon.stops")
-            await self._server.stop(_STOP_GRACE_SECONDS)
             for task in running:
                 task.cancel()
+            await self._prober.leave(_LEAVE_SECONDS)
+            await self._server.stop(_STOP_GRACE_SECONDS)
+            await self._heartbeats.flush()
 
     async def close(self) -> None:
         """End what is open, whatever state it is in."""
@@ -250,8 +287,25 @@ class Daemon:
         if self._identity.peer_id in peers:
             self._gossip.push("advert", [self._identity.peer_id])
 
+    def _note_changed(self, key: str) -> None:
+        """Our own word goes to everybody at once; what we were told, gossip passes on."""
+        note = self._notes.topic.find(key)
+        if note is not None and note.signer == self._identity.peer_id:
+            self._gossip.push("note", [key])
+
+    def _hurry(self, peers: frozenset[PeerId]) -> None:
+        for peer_id in peers:
+            self._prober.hurry(peer_id)
+
+    def _measured(self, measurement: Measurement) -> None:
+        self._heartbeats.add(measurement, self._registry.status(measurement.peer_id))
+
+    def _sample(self) -> Sample:
+        return Sample(running_jobs=self._jobs.executor.running, local_health=self._prober.local_health)
+
     async def _upkeep(self) -> None:
         await self._store.write(forget_old_answers)
+        await self._heartbeats.prune()
 
     def _facts(self) -> Facts:
         return Facts(
@@ -267,7 +321,7 @@ class Daemon:
         return [
             OnlinePeer(peer_id=peer.peer_id, name=peer.name)
             for peer in self._registry.peers()
-            if peer.status is PeerStatus.ONLINE and not peer.is_self
+            if peer.status.present and not peer.is_self and not peer.external
         ]
 
     def _end_calls(self, peer_id: PeerId) -> None:

@@ -157,7 +157,12 @@ class Gossip:
     async def exchange_with(self, peer_id: PeerId) -> None:
         """Compare everything with one peer. Raises PeerdError when it cannot be reached."""
         stub = mesh_pb2_grpc.MeshServiceStub(self._channels.channel(peer_id))
-        request = mesh_pb2.ExchangeRequest(summaries=self._summaries())
+        with remote_errors(peer_id):
+            roots = mesh_pb2.ExchangeRequest(roots=self._roots())
+            differing = set((await stub.Exchange(roots, timeout=_PUSH_SECONDS)).differing)
+        if not differing:
+            return
+        request = mesh_pb2.ExchangeRequest(summaries=[part for part in self._summaries() if part.topic in differing])
         with remote_errors(peer_id):
             answer = await stub.Exchange(request, timeout=_PUSH_SECONDS)
         await self.take_in(answer.documents, peer_id)
@@ -172,13 +177,18 @@ class Gossip:
         if request.push:
             self._pass_on(changed, caller)
             return mesh_pb2.ExchangeResponse()
+        if request.roots:
+            held = {part.topic: part.digest for part in self._roots()}
+            differing = [part.topic for part in request.roots if held.get(part.topic, part.digest) != part.digest]
+            return mesh_pb2.ExchangeResponse(differing=differing)
         theirs = {part.topic: part.versions for part in request.summaries}
-        newer = {name: topic.newer(theirs.get(name, ())) for name, topic in self._topics.items()}
+        asked = {name: topic for name, topic in self._topics.items() if name in theirs}
+        newer = {name: topic.newer(theirs[name]) for name, topic in asked.items()}
         documents = next(in_messages(self._documents(newer)), [])
         wanted = [
             mesh_pb2.TopicSummary(topic=name, versions=[mesh_pb2.DocumentVersion(key=key) for key in keys])
-            for name, topic in self._topics.items()
-            if (keys := topic.lacking(theirs.get(name, ())))
+            for name, topic in asked.items()
+            if (keys := topic.lacking(theirs[name]))
         ]
         return mesh_pb2.ExchangeResponse(documents=documents, wanted=wanted)
 
@@ -204,6 +214,10 @@ class Gossip:
 
     def _summaries(self) -> list[mesh_pb2.TopicSummary]:
         return [mesh_pb2.TopicSummary(topic=name, versions=topic.summary()) for name, topic in self._topics.items()]
+
+    def _roots(self) -> list[mesh_pb2.TopicRoot]:
+        """One digest for each topic; independent of the order in which its documents came."""
+        return [mesh_pb2.TopicRoot(topic=part.topic, digest=_root(part.versions)) for part in self._summaries()]
 
     def _documents(self, keys: Mapping[str, Collection[str]]) -> Iterator[mesh_pb2.DocumentChain]:
         for name, wanted in keys.items():
@@ -259,6 +273,11 @@ class Gossip:
                     _log.info("gossip.push_failed", peer=peer_id, reason=error.reason.text)
 
         await asyncio.gather(*(one(peer_id) for peer_id in peers))
+
+
+def _root(versions: Iterable[mesh_pb2.DocumentVersion]) -> bytes:
+    entries = sorted((entry.key, entry.version, entry.digest) for entry in versions)
+    return digest(b"".join(b"%b\0%d\0%b" % (key.encode(), version, held) for key, version, held in entries))
 
 
 def in_messages(chains: Iterable[mesh_pb2.DocumentChain]) -> Iterator[list[mesh_pb2.DocumentChain]]:

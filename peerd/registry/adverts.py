@@ -54,7 +54,7 @@ def read_advert(envelope: Envelope) -> Advert:
 def check_advert(advert: Advert) -> None:
     """Refuse names and labels that could not be shown or typed. Raises INVALID_NAME or INVALID_RECORD."""
     check_name(advert.name, "name")
-    if _is_peer_id(advert.name):
+    if is_peer_id(advert.name):
         raise PeerdError(Reason.INVALID_NAME, "a peer may not be named like a peer id")
     if len(advert.labels) > _MAX_LABELS or len(advert.addresses) > _MAX_ADDRESSES or len(advert.groups) > _MAX_LABELS:
         raise PeerdError(Reason.INVALID_RECORD, "the advert has too many labels, groups or addresses")
@@ -105,7 +105,8 @@ def _free_texts(advert: Advert) -> Iterator[str]:
         yield from (runner.name, runner.version)
 
 
-def _is_peer_id(text: str) -> bool:
+def is_peer_id(text: str) -> bool:
+    """Whether the text is the id of some peer."""
     try:
         parse_peer_id(text)
     except PeerdError:

@@ -37,7 +37,7 @@ class Maintenance:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Warning:  # noqa: A001 - the field's word; nothing here issues Python warnings
+class PeerWarning:
     """Something that an operator should look at."""
 
     reason: str
@@ -80,7 +80,7 @@ class PeerView:
     clock_offset_ms: float | None = None
     """Its clock minus ours."""
     maintenance: Maintenance | None = None
-    warnings: tuple[Warning, ...] = ()
+    warnings: tuple[PeerWarning, ...] = ()
     external: bool = False
     """A machine without peerd: listed, never trusted, never given jobs."""
     via: PeerId | None = None

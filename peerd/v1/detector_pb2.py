@@ -28,7 +28,7 @@ from peerd.v1 import registry_pb2 as peerd_dot_v1_dot_registry__pb2
 from peerd.v1 import signed_pb2 as peerd_dot_v1_dot_signed__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17peerd/v1/detector.proto\x12\x08peerd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15peerd/v1/access.proto\x1a\x17peerd/v1/registry.proto\x1a\x15peerd/v1/signed.proto\"V\n\x0e\x41liveStatement\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x10\n\x08instance\x18\x03 \x01(\x06\x12\x0c\n\x04left\x18\x04 \x01(\x08\"I\n\x10SuspectStatement\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x0f\n\x07\x61\x63\x63user\x18\x03 \x01(\t\"W\n\nPeerUpdate\x12!\n\x05\x61live\x18\x01 \x01(\x0b\x32\x12.peerd.v1.Envelope\x12&\n\nsuspicions\x18\x02 \x03(\x0b\x32\x12.peerd.v1.Envelope\"\x94\x01\n\x0bPingRequest\x12%\n\x07updates\x18\x01 \x03(\x0b\x32\x14.peerd.v1.PeerUpdate\x12\x13\n\x0bview_digest\x18\x02 \x01(\x06\x12 \n\x06sample\x18\x03 \x01(\x0b\x32\x10.peerd.v1.Sample\x12\'\n\x03now\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x95\x01\n\x0cPingResponse\x12%\n\x07updates\x18\x01 \x03(\x0b\x32\x14.peerd.v1.PeerUpdate\x12\x13\n\x0bview_digest\x18\x02 \x01(\x06\x12 \n\x06sample\x18\x03 \x01(\x0b\x32\x10.peerd.v1.Sample\x12\'\n\x03now\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"H\n\x0ePingForRequest\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12%\n\x07updates\x18\x02 \x03(\x0b\x32\x14.peerd.v1.PeerUpdate\"I\n\x0fPingForResponse\x12\x0f\n\x07reached\x18\x01 \x01(\x08\x12%\n\x07updates\x18\x02 \x03(\x0b\x32\x14.peerd.v1.PeerUpdate\")\n\x13\x43ompareViewsRequest\x12\x12\n\x06groups\x18\x01 \x03(\x06\x42\x02\x10\x01\"S\n\x14\x43ompareViewsResponse\x12$\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x13.peerd.v1.ViewEntry\x12\x15\n\tdiffering\x18\x02 \x03(\rB\x02\x10\x01\"B\n\tViewEntry\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x0f\n\x07present\x18\x03 \x01(\x08\"O\n\x16\x45xchangeUpdatesRequest\x12%\n\x07updates\x18\x01 \x03(\x0b\x32\x14.peerd.v1.PeerUpdate\x12\x0e\n\x06wanted\x18\x02 \x03(\t\"@\n\x17\x45xchangeUpdatesResponse\x12%\n\x07updates\x18\x01 \x03(\x0b\x32\x14.peerd.v1.PeerUpdate2\xcf\x02\n\x0f\x44\x65tectorService\x12=\n\x04Ping\x12\x15.peerd.v1.PingRequest\x1a\x16.peerd.v1.PingResponse\"\x06\xf2\xd4\x18\x02\x10\x01\x12\x46\n\x07PingFor\x12\x18.peerd.v1.PingForRequest\x1a\x19.peerd.v1.PingForResponse\"\x06\xf2\xd4\x18\x02\x10\x01\x12U\n\x0c\x43ompareViews\x12\x1d.peerd.v1.CompareViewsRequest\x1a\x1e.peerd.v1.CompareViewsResponse\"\x06\xf2\xd4\x18\x02\x10\x01\x12^\n\x0f\x45xchangeUpdates\x12 .peerd.v1.ExchangeUpdatesRequest\x1a!.peerd.v1.ExchangeUpdatesResponse\"\x06\xf2\xd4\x18\x02\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17peerd/v1/detector.proto\x12\x08peerd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15peerd/v1/access.proto\x1a\x17peerd/v1/registry.proto\x1a\x15peerd/v1/signed.proto\"V\n\x0e\x41liveStatement\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x10\n\x08instance\x18\x03 \x01(\x06\x12\x0c\n\x04left\x18\x04 \x01(\x08\"I\n\x10SuspectStatement\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x0f\n\x07\x61\x63\x63user\x18\x03 \x01(\t\"g\n\nPeerUpdate\x12!\n\x05\x61live\x18\x01 \x01(\x0b\x32\x12.peerd.v1.Envelope\x12&\n\nsuspicions\x18\x02 \x03(\x0b\x32\x12.peerd.v1.Envelope\x12\x0e\n\x06\x61\x62sent\x18\x03 \x01(\x08\"q\n\x0bPingRequest\x12%\n\x07updates\x18\x01 \x03(\x0b\x32\x14.peerd.v1.PeerUpdate\x12\x19\n\x11known_incarnation\x18\x02 \x01(\x04\x12 \n\x06sample\x18\x03 \x01(\x0b\x32\x10.peerd.v1.Sample\"\x95\x01\n\x0cPingResponse\x12%\n\x07updates\x18\x01 \x03(\x0b\x32\x14.peerd.v1.PeerUpdate\x12\x13\n\x0bview_digest\x18\x02 \x01(\x06\x12 \n\x06sample\x18\x03 \x01(\x0b\x32\x10.peerd.v1.Sample\x12\'\n\x03now\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"H\n\x0ePingForRequest\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12%\n\x07updates\x18\x02 \x03(\x0b\x32\x14.peerd.v1.PeerUpdate\"I\n\x0fPingForResponse\x12\x0f\n\x07reached\x18\x01 \x01(\x08\x12%\n\x07updates\x18\x02 \x03(\x0b\x32\x14.peerd.v1.PeerUpdate\")\n\x13\x43ompareViewsRequest\x12\x12\n\x06groups\x18\x01 \x03(\x06\x42\x02\x10\x01\"S\n\x14\x43ompareViewsResponse\x12$\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x13.peerd.v1.ViewEntry\x12\x15\n\tdiffering\x18\x02 \x03(\rB\x02\x10\x01\"B\n\tViewEntry\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x0f\n\x07present\x18\x03 \x01(\x08\"O\n\x16\x45xchangeUpdatesRequest\x12%\n\x07updates\x18\x01 \x03(\x0b\x32\x14.peerd.v1.PeerUpdate\x12\x0e\n\x06wanted\x18\x02 \x03(\t\"@\n\x17\x45xchangeUpdatesResponse\x12%\n\x07updates\x18\x01 \x03(\x0b\x32\x14.peerd.v1.PeerUpdate2\xcf\x02\n\x0f\x44\x65tectorService\x12=\n\x04Ping\x12\x15.peerd.v1.PingRequest\x1a\x16.peerd.v1.PingResponse\"\x06\xf2\xd4\x18\x02\x10\x01\x12\x46\n\x07PingFor\x12\x18.peerd.v1.PingForRequest\x1a\x19.peerd.v1.PingForResponse\"\x06\xf2\xd4\x18\x02\x10\x01\x12U\n\x0c\x43ompareViews\x12\x1d.peerd.v1.CompareViewsRequest\x1a\x1e.peerd.v1.CompareViewsResponse\"\x06\xf2\xd4\x18\x02\x10\x01\x12^\n\x0f\x45xchangeUpdates\x12 .peerd.v1.ExchangeUpdatesRequest\x1a!.peerd.v1.ExchangeUpdatesResponse\"\x06\xf2\xd4\x18\x02\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,25 +52,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUSPECTSTATEMENT']._serialized_start=229
   _globals['_SUSPECTSTATEMENT']._serialized_end=302
   _globals['_PEERUPDATE']._serialized_start=304
-  _globals['_PEERUPDATE']._serialized_end=391
-  _globals['_PINGREQUEST']._serialized_start=394
-  _globals['_PINGREQUEST']._serialized_end=542
-  _globals['_PINGRESPONSE']._serialized_start=545
-  _globals['_PINGRESPONSE']._serialized_end=694
-  _globals['_PINGFORREQUEST']._serialized_start=696
-  _globals['_PINGFORREQUEST']._serialized_end=768
-  _globals['_PINGFORRESPONSE']._serialized_start=770
-  _globals['_PINGFORRESPONSE']._serialized_end=843
-  _globals['_COMPAREVIEWSREQUEST']._serialized_start=845
-  _globals['_COMPAREVIEWSREQUEST']._serialized_end=886
-  _globals['_COMPAREVIEWSRESPONSE']._serialized_start=888
-  _globals['_COMPAREVIEWSRESPONSE']._serialized_end=971
-  _globals['_VIEWENTRY']._serialized_start=973
-  _globals['_VIEWENTRY']._serialized_end=1039
-  _globals['_EXCHANGEUPDATESREQUEST']._serialized_start=1041
-  _globals['_EXCHANGEUPDATESREQUEST']._serialized_end=1120
-  _globals['_EXCHANGEUPDATESRESPONSE']._serialized_start=1122
-  _globals['_EXCHANGEUPDATESRESPONSE']._serialized_end=1186
-  _globals['_DETECTORSERVICE']._serialized_start=1189
-  _globals['_DETECTORSERVICE']._serialized_end=1524
+  _globals['_PEERUPDATE']._serialized_end=407
+  _globals['_PINGREQUEST']._serialized_start=409
+  _globals['_PINGREQUEST']._serialized_end=522
+  _globals['_PINGRESPONSE']._serialized_start=525
+  _globals['_PINGRESPONSE']._serialized_end=674
+  _globals['_PINGFORREQUEST']._serialized_start=676
+  _globals['_PINGFORREQUEST']._serialized_end=748
+  _globals['_PINGFORRESPONSE']._serialized_start=750
+  _globals['_PINGFORRESPONSE']._serialized_end=823
+  _globals['_COMPAREVIEWSREQUEST']._serialized_start=825
+  _globals['_COMPAREVIEWSREQUEST']._serialized_end=866
+  _globals['_COMPAREVIEWSRESPONSE']._serialized_start=868
+  _globals['_COMPAREVIEWSRESPONSE']._serialized_end=951
+  _globals['_VIEWENTRY']._serialized_start=953
+  _globals['_VIEWENTRY']._serialized_end=1019
+  _globals['_EXCHANGEUPDATESREQUEST']._serialized_start=1021
+  _globals['_EXCHANGEUPDATESREQUEST']._serialized_end=1100
+  _globals['_EXCHANGEUPDATESRESPONSE']._serialized_start=1102
+  _globals['_EXCHANGEUPDATESRESPONSE']._serialized_end=1166
+  _globals['_DETECTORSERVICE']._serialized_start=1169
+  _globals['_DETECTORSERVICE']._serialized_end=1504
 # @@protoc_insertion_point(module_scope)

@@ -91,6 +91,9 @@ class PeerUpdate(_message.Message):
 
     ALIVE_FIELD_NUMBER: _builtins.int
     SUSPICIONS_FIELD_NUMBER: _builtins.int
+    ABSENT_FIELD_NUMBER: _builtins.int
+    absent: _builtins.bool
+    """Whoever passes this on holds the peer for away. Not proved: a hint for those who know nothing of it."""
     @_builtins.property
     def alive(self) -> _signed_pb2.Envelope:
         """An AliveStatement."""
@@ -104,10 +107,11 @@ class PeerUpdate(_message.Message):
         *,
         alive: _signed_pb2.Envelope | None = ...,
         suspicions: _abc.Iterable[_signed_pb2.Envelope] | None = ...,
+        absent: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "suspicions", b"suspicions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "alive", b"alive", "suspicions", b"suspicions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -118,28 +122,24 @@ class PingRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     UPDATES_FIELD_NUMBER: _builtins.int
-    VIEW_DIGEST_FIELD_NUMBER: _builtins.int
+    KNOWN_INCARNATION_FIELD_NUMBER: _builtins.int
     SAMPLE_FIELD_NUMBER: _builtins.int
-    NOW_FIELD_NUMBER: _builtins.int
-    view_digest: _builtins.int
-    """Of all that the caller knows of everybody."""
+    known_incarnation: _builtins.int
+    """The newest incarnation of the callee that the caller knows; a newer one comes with the answer."""
     @_builtins.property
     def updates(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerUpdate]: ...
     @_builtins.property
     def sample(self) -> _registry_pb2.Sample: ...
-    @_builtins.property
-    def now(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
         updates: _abc.Iterable[Global___PeerUpdate] | None = ...,
-        view_digest: _builtins.int = ...,
+        known_incarnation: _builtins.int = ...,
         sample: _registry_pb2.Sample | None = ...,
-        now: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["now", b"now", "sample", b"sample"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sample", b"sample"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["now", b"now", "sample", b"sample", "updates", b"updates", "view_digest", b"view_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["known_incarnation", b"known_incarnation", "sample", b"sample", "updates", b"updates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -154,6 +154,7 @@ class PingResponse(_message.Message):
     SAMPLE_FIELD_NUMBER: _builtins.int
     NOW_FIELD_NUMBER: _builtins.int
     view_digest: _builtins.int
+    """Of all that the callee knows of everybody."""
     @_builtins.property
     def updates(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerUpdate]: ...
     @_builtins.property

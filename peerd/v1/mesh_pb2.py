@@ -27,7 +27,7 @@ from peerd.v1 import access_pb2 as peerd_dot_v1_dot_access__pb2
 from peerd.v1 import signed_pb2 as peerd_dot_v1_dot_signed__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13peerd/v1/mesh.proto\x12\x08peerd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15peerd/v1/access.proto\x1a\x15peerd/v1/signed.proto\"\xd2\x02\n\x0cMemberRecord\x12\x0f\n\x07mesh_id\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12$\n\x05state\x18\x03 \x01(\x0e\x32\x15.peerd.v1.MemberState\x12\x1f\n\x06grants\x18\x04 \x03(\x0e\x32\x0f.peerd.v1.Grant\x12\r\n\x05roles\x18\x05 \x03(\t\x12\x0f\n\x07version\x18\x06 \x01(\x04\x12\x0e\n\x06signer\x18\x07 \x01(\t\x12\x17\n\x0fsigner_sequence\x18\x08 \x01(\x04\x12\x17\n\x0fprevious_digest\x18\t \x01(\x0c\x12-\n\tissued_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x0b \x01(\t\x12\x1e\n\x16last_standing_sequence\x18\x0c \x01(\x04\x12\x18\n\x10standing_digests\x18\r \x03(\x0c\"\x82\x01\n\rJoinStatement\x12\x0f\n\x07mesh_id\x18\x01 \x01(\t\x12\x12\n\ninvite_key\x18\x02 \x01(\t\x12\x0e\n\x06joiner\x18\x03 \x01(\t\x12\r\n\x05nonce\x18\x04 \x01(\x0c\x12-\n\tissued_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"X\n\x0bJoinRequest\x12%\n\tstatement\x18\x01 \x01(\x0b\x32\x12.peerd.v1.Envelope\x12\"\n\x06\x61\x64vert\x18\x02 \x01(\x0b\x32\x12.peerd.v1.Envelope\":\n\x0cJoinResponse\x12*\n\tdocuments\x18\x01 \x03(\x0b\x32\x17.peerd.v1.DocumentChain\"R\n\rDocumentChain\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12%\n\tenvelopes\x18\x03 \x03(\x0b\x32\x12.peerd.v1.Envelope\"J\n\x0cTopicSummary\x12\r\n\x05topic\x18\x01 \x01(\t\x12+\n\x08versions\x18\x02 \x03(\x0b\x32\x19.peerd.v1.DocumentVersion\"?\n\x0f\x44ocumentVersion\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\"v\n\x0f\x45xchangeRequest\x12)\n\tsummaries\x18\x01 \x03(\x0b\x32\x16.peerd.v1.TopicSummary\x12*\n\tdocuments\x18\x02 \x03(\x0b\x32\x17.peerd.v1.DocumentChain\x12\x0c\n\x04push\x18\x03 \x01(\x08\"f\n\x10\x45xchangeResponse\x12*\n\tdocuments\x18\x01 \x03(\x0b\x32\x17.peerd.v1.DocumentChain\x12&\n\x06wanted\x18\x02 \x03(\x0b\x32\x16.peerd.v1.TopicSummary\"n\n\x13\x43reateInviteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\x12\x1f\n\x06grants\x18\x03 \x03(\x0e\x32\x0f.peerd.v1.Grant\x12\x13\n\x0bttl_seconds\x18\x04 \x01(\x03\"h\n\x14\x43reateInviteResponse\x12\x11\n\tinvite_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe3\x01\n\x06Invite\x12\x11\n\tinvite_id\x18\x01 \x01(\t\x12&\n\x06status\x18\x02 \x01(\x0e\x32\x16.peerd.v1.InviteStatus\x12\r\n\x05roles\x18\x03 \x03(\t\x12\x1f\n\x06grants\x18\x04 \x03(\x0e\x32\x0f.peerd.v1.Grant\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06joiner\x18\x07 \x01(\t\";\n\x12ListInvitesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Q\n\x13ListInvitesResponse\x12!\n\x07invites\x18\x01 \x03(\x0b\x32\x10.peerd.v1.Invite\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"<\n\x13RevokeInviteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tinvite_id\x18\x02 \x01(\t\"8\n\x14RevokeInviteResponse\x12 \n\x06invite\x18\x01 \x01(\x0b\x32\x10.peerd.v1.Invite\"z\n\x10\x41\x64mitPeerRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07peer_id\x18\x02 \x01(\t\x12\r\n\x05roles\x18\x03 \x03(\t\x12\x1f\n\x06grants\x18\x04 \x03(\x0e\x32\x0f.peerd.v1.Grant\x12\x11\n\taddresses\x18\x05 \x03(\t\";\n\x11\x41\x64mitPeerResponse\x12&\n\x06record\x18\x01 \x01(\x0b\x32\x16.peerd.v1.MemberRecord\"\x85\x01\n\x11RevokePeerRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04peer\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12#\n\x16last_standing_sequence\x18\x04 \x01(\x04H\x00\x88\x01\x01\x42\x19\n\x17_last_standing_sequence\"<\n\x12RevokePeerResponse\x12&\n\x06record\x18\x01 \x01(\x0b\x32\x16.peerd.v1.MemberRecord\" \n\x10GetMemberRequest\x12\x0c\n\x04peer\x18\x01 \x01(\t\"8\n\x11GetMemberResponse\x12#\n\x07records\x18\x01 \x03(\x0b\x32\x12.peerd.v1.Envelope*^\n\x0bMemberState\x12\x1c\n\x18MEMBER_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MEMBER_STATE_ACTIVE\x10\x01\x12\x18\n\x14MEMBER_STATE_REVOKED\x10\x02*\x96\x01\n\x0cInviteStatus\x12\x1d\n\x19INVITE_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15INVITE_STATUS_PENDING\x10\x01\x12\x16\n\x12INVITE_STATUS_USED\x10\x02\x12\x19\n\x15INVITE_STATUS_EXPIRED\x10\x03\x12\x19\n\x15INVITE_STATUS_REVOKED\x10\x04\x32\x8c\x05\n\x0bMeshService\x12=\n\x04Join\x12\x15.peerd.v1.JoinRequest\x1a\x16.peerd.v1.JoinResponse\"\x06\xf2\xd4\x18\x02\x18\x01\x12I\n\x08\x45xchange\x12\x19.peerd.v1.ExchangeRequest\x1a\x1a.peerd.v1.ExchangeResponse\"\x06\xf2\xd4\x18\x02\x10\x01\x12V\n\x0c\x43reateInvite\x12\x1d.peerd.v1.CreateInviteRequest\x1a\x1e.peerd.v1.CreateInviteResponse\"\x07\xf2\xd4\x18\x03\n\x01\x04\x12S\n\x0bListInvites\x12\x1c.peerd.v1.ListInvitesRequest\x1a\x1d.peerd.v1.ListInvitesResponse\"\x07\xf2\xd4\x18\x03\n\x01\x01\x12V\n\x0cRevokeInvite\x12\x1d.peerd.v1.RevokeInviteRequest\x1a\x1e.peerd.v1.RevokeInviteResponse\"\x07\xf2\xd4\x18\x03\n\x01\x04\x12M\n\tAdmitPeer\x12\x1a.peerd.v1.AdmitPeerRequest\x1a\x1b.peerd.v1.AdmitPeerResponse\"\x07\xf2\xd4\x18\x03\n\x01\x04\x12P\n\nRevokePeer\x12\x1b.peerd.v1.RevokePeerRequest\x1a\x1c.peerd.v1.RevokePeerResponse\"\x07\xf2\xd4\x18\x03\n\x01\x04\x12M\n\tGetMember\x12\x1a.peerd.v1.GetMemberRequest\x1a\x1b.peerd.v1.GetMemberResponse\"\x07\xf2\xd4\x18\x03\n\x01\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13peerd/v1/mesh.proto\x12\x08peerd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15peerd/v1/access.proto\x1a\x15peerd/v1/signed.proto\"\xd2\x02\n\x0cMemberRecord\x12\x0f\n\x07mesh_id\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12$\n\x05state\x18\x03 \x01(\x0e\x32\x15.peerd.v1.MemberState\x12\x1f\n\x06grants\x18\x04 \x03(\x0e\x32\x0f.peerd.v1.Grant\x12\r\n\x05roles\x18\x05 \x03(\t\x12\x0f\n\x07version\x18\x06 \x01(\x04\x12\x0e\n\x06signer\x18\x07 \x01(\t\x12\x17\n\x0fsigner_sequence\x18\x08 \x01(\x04\x12\x17\n\x0fprevious_digest\x18\t \x01(\x0c\x12-\n\tissued_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x0b \x01(\t\x12\x1e\n\x16last_standing_sequence\x18\x0c \x01(\x04\x12\x18\n\x10standing_digests\x18\r \x03(\x0c\"\x82\x01\n\rJoinStatement\x12\x0f\n\x07mesh_id\x18\x01 \x01(\t\x12\x12\n\ninvite_key\x18\x02 \x01(\t\x12\x0e\n\x06joiner\x18\x03 \x01(\t\x12\r\n\x05nonce\x18\x04 \x01(\x0c\x12-\n\tissued_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"X\n\x0bJoinRequest\x12%\n\tstatement\x18\x01 \x01(\x0b\x32\x12.peerd.v1.Envelope\x12\"\n\x06\x61\x64vert\x18\x02 \x01(\x0b\x32\x12.peerd.v1.Envelope\":\n\x0cJoinResponse\x12*\n\tdocuments\x18\x01 \x03(\x0b\x32\x17.peerd.v1.DocumentChain\"R\n\rDocumentChain\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12%\n\tenvelopes\x18\x03 \x03(\x0b\x32\x12.peerd.v1.Envelope\"J\n\x0cTopicSummary\x12\r\n\x05topic\x18\x01 \x01(\t\x12+\n\x08versions\x18\x02 \x03(\x0b\x32\x19.peerd.v1.DocumentVersion\"?\n\x0f\x44ocumentVersion\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\"\x9a\x01\n\x0f\x45xchangeRequest\x12)\n\tsummaries\x18\x01 \x03(\x0b\x32\x16.peerd.v1.TopicSummary\x12*\n\tdocuments\x18\x02 \x03(\x0b\x32\x17.peerd.v1.DocumentChain\x12\x0c\n\x04push\x18\x03 \x01(\x08\x12\"\n\x05roots\x18\x04 \x03(\x0b\x32\x13.peerd.v1.TopicRoot\"*\n\tTopicRoot\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\"y\n\x10\x45xchangeResponse\x12*\n\tdocuments\x18\x01 \x03(\x0b\x32\x17.peerd.v1.DocumentChain\x12&\n\x06wanted\x18\x02 \x03(\x0b\x32\x16.peerd.v1.TopicSummary\x12\x11\n\tdiffering\x18\x03 \x03(\t\"n\n\x13\x43reateInviteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05roles\x18\x02 \x03(\t\x12\x1f\n\x06grants\x18\x03 \x03(\x0e\x32\x0f.peerd.v1.Grant\x12\x13\n\x0bttl_seconds\x18\x04 \x01(\x03\"h\n\x14\x43reateInviteResponse\x12\x11\n\tinvite_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe3\x01\n\x06Invite\x12\x11\n\tinvite_id\x18\x01 \x01(\t\x12&\n\x06status\x18\x02 \x01(\x0e\x32\x16.peerd.v1.InviteStatus\x12\r\n\x05roles\x18\x03 \x03(\t\x12\x1f\n\x06grants\x18\x04 \x03(\x0e\x32\x0f.peerd.v1.Grant\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06joiner\x18\x07 \x01(\t\";\n\x12ListInvitesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Q\n\x13ListInvitesResponse\x12!\n\x07invites\x18\x01 \x03(\x0b\x32\x10.peerd.v1.Invite\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"<\n\x13RevokeInviteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tinvite_id\x18\x02 \x01(\t\"8\n\x14RevokeInviteResponse\x12 \n\x06invite\x18\x01 \x01(\x0b\x32\x10.peerd.v1.Invite\"z\n\x10\x41\x64mitPeerRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07peer_id\x18\x02 \x01(\t\x12\r\n\x05roles\x18\x03 \x03(\t\x12\x1f\n\x06grants\x18\x04 \x03(\x0e\x32\x0f.peerd.v1.Grant\x12\x11\n\taddresses\x18\x05 \x03(\t\";\n\x11\x41\x64mitPeerResponse\x12&\n\x06record\x18\x01 \x01(\x0b\x32\x16.peerd.v1.MemberRecord\"\x85\x01\n\x11RevokePeerRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04peer\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12#\n\x16last_standing_sequence\x18\x04 \x01(\x04H\x00\x88\x01\x01\x42\x19\n\x17_last_standing_sequence\"<\n\x12RevokePeerResponse\x12&\n\x06record\x18\x01 \x01(\x0b\x32\x16.peerd.v1.MemberRecord\" \n\x10GetMemberRequest\x12\x0c\n\x04peer\x18\x01 \x01(\t\"8\n\x11GetMemberResponse\x12#\n\x07records\x18\x01 \x03(\x0b\x32\x12.peerd.v1.Envelope*^\n\x0bMemberState\x12\x1c\n\x18MEMBER_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MEMBER_STATE_ACTIVE\x10\x01\x12\x18\n\x14MEMBER_STATE_REVOKED\x10\x02*\x96\x01\n\x0cInviteStatus\x12\x1d\n\x19INVITE_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15INVITE_STATUS_PENDING\x10\x01\x12\x16\n\x12INVITE_STATUS_USED\x10\x02\x12\x19\n\x15INVITE_STATUS_EXPIRED\x10\x03\x12\x19\n\x15INVITE_STATUS_REVOKED\x10\x04\x32\x8c\x05\n\x0bMeshService\x12=\n\x04Join\x12\x15.peerd.v1.JoinRequest\x1a\x16.peerd.v1.JoinResponse\"\x06\xf2\xd4\x18\x02\x18\x01\x12I\n\x08\x45xchange\x12\x19.peerd.v1.ExchangeRequest\x1a\x1a.peerd.v1.ExchangeResponse\"\x06\xf2\xd4\x18\x02\x10\x01\x12V\n\x0c\x43reateInvite\x12\x1d.peerd.v1.CreateInviteRequest\x1a\x1e.peerd.v1.CreateInviteResponse\"\x07\xf2\xd4\x18\x03\n\x01\x04\x12S\n\x0bListInvites\x12\x1c.peerd.v1.ListInvitesRequest\x1a\x1d.peerd.v1.ListInvitesResponse\"\x07\xf2\xd4\x18\x03\n\x01\x01\x12V\n\x0cRevokeInvite\x12\x1d.peerd.v1.RevokeInviteRequest\x1a\x1e.peerd.v1.RevokeInviteResponse\"\x07\xf2\xd4\x18\x03\n\x01\x04\x12M\n\tAdmitPeer\x12\x1a.peerd.v1.AdmitPeerRequest\x1a\x1b.peerd.v1.AdmitPeerResponse\"\x07\xf2\xd4\x18\x03\n\x01\x04\x12P\n\nRevokePeer\x12\x1b.peerd.v1.RevokePeerRequest\x1a\x1c.peerd.v1.RevokePeerResponse\"\x07\xf2\xd4\x18\x03\n\x01\x04\x12M\n\tGetMember\x12\x1a.peerd.v1.GetMemberRequest\x1a\x1b.peerd.v1.GetMemberResponse\"\x07\xf2\xd4\x18\x03\n\x01\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,10 +50,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MESHSERVICE'].methods_by_name['RevokePeer']._serialized_options = b'\362\324\030\003\n\001\004'
   _globals['_MESHSERVICE'].methods_by_name['GetMember']._loaded_options = None
   _globals['_MESHSERVICE'].methods_by_name['GetMember']._serialized_options = b'\362\324\030\003\n\001\001'
-  _globals['_MEMBERSTATE']._serialized_start=2372
-  _globals['_MEMBERSTATE']._serialized_end=2466
-  _globals['_INVITESTATUS']._serialized_start=2469
-  _globals['_INVITESTATUS']._serialized_end=2619
+  _globals['_MEMBERSTATE']._serialized_start=2472
+  _globals['_MEMBERSTATE']._serialized_end=2566
+  _globals['_INVITESTATUS']._serialized_start=2569
+  _globals['_INVITESTATUS']._serialized_end=2719
   _globals['_MEMBERRECORD']._serialized_start=113
   _globals['_MEMBERRECORD']._serialized_end=451
   _globals['_JOINSTATEMENT']._serialized_start=454
@@ -68,36 +68,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOPICSUMMARY']._serialized_end=894
   _globals['_DOCUMENTVERSION']._serialized_start=896
   _globals['_DOCUMENTVERSION']._serialized_end=959
-  _globals['_EXCHANGEREQUEST']._serialized_start=961
-  _globals['_EXCHANGEREQUEST']._serialized_end=1079
-  _globals['_EXCHANGERESPONSE']._serialized_start=1081
-  _globals['_EXCHANGERESPONSE']._serialized_end=1183
-  _globals['_CREATEINVITEREQUEST']._serialized_start=1185
-  _globals['_CREATEINVITEREQUEST']._serialized_end=1295
-  _globals['_CREATEINVITERESPONSE']._serialized_start=1297
-  _globals['_CREATEINVITERESPONSE']._serialized_end=1401
-  _globals['_INVITE']._serialized_start=1404
-  _globals['_INVITE']._serialized_end=1631
-  _globals['_LISTINVITESREQUEST']._serialized_start=1633
-  _globals['_LISTINVITESREQUEST']._serialized_end=1692
-  _globals['_LISTINVITESRESPONSE']._serialized_start=1694
-  _globals['_LISTINVITESRESPONSE']._serialized_end=1775
-  _globals['_REVOKEINVITEREQUEST']._serialized_start=1777
-  _globals['_REVOKEINVITEREQUEST']._serialized_end=1837
-  _globals['_REVOKEINVITERESPONSE']._serialized_start=1839
-  _globals['_REVOKEINVITERESPONSE']._serialized_end=1895
-  _globals['_ADMITPEERREQUEST']._serialized_start=1897
-  _globals['_ADMITPEERREQUEST']._serialized_end=2019
-  _globals['_ADMITPEERRESPONSE']._serialized_start=2021
-  _globals['_ADMITPEERRESPONSE']._serialized_end=2080
-  _globals['_REVOKEPEERREQUEST']._serialized_start=2083
-  _globals['_REVOKEPEERREQUEST']._serialized_end=2216
-  _globals['_REVOKEPEERRESPONSE']._serialized_start=2218
-  _globals['_REVOKEPEERRESPONSE']._serialized_end=2278
-  _globals['_GETMEMBERREQUEST']._serialized_start=2280
-  _globals['_GETMEMBERREQUEST']._serialized_end=2312
-  _globals['_GETMEMBERRESPONSE']._serialized_start=2314
-  _globals['_GETMEMBERRESPONSE']._serialized_end=2370
-  _globals['_MESHSERVICE']._serialized_start=2622
-  _globals['_MESHSERVICE']._serialized_end=3274
+  _globals['_EXCHANGEREQUEST']._serialized_start=962
+  _globals['_EXCHANGEREQUEST']._serialized_end=1116
+  _globals['_TOPICROOT']._serialized_start=1118
+  _globals['_TOPICROOT']._serialized_end=1160
+  _globals['_EXCHANGERESPONSE']._serialized_start=1162
+  _globals['_EXCHANGERESPONSE']._serialized_end=1283
+  _globals['_CREATEINVITEREQUEST']._serialized_start=1285
+  _globals['_CREATEINVITEREQUEST']._serialized_end=1395
+  _globals['_CREATEINVITERESPONSE']._serialized_start=1397
+  _globals['_CREATEINVITERESPONSE']._serialized_end=1501
+  _globals['_INVITE']._serialized_start=1504
+  _globals['_INVITE']._serialized_end=1731
+  _globals['_LISTINVITESREQUEST']._serialized_start=1733
+  _globals['_LISTINVITESREQUEST']._serialized_end=1792
+  _globals['_LISTINVITESRESPONSE']._serialized_start=1794
+  _globals['_LISTINVITESRESPONSE']._serialized_end=1875
+  _globals['_REVOKEINVITEREQUEST']._serialized_start=1877
+  _globals['_REVOKEINVITEREQUEST']._serialized_end=1937
+  _globals['_REVOKEINVITERESPONSE']._serialized_start=1939
+  _globals['_REVOKEINVITERESPONSE']._serialized_end=1995
+  _globals['_ADMITPEERREQUEST']._serialized_start=1997
+  _globals['_ADMITPEERREQUEST']._serialized_end=2119
+  _globals['_ADMITPEERRESPONSE']._serialized_start=2121
+  _globals['_ADMITPEERRESPONSE']._serialized_end=2180
+  _globals['_REVOKEPEERREQUEST']._serialized_start=2183
+  _globals['_REVOKEPEERREQUEST']._serialized_end=2316
+  _globals['_REVOKEPEERRESPONSE']._serialized_start=2318
+  _globals['_REVOKEPEERRESPONSE']._serialized_end=2378
+  _globals['_GETMEMBERREQUEST']._serialized_start=2380
+  _globals['_GETMEMBERREQUEST']._serialized_end=2412
+  _globals['_GETMEMBERRESPONSE']._serialized_start=2414
+  _globals['_GETMEMBERRESPONSE']._serialized_end=2470
+  _globals['_MESHSERVICE']._serialized_start=2722
+  _globals['_MESHSERVICE']._serialized_end=3374
 # @@protoc_insertion_point(module_scope)

@@ -225,9 +225,9 @@ class DocumentChain(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     ENVELOPES_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
-    """"member" or "advert"."""
+    """"member", "advert", "note", "profile" or "external"."""
     key: _builtins.str
-    """The subject's peer id."""
+    """The subject's peer id, or what the topic says."""
     @_builtins.property
     def envelopes(self) -> _containers.RepeatedCompositeFieldContainer[_signed_pb2.Envelope]: ...
     def __init__(
@@ -303,6 +303,7 @@ class ExchangeRequest(_message.Message):
     SUMMARIES_FIELD_NUMBER: _builtins.int
     DOCUMENTS_FIELD_NUMBER: _builtins.int
     PUSH_FIELD_NUMBER: _builtins.int
+    ROOTS_FIELD_NUMBER: _builtins.int
     push: _builtins.bool
     """True for a pushed change: the answer then carries no documents."""
     @_builtins.property
@@ -311,20 +312,48 @@ class ExchangeRequest(_message.Message):
     def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___DocumentChain]:
         """Documents the caller pushes because they changed."""
 
+    @_builtins.property
+    def roots(self) -> _containers.RepeatedCompositeFieldContainer[Global___TopicRoot]:
+        """Instead of summaries: one digest for all that is held of each topic, so that two who agree say little."""
+
     def __init__(
         self,
         *,
         summaries: _abc.Iterable[Global___TopicSummary] | None = ...,
         documents: _abc.Iterable[Global___DocumentChain] | None = ...,
         push: _builtins.bool = ...,
+        roots: _abc.Iterable[Global___TopicRoot] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "push", b"push", "summaries", b"summaries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "push", b"push", "roots", b"roots", "summaries", b"summaries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExchangeRequest: _TypeAlias = ExchangeRequest  # noqa: Y015
+
+@_typing.final
+class TopicRoot(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    topic: _builtins.str
+    digest: _builtins.bytes
+    """BLAKE3 over the summary."""
+    def __init__(
+        self,
+        *,
+        topic: _builtins.str = ...,
+        digest: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TopicRoot: _TypeAlias = TopicRoot  # noqa: Y015
 
 @_typing.final
 class ExchangeResponse(_message.Message):
@@ -332,6 +361,7 @@ class ExchangeResponse(_message.Message):
 
     DOCUMENTS_FIELD_NUMBER: _builtins.int
     WANTED_FIELD_NUMBER: _builtins.int
+    DIFFERING_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___DocumentChain]:
         """What the caller lacks, by its summaries."""
@@ -340,15 +370,20 @@ class ExchangeResponse(_message.Message):
     def wanted(self) -> _containers.RepeatedCompositeFieldContainer[Global___TopicSummary]:
         """What the callee lacks: the caller should push these."""
 
+    @_builtins.property
+    def differing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Topics whose roots differ: the caller should send their summaries."""
+
     def __init__(
         self,
         *,
         documents: _abc.Iterable[Global___DocumentChain] | None = ...,
         wanted: _abc.Iterable[Global___TopicSummary] | None = ...,
+        differing: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "wanted", b"wanted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["differing", b"differing", "documents", b"documents", "wanted", b"wanted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -701,15 +701,21 @@ class Heartbeat(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     LATENCY_MS_FIELD_NUMBER: _builtins.int
     CLOCK_OFFSET_MS_FIELD_NUMBER: _builtins.int
-    SAMPLE_FIELD_NUMBER: _builtins.int
+    RUNNING_JOBS_FIELD_NUMBER: _builtins.int
+    CPU_PERCENT_FIELD_NUMBER: _builtins.int
+    MEMORY_PERCENT_FIELD_NUMBER: _builtins.int
+    DISK_PERCENT_FIELD_NUMBER: _builtins.int
     status: Global___PeerStatus.ValueType
     latency_ms: _builtins.float
     """Absent when it did not answer."""
     clock_offset_ms: _builtins.float
+    running_jobs: _builtins.int
+    cpu_percent: _builtins.float
+    """In use, 0 to 100."""
+    memory_percent: _builtins.float
+    disk_percent: _builtins.float
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp: ...
-    @_builtins.property
-    def sample(self) -> Global___Sample: ...
     def __init__(
         self,
         *,
@@ -717,20 +723,39 @@ class Heartbeat(_message.Message):
         status: Global___PeerStatus.ValueType = ...,
         latency_ms: _builtins.float | None = ...,
         clock_offset_ms: _builtins.float | None = ...,
-        sample: Global___Sample | None = ...,
+        running_jobs: _builtins.int | None = ...,
+        cpu_percent: _builtins.float | None = ...,
+        memory_percent: _builtins.float | None = ...,
+        disk_percent: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_clock_offset_ms", b"_clock_offset_ms", "_latency_ms", b"_latency_ms", "at", b"at", "clock_offset_ms", b"clock_offset_ms", "latency_ms", b"latency_ms", "sample", b"sample"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_clock_offset_ms", b"_clock_offset_ms", "_cpu_percent", b"_cpu_percent", "_disk_percent", b"_disk_percent", "_latency_ms", b"_latency_ms", "_memory_percent", b"_memory_percent", "_running_jobs", b"_running_jobs", "at", b"at", "clock_offset_ms", b"clock_offset_ms", "cpu_percent", b"cpu_percent", "disk_percent", b"disk_percent", "latency_ms", b"latency_ms", "memory_percent", b"memory_percent", "running_jobs", b"running_jobs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_offset_ms", b"_clock_offset_ms", "_latency_ms", b"_latency_ms", "at", b"at", "clock_offset_ms", b"clock_offset_ms", "latency_ms", b"latency_ms", "sample", b"sample", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_offset_ms", b"_clock_offset_ms", "_cpu_percent", b"_cpu_percent", "_disk_percent", b"_disk_percent", "_latency_ms", b"_latency_ms", "_memory_percent", b"_memory_percent", "_running_jobs", b"_running_jobs", "at", b"at", "clock_offset_ms", b"clock_offset_ms", "cpu_percent", b"cpu_percent", "disk_percent", b"disk_percent", "latency_ms", b"latency_ms", "memory_percent", b"memory_percent", "running_jobs", b"running_jobs", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__clock_offset_ms: _TypeAlias = _typing.Literal["clock_offset_ms"]  # noqa: Y015
     _WhichOneofArgType__clock_offset_ms: _TypeAlias = _typing.Literal["_clock_offset_ms", b"_clock_offset_ms"]  # noqa: Y015
+    _WhichOneofReturnType__cpu_percent: _TypeAlias = _typing.Literal["cpu_percent"]  # noqa: Y015
+    _WhichOneofArgType__cpu_percent: _TypeAlias = _typing.Literal["_cpu_percent", b"_cpu_percent"]  # noqa: Y015
+    _WhichOneofReturnType__disk_percent: _TypeAlias = _typing.Literal["disk_percent"]  # noqa: Y015
+    _WhichOneofArgType__disk_percent: _TypeAlias = _typing.Literal["_disk_percent", b"_disk_percent"]  # noqa: Y015
     _WhichOneofReturnType__latency_ms: _TypeAlias = _typing.Literal["latency_ms"]  # noqa: Y015
     _WhichOneofArgType__latency_ms: _TypeAlias = _typing.Literal["_latency_ms", b"_latency_ms"]  # noqa: Y015
+    _WhichOneofReturnType__memory_percent: _TypeAlias = _typing.Literal["memory_percent"]  # noqa: Y015
+    _WhichOneofArgType__memory_percent: _TypeAlias = _typing.Literal["_memory_percent", b"_memory_percent"]  # noqa: Y015
+    _WhichOneofReturnType__running_jobs: _TypeAlias = _typing.Literal["running_jobs"]  # noqa: Y015
+    _WhichOneofArgType__running_jobs: _TypeAlias = _typing.Literal["_running_jobs", b"_running_jobs"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__clock_offset_ms) -> _WhichOneofReturnType__clock_offset_ms | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cpu_percent) -> _WhichOneofReturnType__cpu_percent | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__disk_percent) -> _WhichOneofReturnType__disk_percent | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__latency_ms) -> _WhichOneofReturnType__latency_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_percent) -> _WhichOneofReturnType__memory_percent | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__running_jobs) -> _WhichOneofReturnType__running_jobs | None: ...
 
 Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
 
@@ -1006,47 +1031,3 @@ class ForgetPeerResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ForgetPeerResponse: _TypeAlias = ForgetPeerResponse  # noqa: Y015
-
-@_typing.final
-class ProbeRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ProbeRequest: _TypeAlias = ProbeRequest  # noqa: Y015
-
-@_typing.final
-class ProbeResponse(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    PEER_ID_FIELD_NUMBER: _builtins.int
-    ADVERT_VERSION_FIELD_NUMBER: _builtins.int
-    RUNNING_JOBS_FIELD_NUMBER: _builtins.int
-    NOW_FIELD_NUMBER: _builtins.int
-    peer_id: _builtins.str
-    advert_version: _builtins.int
-    running_jobs: _builtins.int
-    @_builtins.property
-    def now(self) -> _timestamp_pb2.Timestamp: ...
-    def __init__(
-        self,
-        *,
-        peer_id: _builtins.str = ...,
-        advert_version: _builtins.int = ...,
-        running_jobs: _builtins.int = ...,
-        now: _timestamp_pb2.Timestamp | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["now", b"now"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advert_version", b"advert_version", "now", b"now", "peer_id", b"peer_id", "running_jobs", b"running_jobs"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ProbeResponse: _TypeAlias = ProbeResponse  # noqa: Y015

@@ -45,11 +45,6 @@ class RegistryServiceStub:
                 request_serializer=peerd_dot_v1_dot_registry__pb2.GetPeerRequest.SerializeToString,
                 response_deserializer=peerd_dot_v1_dot_registry__pb2.GetPeerResponse.FromString,
                 _registered_method=True)
-        self.Probe = channel.unary_unary(
-                '/peerd.v1.RegistryService/Probe',
-                request_serializer=peerd_dot_v1_dot_registry__pb2.ProbeRequest.SerializeToString,
-                response_deserializer=peerd_dot_v1_dot_registry__pb2.ProbeResponse.FromString,
-                _registered_method=True)
         self.ListHeartbeats = channel.unary_unary(
                 '/peerd.v1.RegistryService/ListHeartbeats',
                 request_serializer=peerd_dot_v1_dot_registry__pb2.ListHeartbeatsRequest.SerializeToString,
@@ -89,13 +84,6 @@ class RegistryServiceServicer:
 
     def GetPeer(self, request, context):
         """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def Probe(self, request, context):
-        """Answer a probe: who I am and how loaded. Carries no secret.
-        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -146,11 +134,6 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.GetPeer,
                     request_deserializer=peerd_dot_v1_dot_registry__pb2.GetPeerRequest.FromString,
                     response_serializer=peerd_dot_v1_dot_registry__pb2.GetPeerResponse.SerializeToString,
-            ),
-            'Probe': grpc.unary_unary_rpc_method_handler(
-                    servicer.Probe,
-                    request_deserializer=peerd_dot_v1_dot_registry__pb2.ProbeRequest.FromString,
-                    response_serializer=peerd_dot_v1_dot_registry__pb2.ProbeResponse.SerializeToString,
             ),
             'ListHeartbeats': grpc.unary_unary_rpc_method_handler(
                     servicer.ListHeartbeats,
@@ -233,33 +216,6 @@ class RegistryService:
             '/peerd.v1.RegistryService/GetPeer',
             peerd_dot_v1_dot_registry__pb2.GetPeerRequest.SerializeToString,
             peerd_dot_v1_dot_registry__pb2.GetPeerResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def Probe(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/peerd.v1.RegistryService/Probe',
-            peerd_dot_v1_dot_registry__pb2.ProbeRequest.SerializeToString,
-            peerd_dot_v1_dot_registry__pb2.ProbeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,8 +35,6 @@ class RegistryServiceStub:
     def __new__(cls, channel: _aio.Channel) -> RegistryServiceAsyncStub: ...
     ListPeers: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListPeersRequest, _registry_pb2.ListPeersResponse]
     GetPeer: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetPeerRequest, _registry_pb2.GetPeerResponse]
-    Probe: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ProbeRequest, _registry_pb2.ProbeResponse]
-    """Answer a probe: who I am and how loaded. Carries no secret."""
     ListHeartbeats: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListHeartbeatsRequest, _registry_pb2.ListHeartbeatsResponse]
     """What this peer measured of another with each probe, newest first."""
     DrainPeer: _grpc.UnaryUnaryMultiCallable[_registry_pb2.DrainPeerRequest, _registry_pb2.DrainPeerResponse]
@@ -54,8 +52,6 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListPeers: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListPeersRequest, _registry_pb2.ListPeersResponse]  # type: ignore[assignment]
     GetPeer: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetPeerRequest, _registry_pb2.GetPeerResponse]  # type: ignore[assignment]
-    Probe: _aio.UnaryUnaryMultiCallable[_registry_pb2.ProbeRequest, _registry_pb2.ProbeResponse]  # type: ignore[assignment]
-    """Answer a probe: who I am and how loaded. Carries no secret."""
     ListHeartbeats: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListHeartbeatsRequest, _registry_pb2.ListHeartbeatsResponse]  # type: ignore[assignment]
     """What this peer measured of another with each probe, newest first."""
     DrainPeer: _aio.UnaryUnaryMultiCallable[_registry_pb2.DrainPeerRequest, _registry_pb2.DrainPeerResponse]  # type: ignore[assignment]
@@ -82,14 +78,6 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.GetPeerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.GetPeerResponse, _abc.Awaitable[_registry_pb2.GetPeerResponse]]: ...
-
-    @_abc_1.abstractmethod
-    def Probe(
-        self,
-        request: _registry_pb2.ProbeRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_registry_pb2.ProbeResponse, _abc.Awaitable[_registry_pb2.ProbeResponse]]:
-        """Answer a probe: who I am and how loaded. Carries no secret."""
 
     @_abc_1.abstractmethod
     def ListHeartbeats(

@@ -1,0 +1,39 @@
+"""What contact with one peer has shown so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from peerd.clock import Millis
+from peerd.detector.model import State
+from peerd.identity.peer_id import PeerId
+from peerd.v1.registry_pb2 import Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One probe of one peer."""
+
+    peer_id: PeerId
+    at: Millis
+    latency_ms: float | None
+    """Round trip; None when there was no answer."""
+    clock_offset_ms: float | None = None
+    """Its clock minus ours, by the middle of the round trip (as NTP does it)."""
+    sample: Sample | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contact:
+    """Where we stand with a peer."""
+
+    state: State = State.UNKNOWN
+    since: Millis
+    accusers: tuple[PeerId, ...] = ()
+    last_seen: Millis | None = None
+    latency_ms: float | None = None
+    clock_offset_ms: float | None = None
+    sample: Sample | None = None
+    sample_at: Millis | None = None
+    duplicate: bool = False
+    """Two machines speak with this identity."""
