@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peerd.clock import Millis, SystemClock
+from peerd.detector.model import Timing
+from peerd.detector.prober import Prober
+from peerd.detector.repository import next_incarnation
+from peerd.detector.servicer import DetectorServicer
 from peerd.errors import PeerdError, Reason
 from peerd.identity.key import Identity
 from peerd.identity.peer_id import PeerId
@@ -19,14 +23,15 @@ from peerd.mesh.mesh import Mesh
 from peerd.mesh.model import parse_grants
 from peerd.mesh.servicer import MeshServicer
 from peerd.registry.adverts import Adverts
-from peerd.registry.probes import Probes
+from peerd.registry.heartbeats import Heartbeats
+from peerd.registry.notes import Notes
 from peerd.registry.registry import Registry
 from peerd.registry.servicer import RegistryServicer
 from peerd.rpc.channels import Channels
 from peerd.rpc.server import RpcServer
 from peerd.rpc.status import remote_errors
 from peerd.store import Store, open_store
-from peerd.v1 import access_pb2, mesh_pb2, mesh_pb2_grpc, registry_pb2, registry_pb2_grpc
+from peerd.v1 import access_pb2, detector_pb2_grpc, mesh_pb2, mesh_pb2_grpc, registry_pb2, registry_pb2_grpc
 
 NEVER = 3600.0
 """For a rhythm that a test does without."""
@@ -67,7 +72,9 @@ class Machine:
 class Node:
     """A machine whose daemon runs."""
 
-    def __init__(self, machine: Machine, mesh: Mesh, *, exchange_seconds: float, probe_seconds: float) -> None:
+    def __init__(
+        self, machine: Machine, mesh: Mesh, *, exchange_seconds: float, probe_seconds: float, incarnation: int
+    ) -> None:
         identity, store, clock = machine.identity, machine.store, machine.clock
         self.machine = machine
         self.clock = clock
@@ -75,11 +82,27 @@ class Node:
         self.name = machine.folder.name
         self.mesh = mesh
         self.adverts = Adverts(store, mesh, identity)
-        self.registry = Registry(mesh, self.adverts, clock)
+        self.notes = Notes(store, mesh, identity)
+        self.registry = Registry(mesh, self.adverts, self.notes, clock)
         self.channels = Channels(identity, self.registry, clock, socket=machine.folder / "run" / "s")
         self.gossip = Gossip(mesh, self.channels, clock, seconds=exchange_seconds)
         self.gossip.register(self.adverts)
-        self.probes = Probes(mesh, self.registry, self.channels, clock, seconds=probe_seconds)
+        self.gossip.register(self.notes.topic)
+        self.prober = Prober(
+            mesh,
+            identity,
+            self.channels,
+            clock,
+            incarnation=incarnation,
+            timing=Timing(period=probe_seconds, timeout=probe_seconds / 2),
+            own_sample=lambda: registry_pb2.Sample(running_jobs=self.running_jobs),
+        )
+        self.registry.attach(self.prober, own_sample=registry_pb2.Sample)
+        self.prober.on_change(self.registry.changed)
+        self.heartbeats = Heartbeats(store, clock, days=1, detail_hours=1)
+        self.prober.on_measurement(
+            lambda measured: self.heartbeats.add(measured, self.registry.status(measured.peer_id))
+        )
         self.server = RpcServer(identity, mesh, self.channels, clock, resolve=self.registry.resolve)
         self.running_jobs = 0
         mesh.on_loss(self._end_calls)
@@ -87,12 +110,19 @@ class Node:
         meshes = MeshServicer(
             store, mesh, self.gossip, clock, resolve=self.registry.resolve, own_addresses=lambda: (self.address,)
         )
-        registries = RegistryServicer(self.peer_id, self.registry, clock, running_jobs=lambda: self.running_jobs)
+        registries = RegistryServicer(
+            store, self.registry, self.notes, self.heartbeats, forget_external=lambda tx, view: None
+        )
+        detectors = DetectorServicer(self.prober)
         self.server.register(
             [
                 (
                     "peerd.v1.MeshService",
                     lambda server: mesh_pb2_grpc.add_MeshServiceServicer_to_server(meshes, server),
+                ),
+                (
+                    "peerd.v1.DetectorService",
+                    lambda server: detector_pb2_grpc.add_DetectorServiceServicer_to_server(detectors, server),
                 ),
                 (
                     "peerd.v1.RegistryService",
@@ -113,9 +143,10 @@ class Node:
     async def running(self) -> AsyncIterator[None]:
         """Serve, publish, gossip and probe until left."""
         await self.adverts.load()
+        await self.notes.topic.load()
         self.port = await self.server.start(listen=f"127.0.0.1:{self.port}", socket=self.machine.folder / "run" / "s")
         await self.adverts.publish(registry_pb2.Advert(name=self.name, addresses=[self.address]))
-        tasks = [asyncio.ensure_future(self.gossip.run()), asyncio.ensure_future(self.probes.run())]
+        tasks = [asyncio.ensure_future(self.gossip.run()), asyncio.ensure_future(self.prober.run())]
         try:
             yield
         finally:
@@ -191,10 +222,16 @@ class Fleet:
         return made
 
     async def run(
-        self, machine: Machine, *, exchange_seconds: float = NEVER, probe_seconds: float = NEVER, port: int = 0
+        self, machine: Machine, *, exchange_seconds: float = NEVER, probe_seconds: float = 1.0, port: int = 0
     ) -> Node:
         """``peerd run``."""
-        node = Node(machine, await machine.mesh(), exchange_seconds=exchange_seconds, probe_seconds=probe_seconds)
+        node = Node(
+            machine,
+            await machine.mesh(),
+            exchange_seconds=exchange_seconds,
+            probe_seconds=probe_seconds,
+            incarnation=await next_incarnation(machine.store),
+        )
         node.port = port
         started, ended = asyncio.Event(), asyncio.Event()
 

@@ -6,12 +6,16 @@ from pathlib import Path
 import pytest
 
 from peerd.clock import FakeClock
+from peerd.detector.contact import Contact
 from peerd.identity.key import Identity
+from peerd.identity.peer_id import PeerId
 from peerd.mesh.mesh import Mesh
 from peerd.mesh.model import OBSERVE
 from peerd.registry.adverts import Adverts
+from peerd.registry.notes import Notes
 from peerd.registry.registry import Registry
 from peerd.store import Store
+from peerd.v1.registry_pb2 import Sample
 from tests.mesh.nodes import Fleet
 from tests.mesh.signing import ADA, BOB, ZOE
 
@@ -42,5 +46,29 @@ def adverts(store: Store, mesh: Mesh, identity: Identity) -> Adverts:
 
 
 @pytest.fixture
-def registry(mesh: Mesh, adverts: Adverts, clock: FakeClock) -> Registry:
-    return Registry(mesh, adverts, clock)
+def notes(store: Store, mesh: Mesh, identity: Identity) -> Notes:
+    return Notes(store, mesh, identity)
+
+
+class Seen:
+    """What the failure detector would say; nothing until a test says so."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.local_health = 0
+        self.contacts: dict[str, Contact] = {}
+        self._started = clock.now()
+
+    def contact(self, peer_id: PeerId) -> Contact:
+        return self.contacts.get(peer_id, Contact(since=self._started))
+
+
+@pytest.fixture
+def seen(clock: FakeClock) -> Seen:
+    return Seen(clock)
+
+
+@pytest.fixture
+def registry(mesh: Mesh, adverts: Adverts, notes: Notes, seen: Seen, clock: FakeClock) -> Registry:
+    made = Registry(mesh, adverts, notes, clock)
+    made.attach(seen, own_sample=Sample)
+    return made

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from peerd.clock import FakeClock
+from peerd.detector.contact import Contact
+from peerd.detector.model import State, Transition
 from peerd.errors import PeerdError, Reason
 from peerd.identity.key import Identity
-from peerd.identity.peer_id import PeerId
 from peerd.mesh.mesh import Mesh
 from peerd.registry.adverts import Adverts
 from peerd.registry.model import PeerStatus
+from peerd.registry.notes import Notes
 from peerd.registry.registry import Registry
 from peerd.rpc.status import remote_errors
 from peerd.store import Store
-from peerd.v1 import mesh_pb2, registry_pb2, registry_pb2_grpc
+from peerd.v1 import detector_pb2, detector_pb2_grpc, mesh_pb2, registry_pb2, registry_pb2_grpc
+from peerd.v1.registry_pb2 import Sample
 from tests.mesh.nodes import Fleet, Node
 from tests.mesh.signing import ADA, BOB, WIM, ZOE
+from tests.registry.conftest import Seen
 from tests.registry.test_adverts import document, signed
 
 
@@ -44,30 +49,117 @@ async def test_an_advert_fills_the_view(registry: Registry, adverts: Adverts) ->
     assert view.addresses == registry.addresses(ADA.peer_id) == ("10.0.0.1:7401",)
 
 
-async def test_contact_makes_online_and_failures_offline_and_both_say_since_when_and_why(
-    registry: Registry, clock: FakeClock
+def contact(state: State, clock: FakeClock, **more: Any) -> Contact:
+    return Contact(state=state, since=clock.now(), **more)
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "why"),
+    [
+        (State.ALIVE, PeerStatus.ONLINE, "answers"),
+        (State.SUSPECT, PeerStatus.SUSPECT, "does not answer zed"),
+        (State.OFFLINE, PeerStatus.OFFLINE, "does not answer zed, and it did not object"),
+        (State.LEFT, PeerStatus.LEFT, "said that it goes"),
+        (State.UNKNOWN, PeerStatus.OFFLINE, "was not heard of since this daemon started"),
+    ],
+)
+async def test_what_the_detector_holds_is_shown_with_since_when_and_why(
+    registry: Registry, adverts: Adverts, seen: Seen, clock: FakeClock, state: State, status: PeerStatus, why: str
 ) -> None:
+    await adverts.apply([document(signed(ZOE, name="zed"), ZOE.peer_id)], "x")
+    clock.advance(5)
+    seen.contacts[ADA.peer_id] = contact(state, clock, accusers=(ZOE.peer_id,), sample=Sample(running_jobs=4))
+    view = registry.get(ADA.peer_id)
+    assert (view.status, view.since, view.why, view.running_jobs) == (status, clock.now(), why, 4)
+    assert registry.is_online(ADA.peer_id) == status.present
+
+
+async def test_coming_back_is_told_once(registry: Registry) -> None:
     back: list[str] = []
     registry.on_online(back.append)
-    clock.advance(5)
-    registry.heard(ADA.peer_id, 4)
-    registry.heard(ADA.peer_id)
-    view = registry.get(ADA.peer_id)
-    assert (view.status, view.since, view.running_jobs) == (PeerStatus.ONLINE, clock.now(), 4)
-    assert registry.is_online(ADA.peer_id)
-    assert back == [ADA.peer_id], "told once, when it came"
-    for _ in range(3):
-        clock.advance(2)
-        registry.missed(ADA.peer_id, "it does not answer")
-    view = registry.get(ADA.peer_id)
-    assert (view.status, view.since, view.why) == (PeerStatus.OFFLINE, clock.now(), "it does not answer")
-    assert not registry.is_online(ADA.peer_id)
-    registry.heard(ADA.peer_id)
-    assert back == [ADA.peer_id] * 2
+    registry.changed(Transition(ADA.peer_id, State.OFFLINE, State.ALIVE))
+    registry.changed(Transition(ADA.peer_id, State.ALIVE, State.SUSPECT))
+    registry.changed(Transition(ADA.peer_id, State.SUSPECT, State.ALIVE))
+    registry.changed(Transition(ADA.peer_id, State.SUSPECT, State.OFFLINE))
+    assert back == [ADA.peer_id]
 
 
-async def test_revoked_wins_over_online(registry: Registry, store: Store, mesh: Mesh) -> None:
-    registry.heard(ADA.peer_id)
+async def test_maintenance_is_shown_of_a_peer_that_is_there_and_waits_behind_offline(
+    registry: Registry, notes: Notes, store: Store, seen: Seen, clock: FakeClock
+) -> None:
+    seen.contacts[ADA.peer_id] = contact(State.ALIVE, clock)
+    await store.write(lambda tx: notes.drain(tx, ADA.peer_id, "new disk"))
+    view = registry.get(ADA.peer_id)
+    assert (view.status, view.why) == (PeerStatus.MAINTENANCE, "new disk")
+    seen.contacts[ADA.peer_id] = contact(State.OFFLINE, clock)
+    assert registry.get(ADA.peer_id).status is PeerStatus.OFFLINE
+    seen.contacts[ADA.peer_id] = contact(State.ALIVE, clock)
+    assert registry.get(ADA.peer_id).status is PeerStatus.MAINTENANCE, "a heartbeat never ends it"
+    await store.write(lambda tx: notes.resume(tx, ADA.peer_id))
+    assert registry.get(ADA.peer_id).status is PeerStatus.ONLINE
+
+
+async def test_a_forgotten_peer_is_left_out_until_it_comes_back(
+    registry: Registry, notes: Notes, store: Store, seen: Seen, clock: FakeClock
+) -> None:
+    await store.write(lambda tx: notes.forget(tx, ADA.peer_id))
+    assert registry.get(ADA.peer_id).forgotten
+    seen.contacts[ADA.peer_id] = contact(State.ALIVE, clock)
+    assert not registry.get(ADA.peer_id).forgotten
+
+
+async def test_an_admins_name_wins_over_the_peers_own_and_is_found(
+    registry: Registry, adverts: Adverts, notes: Notes, store: Store
+) -> None:
+    await adverts.apply([document(signed(name="ada"))], "x")
+    await store.write(lambda tx: notes.rename(tx, ADA.peer_id, "scanner-1"))
+    assert registry.get("scanner-1").peer_id == ADA.peer_id
+    for name in (BOB.peer_id, "a b", "", "x" * 64):
+        with pytest.raises(PeerdError) as caught:
+            await store.write(lambda tx, name=name: notes.rename(tx, ADA.peer_id, name))  # type: ignore[misc]
+        assert caught.value.reason is Reason.INVALID_NAME
+
+
+@pytest.mark.parametrize(
+    ("more", "warnings"),
+    [
+        ({}, []),
+        ({"clock_offset_ms": 1999.0}, []),
+        ({"clock_offset_ms": -2001.0}, ["clock_offset"]),
+        ({"clock_offset_ms": 31_536_000_000.0}, ["clock_offset"]),
+        ({"duplicate": True}, ["duplicate_identity"]),
+        ({"sample": Sample(local_health=1)}, []),
+        ({"sample": Sample(local_health=3)}, ["slow"]),
+    ],
+)
+async def test_what_needs_a_look_is_said(
+    registry: Registry, seen: Seen, clock: FakeClock, more: dict[str, Any], warnings: list[str]
+) -> None:
+    seen.contacts[ADA.peer_id] = contact(State.ALIVE, clock, **more)
+    assert [warning.reason for warning in registry.get(ADA.peer_id).warnings] == warnings
+
+
+async def test_two_peers_of_one_name_are_flagged_and_never_merged(registry: Registry, adverts: Adverts) -> None:
+    await adverts.apply([document(signed(name="pi")), document(signed(BOB, name="pi"), BOB.peer_id)], "x")
+    flagged = {view.peer_id: [warning.reason for warning in view.warnings] for view in registry.peers()}
+    assert flagged[ADA.peer_id] == flagged[BOB.peer_id] == ["same_name"]
+    assert flagged[ZOE.peer_id] == []
+
+
+async def test_this_peer_reports_its_own_doubts_and_its_twin(
+    registry: Registry, seen: Seen, clock: FakeClock, mesh: Mesh
+) -> None:
+    seen.local_health = 4
+    seen.contacts[mesh.self_id] = contact(State.UNKNOWN, clock, duplicate=True)
+    view = registry.get(mesh.self_id)
+    assert view.status is PeerStatus.ONLINE
+    assert [warning.reason for warning in view.warnings] == ["duplicate_identity", "slow"]
+
+
+async def test_revoked_wins_over_online(
+    registry: Registry, seen: Seen, clock: FakeClock, store: Store, mesh: Mesh
+) -> None:
+    seen.contacts[ADA.peer_id] = contact(State.ALIVE, clock)
     await store.write(lambda tx: mesh.revoke(tx, actor=mesh.self_id, subject=ADA.peer_id, reason="stolen"))
     view = registry.get(ADA.peer_id)
     assert (view.status, view.why) == (PeerStatus.REVOKED, "stolen")
@@ -141,34 +233,33 @@ async def test_probes_see_a_peer_come_go_and_come_back(fleet: Fleet) -> None:
     founder = await fleet.found()
     worker = await fleet.join("worker", founder)
     await fleet.stop(founder)
-    watcher = await fleet.run(founder.machine, probe_seconds=0.02)
+    watcher = await fleet.run(founder.machine, probe_seconds=0.1)
     await online(watcher, worker)
-    missed: asyncio.Queue[str] = asyncio.Queue()
-    note = watcher.registry.missed
-
-    def miss(peer_id: PeerId, reason: str) -> None:
-        note(peer_id, reason)
-        missed.put_nowait(reason)
-
-    watcher.registry.missed = miss  # type: ignore[method-assign]
+    gone: asyncio.Queue[Transition] = asyncio.Queue()
+    watcher.prober.on_change(gone.put_nowait)
     await fleet.stop(worker)
     async with asyncio.timeout(10):
-        while watcher.registry.is_online(worker.peer_id):
-            assert "does not answer" in await missed.get()
+        assert (await gone.get()).after is State.SUSPECT
+        assert (await gone.get()).after is State.OFFLINE
     assert watcher.registry.get(worker.peer_id).status is PeerStatus.OFFLINE
     await fleet.run(worker.machine, port=worker.port)
     await online(watcher, worker)
 
 
-async def test_a_peer_that_comes_back_is_asked_at_once_because_it_calls(fleet: Fleet) -> None:
+async def test_a_peer_that_leaves_in_order_is_not_reported_as_failed(fleet: Fleet) -> None:
     founder = await fleet.found()
     worker = await fleet.join("worker", founder)
     await online(founder, worker)
-    for _ in range(3):
-        founder.registry.missed(worker.peer_id, "on purpose")
-    assert not founder.registry.is_online(worker.peer_id)
-    await worker.probes.probe(founder.peer_id)
-    await online(founder, worker)
+    changes: asyncio.Queue[Transition] = asyncio.Queue()
+    founder.prober.on_change(changes.put_nowait)
+    await worker.prober.leave(5)
+    await fleet.stop(worker)
+    async with asyncio.timeout(5):
+        assert (await changes.get()).after is State.LEFT
+    assert founder.registry.get(worker.peer_id).status is PeerStatus.LEFT
+    again = await fleet.run(worker.machine, port=worker.port)
+    await online(founder, again)
+    assert changes.get_nowait().after is State.ALIVE, "nothing in between"
 
 
 async def test_listing_filters_by_role_label_and_status_and_pages(fleet: Fleet) -> None:
@@ -205,7 +296,12 @@ async def test_a_peer_is_shown_with_all_that_is_known_of_it(fleet: Fleet) -> Non
     worker = await fleet.join("worker", founder)
     await founder.knows(lambda: founder.registry.name_of(worker.peer_id) == "worker")
     worker.running_jobs = 2
-    await founder.probes.probe(worker.peer_id)
+    measured = asyncio.Event()
+    founder.prober.on_measurement(lambda _: measured.set())
+    async with asyncio.timeout(10):
+        while founder.registry.get("worker").running_jobs != 2:
+            await measured.wait()
+            measured.clear()
     answer = await peers_of(founder).GetPeer(registry_pb2.GetPeerRequest(peer="worker"), timeout=5)
     peer = answer.peer
     assert (peer.peer_id, peer.name, list(peer.addresses)) == (worker.peer_id, "worker", [worker.address])
@@ -219,7 +315,9 @@ async def test_a_member_without_observe_may_answer_probes_but_not_list(fleet: Fl
     founder = await fleet.found()
     worker = await fleet.join("worker", founder, grants="execute")
     stub = registry_pb2_grpc.RegistryServiceStub(worker.channels.channel(founder.peer_id))
-    assert (await stub.Probe(registry_pb2.ProbeRequest(), timeout=5)).peer_id == founder.peer_id
+    pings = detector_pb2_grpc.DetectorServiceStub(worker.channels.channel(founder.peer_id))
+    answer = await pings.Ping(detector_pb2.PingRequest(), timeout=5)
+    assert answer.updates[0].alive.signatures[0].peer_id == founder.peer_id
     with pytest.raises(PeerdError) as caught, remote_errors(founder.peer_id):
         await stub.ListPeers(registry_pb2.ListPeersRequest(), timeout=5)
     assert caught.value.reason is Reason.PERMISSION_DENIED
