@@ -212,7 +212,7 @@ class Detector:
     def poll(self, now: float) -> list[Action]:
         """What is due."""
         late = now - self._next_round
-        if late > self._timing.period:
+        if late > self._timing.period / 2:
             self._was_late(now, late)
         for peer_id in [entry for entry, deadline in self._suspects.items() if deadline <= now]:
             self._set_state(self.members[peer_id], State.OFFLINE)

@@ -176,7 +176,8 @@ class Simulation:
             return
         if self.now < node.paused_until:
             node.next_at = -1.0
-            return self._plan(node, node.paused_until)
+            self._plan(node, node.paused_until)
+            return
         node.next_at = -1.0
         self._perform(node, node.detector.poll(self.now))
         self._after(node)
@@ -223,7 +224,8 @@ class Simulation:
 
     def _ping_arrives(self, node: Node, target: Node, ping: Ping, deadline: float) -> None:
         if not target.up:
-            return self._at(deadline, self._unanswered, node, ping.number)
+            self._at(deadline, self._unanswered, node, ping.number)
+            return
         said = target.detector.pinged(node.peer_id, ping.known_incarnation, ping.updates, self.now)
         self._after(target)
         if self._passes(target, node, PONG + size_of(said)):
@@ -248,7 +250,8 @@ class Simulation:
             return
         arrives = self.now + 2 * self._delay()
         if not self._passes(relay, target, PING + size_of(ask.updates)):
-            return self._at(self.now + 0.8 * ask.timeout, self._told, relay, node, ask.number, False, ())
+            self._at(self.now + 0.8 * ask.timeout, self._told, relay, node, ask.number, False, ())
+            return
         self._at(arrives, self._relay_arrives, relay, target, node, ask)
 
     def _relay_arrives(self, relay: Node, target: Node, node: Node, ask: AskOther) -> None:
@@ -309,7 +312,9 @@ def measure(peers: int, seconds: float, *, loss: float, seed: int, deaths: int) 
         "false_deaths": tally.false_deaths,
         "false_suspicions": tally.false_suspicions,
         "deaths": deaths,
-        "detections_missing": sum(survivors + deaths - 1 - index - len(tally.detections[index]) for index in range(deaths)),
+        "detections_missing": sum(
+            survivors + deaths - 1 - index - len(tally.detections[index]) for index in range(deaths)
+        ),
         "first_detection_median_s": round(statistics.median(first), 2) if first else None,
         "detection_median_s": round(statistics.median(seen), 2) if seen else None,
         "detection_p99_s": round(percentile(seen, 0.99), 2) if seen else None,
@@ -332,8 +337,10 @@ def measure_heal(peers: int, *, seed: int, loss: float) -> dict[str, object]:
     all_there = all
     simulation.run(
         60,
-        until=lambda: len(simulation.digests()) == 1
-        and all_there(simulation.states(0, index).present for index in range(1, peers)),
+        until=lambda: (
+            len(simulation.digests()) == 1
+            and all_there(simulation.states(0, index).present for index in range(1, peers))
+        ),
     )
     return {
         "peers": peers,
