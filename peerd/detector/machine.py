@@ -229,7 +229,7 @@ class Detector:
     def _was_late(self, now: float, late: float) -> None:
         """We were stopped or starved: what we did not hear meanwhile accuses nobody but us."""
         self._probes.clear()
-        self._doubt(1 + int(late / (8 * self._timing.period)))
+        self._doubt(1 + int(late / self._timing.period))
         self._suspects = {entry: deadline + late for entry, deadline in self._suspects.items()}
 
     def _round(self, now: float) -> list[Action]:
