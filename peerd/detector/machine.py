@@ -37,6 +37,8 @@ _MAX_SUSPICIONS = 3
 """Accusers that are kept and passed on for one peer."""
 _ANNOUNCED = 8
 """Peers that hear at once that this one comes or goes."""
+_SUSPECT_PINGS = 4
+"""A suspect is pinged so often a round by the whole mesh, besides its turns: it must hear what is said of it."""
 _MANY = 8
 """So many differences in a comparison mean that halves of the mesh have met: then comparisons follow each other."""
 _SEEN_INSTANCES = 8
@@ -240,6 +242,8 @@ class Detector:
             actions.append(self._ping(target, counts=True))
         elif self.health:
             self.health -= 1
+        if self._suspects and self._rng.random() < _SUSPECT_PINGS / len(self.members):
+            actions.append(self._ping(self._rng.choice([*self._suspects]), counts=False))
         if self._absent:
             # Those who said that they go, or are long gone, are asked as well: that is how a return is noticed.
             index = self._rng.randrange(len(self._absent))
@@ -350,9 +354,10 @@ class Detector:
         if member is not None and not member.state.present:
             # It reaches us; whether we reach it only a ping of our own can tell.
             self._hurry(sender, now)
+        accusation = self._accusation_of(member) if member is not None else ()
         if known_incarnation == self.own.incarnation:
-            return self._take_news(but={sender})
-        return (Update(self.own), *self._take_news(but={sender, self.self_id}))
+            return accusation + self._take_news(but={sender})
+        return (*accusation, Update(self.own), *self._take_news(but={sender, self.self_id}))
 
     def entries(self, groups: Sequence[int]) -> tuple[list[int], list[Entry]]:
         """The numbers of the groups whose digests differ from these, and what we hold in them."""
@@ -536,11 +541,13 @@ class Detector:
 
     def _updates_for(self, target: PeerId) -> tuple[Update, ...]:
         """What a ping carries: first an accusation of its target, which it may then answer at once."""
-        member = self.members[target]
-        news = self._take_news(but={target})
+        return self._accusation_of(self.members[target]) + self._take_news(but={target})
+
+    def _accusation_of(self, member: Member) -> tuple[Update, ...]:
+        """For the accused itself: one accuser is enough to be answered."""
         if member.alive is None or not member.suspicions:
-            return news
-        return (Update(member.alive, tuple(member.suspicions.values())[:1]), *news)
+            return ()
+        return (Update(member.alive, tuple(member.suspicions.values())[:1]),)
 
     def _take_news(self, *, but: Collection[PeerId]) -> tuple[Update, ...]:
         limit = self._timing.transmissions(len(self.members) + 1)

@@ -71,7 +71,7 @@ def test_one_who_was_stopped_blames_itself_and_not_the_others() -> None:
     before = simulation.tally.false_suspicions
     simulation.run(5.5)
     assert simulation.nodes[0].detector.health > 0
-    simulation.run(30)
+    simulation.run(60)
     assert simulation.tally.false_suspicions == before
     assert simulation.tally.false_deaths == 0
     assert all(simulation.states(index, 0) is State.ALIVE for index in range(1, 8))
