@@ -64,6 +64,8 @@ class JobsConfig:
     """Peer ids and roles whose ad-hoc commands are run, and only inside a sandbox. Nobody by default."""
     sandbox: str = "auto"
     """``auto`` uses bubblewrap where it works; ``none`` never does."""
+    stop_grace_seconds: float = 10
+    """How long a daemon that is told to stop waits for running jobs; they go on without it, and the next finds them."""
     created_expires_seconds: float = 3600
     """A job that was created and never started fails after this long."""
 

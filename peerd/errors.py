@@ -92,6 +92,11 @@ class Reason(Enum):
         "FAILED_PRECONDITION", False, "install the peerd version that wrote this store, or a later one"
     )
     DISK_LOW = _Rule("RESOURCE_EXHAUSTED", True, "free disk space on that machine")
+    MAINTENANCE = _Rule(
+        "FAILED_PRECONDITION",
+        True,
+        "place the job on another peer, or end the maintenance: 'peerctl peers resume NAME'",
+    )
     SHUTTING_DOWN = _Rule("UNAVAILABLE", True, "try again when the daemon is back")
     OVERLOADED = _Rule("RESOURCE_EXHAUSTED", True, "try again a little later")
 

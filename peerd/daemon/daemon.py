@@ -69,6 +69,7 @@ _log = structlog.get_logger(__name__)
 
 _STOP_GRACE_SECONDS = 2.0
 _UPKEEP_SECONDS = 3600.0
+_DRAIN_LOOK_SECONDS = 0.1
 _LEAVE_SECONDS = 1.0
 """For telling others that we go."""
 
@@ -84,6 +85,7 @@ class Daemon:
         self._mesh = mesh
         self._started_at = clock.now()
         self._listen_address = ""
+        self._stopping = False
         self._background: set[asyncio.Task[Any]] = set()
         self._adverts = Adverts(store, mesh, identity)
         self._notes = Notes(store, mesh, identity)
@@ -185,6 +187,7 @@ class Daemon:
             runner=runner,
             isolation=runner.isolation,
             roles_of=self._mesh.roles,
+            closed=self._closed,
             reserve=lambda total: max(config.transfers.min_free_bytes, int(total * config.transfers.min_free_fraction)),
         )
         self._jobs = assemble(self._floor, around, config.jobs)
@@ -261,6 +264,8 @@ class Daemon:
             ]
             await stop.wait()
             _log.info("daemon.stops")
+            self._stopping = True
+            await self._drain()
             for task in running:
                 task.cancel()
             await self._prober.leave(_LEAVE_SECONDS)
@@ -286,6 +291,22 @@ class Daemon:
         """Our own: because something changed here, or because others held a later one from before a restore."""
         if self._identity.peer_id in peers:
             self._gossip.push("advert", [self._identity.peer_id])
+
+    def _closed(self) -> PeerdError | None:
+        """Why this peer takes no new jobs now."""
+        if self._stopping:
+            return PeerdError(Reason.SHUTTING_DOWN, f"{self._config.peer_name} is being stopped")
+        maintenance = self._notes.maintenance(self._identity.peer_id)
+        if maintenance is None:
+            return None
+        reason = f": {maintenance.reason}" if maintenance.reason else ""
+        return PeerdError(Reason.MAINTENANCE, f"{self._config.peer_name} is in maintenance{reason}")
+
+    async def _drain(self) -> None:
+        """Give running jobs the grace to end."""
+        until = self._clock.monotonic() + self._config.jobs.stop_grace_seconds
+        while self._jobs.executor.running and self._clock.monotonic() < until:
+            await self._clock.sleep(_DRAIN_LOOK_SECONDS)
 
     def _note_changed(self, key: str) -> None:
         """Our own word goes to everybody at once; what we were told, gossip passes on."""

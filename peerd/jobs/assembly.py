@@ -15,6 +15,7 @@ from pathlib import Path
 from peerd.catalog.catalog import Catalog
 from peerd.clock import Clock
 from peerd.config import JobsConfig
+from peerd.errors import PeerdError
 from peerd.identity.peer_id import PeerId
 from peerd.jobs.admission import Disk, Machine
 from peerd.jobs.attempts import Attempts, Limits, Runner
@@ -64,6 +65,8 @@ class Surroundings:
     isolation: int
     """registry_pb2.IsolationLevel of the runner."""
     roles_of: Callable[[PeerId], frozenset[str]]
+    closed: Callable[[], PeerdError | None] = lambda: None
+    """Why no new jobs are taken now, if so."""
     reserve: Callable[[int], int] = lambda total_bytes: max(1024**3, total_bytes // 20)
     """Free bytes that stay free on a file system of that size."""
 
@@ -121,4 +124,4 @@ def _gate(floor: JobFloor, around: Surroundings, config: JobsConfig) -> Gate:
         usage = shutil.disk_usage(floor.places.data_dir)
         return Disk(free_bytes=usage.free, reserve_bytes=around.reserve(usage.total))
 
-    return Gate(machine=machine, roles_of=around.roles_of, disk=disk)
+    return Gate(machine=machine, roles_of=around.roles_of, disk=disk, closed=around.closed)

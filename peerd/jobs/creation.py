@@ -53,6 +53,8 @@ class Gate:
     machine: Machine
     roles_of: Callable[[PeerId], frozenset[str]]
     disk: Callable[[], Disk]
+    closed: Callable[[], PeerdError | None]
+    """Why nothing new is taken now, if so."""
 
 
 class Creation:
@@ -84,6 +86,9 @@ class Creation:
             return present
         if self._repository.is_buried(tx, order.key):
             raise PeerdError(Reason.JOB_CANCELLED, "this job was cancelled before it came")
+        closed = self._gate.closed()
+        if closed is not None:
+            raise closed
         admit_load(self._gate.machine, self._repository.count_open(tx), disk)
         service = self._catalog.get(tx, order.service) if order.service else None
         caller = order.key.orchestrator

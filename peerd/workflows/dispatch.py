@@ -118,11 +118,11 @@ class Dispatcher:
                 self._contacts.missed(peer)  # when it is back, the engine looks at all its jobs again
                 return
             self._contacts.reached(peer)
-            runner.tell(self._refused(attempt, command, error))
+            runner.tell(self._refused(runner, attempt, command, error))
             return
         except Exception as error:  # noqa: BLE001 - one command that cannot be carried out must not end the others
             _log.exception("dispatch.crashed", node=command.node)
-            runner.tell(self._refused(attempt, command, PeerdError(Reason.OVERLOADED, f"{type(error).__name__}")))
+            runner.tell(self._refused(runner, attempt, command, PeerdError(Reason.OVERLOADED, type(error).__name__)))
             return
         self._failures.pop(attempt, None)
         self._contacts.reached(peer)
@@ -181,12 +181,15 @@ class Dispatcher:
             ),
         ]
 
-    def _refused(self, attempt: tuple[int, str, int], command: Command, error: PeerdError) -> e.Event:
-        """What a refusal means: try later, create it anew, or never here."""
+    def _refused(self, runner: Runner, attempt: tuple[int, str, int], command: Command, error: PeerdError) -> e.Event:
+        """What a refusal means: try later, create it anew, or not here."""
         now = self._clock.now()
+        movable = isinstance(command, CreateJob) and not runner.state.jobs[command.node].spec.pinned
         if isinstance(command, StartJob) and error.reason is Reason.NOT_FOUND:
             return e.JobLost(node=command.node, placement=command.placement, message=error.message, at=now)
-        if error.retryable or error.reason in _PASSING or isinstance(command, CancelJob):
+        elsewhere = movable and error.reason.text in e.PASSING_REFUSALS
+        passing = error.retryable or error.reason in _PASSING or isinstance(command, CancelJob)
+        if passing and not elsewhere:
             failures = self._failures[attempt] = self._failures.get(attempt, 0) + 1
             pause = min(_LONGEST_PAUSE_MS, _AGAIN_MS << min(failures - 1, 10))
             if error.retry_after_seconds is not None:

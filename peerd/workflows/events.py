@@ -65,9 +65,13 @@ class JobCreated(Event):
     job_execution_id: int
 
 
+PASSING_REFUSALS = frozenset({"maintenance", "shutting_down"})
+"""Reasons that keep a job off a peer for now: it goes to another, and may come back later."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class JobRefused(Event):
-    """The executor will not take it, now or later."""
+    """The executor will not take it: never, or not now (:data:`PASSING_REFUSALS`)."""
 
     area = "create"
     node: str

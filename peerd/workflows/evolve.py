@@ -106,7 +106,8 @@ def _job_refused(state: ExecutionState, event: e.JobRefused) -> None:
             if not state.edges[edge_id].settled:
                 _edge_failed(state, state.edges[edge_id], "transfer", event.message, event.at)
         return
-    job.refused_by[job.peer] = event.message
+    if event.reason not in e.PASSING_REFUSALS:
+        job.refused_by[job.peer] = event.message
     created = bool(job.remote_id)
     if state.cancel:
         if not created:  # and will not be: the cancel that is on its way has nothing to stop
