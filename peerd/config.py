@@ -48,6 +48,8 @@ class PeerConfig:
     """Where this machine stands, such as ``eu-west``."""
     location: str = ""
     """``LATITUDE,LONGITUDE`` in degrees, such as ``52.52,13.405``."""
+    accept_profile_services: bool = False
+    """Whether services that an admin wrote into the profile of this peer's role are offered here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,6 +260,9 @@ def _convert(cls: type, section: str, key: str, value: object, origin: str) -> o
         raise PeerdError(Reason.INVALID_CONFIG, f"{origin}: {section}.{key} must be a {kind}, not {value!r}") from error
 
 
+_BOOLEANS = {"true": True, "false": False}
+
+
 def _fit(wanted: object, value: object) -> object:
     if wanted == tuple[str, ...]:
         if isinstance(value, str):
@@ -270,4 +275,6 @@ def _fit(wanted: object, value: object) -> object:
         return float(value)
     elif wanted is str and isinstance(value, str):
         return value
+    elif wanted is bool and (isinstance(value, bool) or str(value).lower() in _BOOLEANS):
+        return value if isinstance(value, bool) else _BOOLEANS[str(value).lower()]
     raise TypeError

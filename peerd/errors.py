@@ -42,6 +42,10 @@ class Reason(Enum):
     INVALID_DEFINITION = _Rule(
         "INVALID_ARGUMENT", False, "run 'peerctl workflows validate FILE' and mend what it lists"
     )
+    INVALID_EXPRESSION = _Rule(
+        "INVALID_ARGUMENT", False, "write it like 'gpus>=1 AND memory_gb>=16'; docs/peers.md has all names"
+    )
+    INVALID_PROFILE = _Rule("INVALID_ARGUMENT", False, "mend what the message names; docs/peers.md shows a profile")
     INVALID_PAGE_TOKEN = _Rule("INVALID_ARGUMENT", False, "start again without a page token")
     REQUEST_ID_REUSED = _Rule("ALREADY_EXISTS", False, "use a new request id for a different request")
     ALREADY_EXISTS = _Rule("ALREADY_EXISTS", False, "choose another name, or replace the existing one explicitly")

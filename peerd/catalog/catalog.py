@@ -44,18 +44,32 @@ class Catalog:
         Raises INVALID_CONFIG or INVALID_ARGUMENT naming service and field.
         """
         protos = [from_config(entry) for entry in configured]
+        if len({proto.name for proto in protos}) != len(protos):
+            raise PeerdError(Reason.INVALID_CONFIG, "two services of the configuration have the same name")
+        await self._replace_all(protos, "config")
+
+    async def follow(self, services: Sequence[catalog_pb2.ServiceDeclaration]) -> None:
+        """Offer what the profiles of this peer's roles say, and nothing else of that origin.
+
+        What the owner has configured or added under the same name stays as it is. Raises INVALID_ARGUMENT.
+        """
+        await self._replace_all(services, "profile")
+
+    async def _replace_all(self, protos: Sequence[catalog_pb2.ServiceDeclaration], origin: str) -> None:
         for proto in protos:
             check_declaration(proto, data_dir=self._data_dir)
         names = {proto.name for proto in protos}
-        if len(names) != len(protos):
-            raise PeerdError(Reason.INVALID_CONFIG, "two services of the configuration have the same name")
 
         def apply(tx: Tx) -> None:
+            kept = set()
             for row in repository.offered(tx):
-                if row["origin"] == "config" and row["name"] not in names:
+                if row["origin"] == origin and row["name"] not in names:
                     repository.withdraw(tx, row["id"])
+                elif row["origin"] != origin and origin == "profile":
+                    kept.add(row["name"])
             for proto in protos:
-                repository.put(tx, proto, "config")
+                if proto.name not in kept:
+                    repository.put(tx, proto, origin)
             self._changed(tx)
 
         await self._store.write(apply)

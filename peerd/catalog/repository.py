@@ -12,7 +12,9 @@ from peerd.catalog.model import Service
 from peerd.store import Tx
 from peerd.v1 import catalog_pb2
 
-OFFERED = "SELECT id, name, origin, active, declaration FROM services WHERE offered = 1"
+OFFERED = (
+    "SELECT id, name, iif(by_profile, 'profile', origin) AS origin, active, declaration FROM services WHERE offered = 1"
+)
 
 
 def to_service(row: sqlite3.Row) -> Service:
@@ -37,12 +39,20 @@ def offered(tx: Tx) -> list[sqlite3.Row]:
 
 def put(tx: Tx, proto: catalog_pb2.ServiceDeclaration, origin: str) -> None:
     """Offer it under its name. Whether it is active survives, unless it was not offered any more."""
+    by_profile = origin == "profile"
     tx.execute(
-        "INSERT INTO services (name, origin, offered, active, declaration, changed_at) VALUES (?, ?, 1, 1, ?, ?) "
-        "ON CONFLICT (name) DO UPDATE SET origin = excluded.origin, offered = 1, "
+        "INSERT INTO services (name, origin, by_profile, offered, active, declaration, changed_at)"
+        " VALUES (?, ?, ?, 1, 1, ?, ?)"
+        " ON CONFLICT (name) DO UPDATE SET origin = excluded.origin, by_profile = excluded.by_profile, offered = 1, "
         "active = CASE offered WHEN 1 THEN active ELSE 1 END, declaration = excluded.declaration, "
         "changed_at = excluded.changed_at",
-        (proto.name, origin, proto.SerializeToString(deterministic=True), tx.now),
+        (
+            proto.name,
+            "added" if by_profile else origin,
+            by_profile,
+            proto.SerializeToString(deterministic=True),
+            tx.now,
+        ),
     )
 
 

@@ -14,10 +14,12 @@ _VALUED = ("-o", "--output", "--socket", "--peer", "--timeout")
 NOUNS = {
     "status": ("peerd.cli.status:status", "How this daemon is."),
     "peers": ("peerd.cli.peers:peers", "The machines of the mesh."),
+    "profiles": ("peerd.cli.profiles:profiles", "What the peers of a role do."),
     "invite": ("peerd.cli.invites:invite", "Invite a machine into the mesh."),
     "invites": ("peerd.cli.invites:invites", "The invites made here."),
     "services": ("peerd.cli.services:services", "What peers offer."),
     "workflows": ("peerd.cli.workflows:workflows", "Definitions: check, plan, store, run."),
+    "why": ("peerd.cli.why:why", "Why a job is where it is, or nowhere."),
     "executions": ("peerd.cli.executions:executions", "Runs of workflows: see, watch, cancel."),
     "jobs": ("peerd.cli.jobs:jobs", "What this peer runs for others and for itself."),
     "logs": ("peerd.cli.logs:logs", "What a job of an execution wrote."),

@@ -49,12 +49,12 @@ def duration(text: str) -> float:
 
 
 def comma_list(*choices: str) -> Callable[[str], list[str]]:
-    """``a,b`` as ["a", "b"], each one of the choices. An option type."""
+    """``a,b`` as ["a", "b"], each one of the choices, if there are any. An option type."""
 
     def words(text: str) -> list[str]:
         items = [item.strip() for item in text.split(",") if item.strip()]
         for item in items:
-            if item not in choices:
+            if choices and item not in choices:
                 raise click.BadParameter(f"{item!r} is not one of {', '.join(choices)}")
         return items
 

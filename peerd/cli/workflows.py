@@ -187,8 +187,9 @@ def _print_plan(answer: workflows_pb2.PlanWorkflowResponse) -> None:
     rows = []
     for job in answer.jobs:
         where = job.peer_name or short(job.peer_id) or "nobody"
-        rows.append((job.node_id, where, "waits for it" if job.waits else "now" if job.peer_id else "cannot run"))
-    print_table(("JOB", "PEER", "WHEN"), rows, empty="no jobs")
+        when = "waits for it" if job.waits else "now" if job.peer_id else "cannot run"
+        rows.append((job.node_id, where, when, job.rule))
+    print_table(("JOB", "PEER", "WHEN", "WHY"), rows, empty="no jobs")
     for job in answer.jobs:
         for refusal in job.refusals:
             name = refusal.peer_name or short(refusal.peer_id)

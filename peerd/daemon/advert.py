@@ -9,6 +9,7 @@ import socket
 from peerd import __version__
 from peerd.config import Config
 from peerd.errors import PeerdError, Reason
+from peerd.profiles.profile import Followed
 from peerd.v1.registry_pb2 import Advert, Hardware, IsolationLevel, Location
 
 _ANY = ("0.0.0.0", "[::]", "::", "")  # noqa: S104 - recognised, not bound
@@ -16,12 +17,15 @@ _SOMEWHERE = ("192.0.2.1", 9)
 """A documentation address (RFC 5737): connecting a datagram socket to it sends nothing, and shows our own address."""
 
 
-def own_advert(config: Config, *, port: int, isolation: IsolationLevel.ValueType, catalog_digest: bytes) -> Advert:
+def own_advert(
+    config: Config, followed: Followed, *, port: int, isolation: IsolationLevel.ValueType, catalog_digest: bytes
+) -> Advert:
     """The unsigned content of this peer's advert."""
     return Advert(
         name=config.peer_name,
         addresses=config.peer.advertise or (f"{_reachable_host(config.peer.listen)}:{port}",),
-        labels=sorted(config.peer.labels),
+        labels=sorted({*config.peer.labels, *followed.labels}),
+        profile_version=followed.version,
         groups=sorted(config.peer.groups),
         location=_location(config),
         hostname=socket.gethostname(),

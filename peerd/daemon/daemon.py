@@ -17,11 +17,11 @@ from peerd.catalog.servicer import CatalogServicer
 from peerd.clock import Clock, SystemClock
 from peerd.config import Config
 from peerd.daemon.advert import own_advert
+from peerd.daemon.following import Following, timing_of
 from peerd.daemon.routing import RoutedDestinations, RoutedOutcomes
 from peerd.daemon.servicer import DaemonServicer, Facts
 from peerd.datadir import DataDir
 from peerd.detector.contact import Measurement
-from peerd.detector.model import Timing
 from peerd.detector.prober import Prober
 from peerd.detector.repository import next_incarnation
 from peerd.detector.servicer import DetectorServicer
@@ -31,9 +31,12 @@ from peerd.identity.peer_id import PeerId
 from peerd.jobs.assembly import JobFloor, Surroundings, assemble
 from peerd.jobs.runner import ProcessRunner
 from peerd.loops import run_every
+from peerd.mesh.documents import DocumentTopic
 from peerd.mesh.gossip import Gossip
 from peerd.mesh.mesh import Mesh
 from peerd.mesh.servicer import MeshServicer
+from peerd.profiles.profile import Followed, ProfileKind
+from peerd.profiles.servicer import ProfileServicer
 from peerd.registry.adverts import Adverts
 from peerd.registry.heartbeats import FLUSH_SECONDS, Heartbeats
 from peerd.registry.notes import Notes
@@ -52,6 +55,7 @@ from peerd.v1 import (
     detector_pb2_grpc,
     jobs_pb2_grpc,
     mesh_pb2_grpc,
+    profiles_pb2_grpc,
     registry_pb2_grpc,
     transfers_pb2_grpc,
     workflows_pb2_grpc,
@@ -96,7 +100,9 @@ class Daemon:
         self._channels = Channels(identity, self._registry, clock, socket=config.socket)
         self._gossip = Gossip(mesh, self._channels, clock, seconds=config.mesh.exchange_seconds)
         self._gossip.register(self._adverts)
+        self._profiles = DocumentTopic(ProfileKind(), store, mesh, identity)
         self._gossip.register(self._notes.topic)
+        self._gossip.register(self._profiles)
         self._server = RpcServer(identity, mesh, self._channels, clock, resolve=self._registry.resolve)
         self._catalog = Catalog(store, config.data_dir)
 
@@ -111,6 +117,7 @@ class Daemon:
             daemon = cls(config, clock, identity, store, await Mesh.load(store, identity, clock))
             await daemon._adverts.load()
             await daemon._notes.topic.load()
+            await daemon._profiles.load()
             daemon._detect(await next_incarnation(store))
             await daemon._catalog.sync(config.services)
             runner = await ProcessRunner.probe(
@@ -130,14 +137,25 @@ class Daemon:
             self._channels,
             self._clock,
             incarnation=incarnation,
-            timing=Timing(period=self._config.mesh.probe_seconds, timeout=self._config.mesh.probe_seconds / 2),
+            timing=timing_of(self._config, Followed()),
             own_sample=self._sample,
         )
         self._registry.attach(self._prober, own_sample=self._sample)
         self._prober.on_change(self._registry.changed)
         self._prober.on_measurement(self._measured)
         self._adverts.on_change(self._hurry)
-        self._notes.topic.on_change(self._note_changed)
+        self._following = Following(
+            self._config,
+            self._profiles,
+            lambda: self._mesh.roles(self._identity.peer_id),
+            catalog=self._catalog,
+            prober=self._prober,
+            changed=self._publish_advert,
+        )
+        self._notes.topic.on_change(lambda key: self._push_own(self._notes.topic, key))
+        self._profiles.on_change(lambda key: self._push_own(self._profiles, key))
+        self._profiles.on_change(lambda _: self._later(self._following.apply()))
+        self._mesh.on_change(self._membership_changed)
 
     def _wire(self, runner: ProcessRunner, folder: DataDir) -> None:
         """Jobs, transfers and workflows know each other only through what is passed here."""
@@ -188,6 +206,7 @@ class Daemon:
             isolation=runner.isolation,
             roles_of=self._mesh.roles,
             closed=self._closed,
+            bounds=self._following.bounds,
             reserve=lambda total: max(config.transfers.min_free_bytes, int(total * config.transfers.min_free_fraction)),
         )
         self._jobs = assemble(self._floor, around, config.jobs)
@@ -211,6 +230,7 @@ class Daemon:
             self._store, self._registry, self._notes, self._heartbeats, forget_external=lambda tx, view: None
         )
         detector = DetectorServicer(self._prober)
+        profiles = ProfileServicer(self._store, self._profiles)
         catalog = CatalogServicer(self._store, self._catalog, search, self._identity.peer_id)
         transfers = TransferServicer(self._identity.peer_id, self._store, self._receiver, self._sender)
         daemon = DaemonServicer(
@@ -230,6 +250,7 @@ class Daemon:
         add = {
             "MeshService": lambda s: mesh_pb2_grpc.add_MeshServiceServicer_to_server(mesh, s),
             "DetectorService": lambda s: detector_pb2_grpc.add_DetectorServiceServicer_to_server(detector, s),
+            "ProfileService": lambda s: profiles_pb2_grpc.add_ProfileServiceServicer_to_server(profiles, s),
             "RegistryService": lambda s: registry_pb2_grpc.add_RegistryServiceServicer_to_server(registry, s),
             "CatalogService": lambda s: catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, s),
             "JobService": lambda s: jobs_pb2_grpc.add_JobServiceServicer_to_server(self._jobs.servicer, s),
@@ -245,6 +266,7 @@ class Daemon:
         port = await self._server.start(listen=self._config.peer.listen, socket=self._config.socket)
         self._listen_address = f"{self._config.peer.listen.rpartition(':')[0]}:{port}"
         self._port = port
+        await self._following.apply()
         await self._publish_advert()
         _announce(DataDir(self._config.data_dir).listen_address, self._listen_address)
         _log.info("daemon.listens", peer=self._identity.peer_id, address=self._listen_address)
@@ -283,7 +305,11 @@ class Daemon:
 
     async def _publish_advert(self) -> None:
         content = own_advert(
-            self._config, port=self._port, isolation=self._isolation, catalog_digest=self._catalog.digest
+            self._config,
+            self._following.followed,
+            port=self._port,
+            isolation=self._isolation,
+            catalog_digest=self._catalog.digest,
         )
         await self._adverts.publish(content)
 
@@ -308,11 +334,24 @@ class Daemon:
         while self._jobs.executor.running and self._clock.monotonic() < until:
             await self._clock.sleep(_DRAIN_LOOK_SECONDS)
 
-    def _note_changed(self, key: str) -> None:
+    def _push_own(self, topic: DocumentTopic[Any], key: str) -> None:
         """Our own word goes to everybody at once; what we were told, gossip passes on."""
-        note = self._notes.topic.find(key)
-        if note is not None and note.signer == self._identity.peer_id:
-            self._gossip.push("note", [key])
+        found = topic.find(key)
+        if found is not None and found.signer == self._identity.peer_id:
+            self._gossip.push(topic.name, [key])
+
+    def _membership_changed(self, peers: frozenset[PeerId]) -> None:
+        if self._identity.peer_id in peers:
+            self._later(self._following.apply())
+        for peer_id in peers:
+            record = self._mesh.membership.current.get(peer_id)
+            if record is not None and record.signer == self._identity.peer_id:
+                # What a peer said whose word we took away is said again by us, where it still counts.
+                self._later(self._adopt(peer_id))
+
+    async def _adopt(self, peer_id: PeerId) -> None:
+        await self._notes.topic.adopt(peer_id)
+        await self._profiles.adopt(peer_id)
 
     def _hurry(self, peers: frozenset[PeerId]) -> None:
         for peer_id in peers:

@@ -6,6 +6,7 @@ and because the orchestrator may be wrong or lie.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from peerd.catalog.model import Service
@@ -23,7 +24,7 @@ class Machine:
     memory_bytes: int
     allow_commands_from: frozenset[str] = frozenset()
     """Peer ids and roles."""
-    max_queued: int = 20_000
+    max_queued: Callable[[], int] = lambda: 20_000
     """Jobs that are not final."""
 
 
@@ -62,7 +63,7 @@ def admit(machine: Machine, orderer: Orderer, service: Service | None, *, cpus: 
 
 def admit_load(machine: Machine, open_jobs: int, disk: Disk) -> None:
     """Return if there is room for one more. Raises OVERLOADED, DISK_LOW."""
-    if open_jobs >= machine.max_queued:
+    if open_jobs >= machine.max_queued():
         raise PeerdError(
             Reason.OVERLOADED, f"{open_jobs} jobs wait or run here, which is the limit", retry_after_seconds=5
         )

@@ -53,6 +53,22 @@ class JobFloor:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """How many jobs are taken."""
+
+    max_running: int
+    max_queued: int
+
+
+def bounds_of(config: JobsConfig, *, max_running: int = 0, max_queued: int = 0) -> Bounds:
+    """As configured; where a number is given here (0 is none) it counts unless the configuration says otherwise."""
+    return Bounds(
+        max_running=config.max_running or max_running or 2 * (os.cpu_count() or 1),
+        max_queued=min(config.max_queued, max_queued) if max_queued else config.max_queued,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Surroundings:
     """What jobs use and do not own."""
 
@@ -65,6 +81,8 @@ class Surroundings:
     isolation: int
     """registry_pb2.IsolationLevel of the runner."""
     roles_of: Callable[[PeerId], frozenset[str]]
+    bounds: Callable[[JobsConfig], Bounds] = lambda config: bounds_of(config)
+    """How many jobs are taken, which may change while the daemon runs."""
     closed: Callable[[], PeerdError | None] = lambda: None
     """Why no new jobs are taken now, if so."""
     reserve: Callable[[int], int] = lambda total_bytes: max(1024**3, total_bytes // 20)
@@ -103,7 +121,7 @@ def assemble(floor: JobFloor, around: Surroundings, config: JobsConfig) -> Jobs:
             data=DataJobs(store, recording, clock),
         ),
         clock,
-        Room(max_running=config.max_running or 2 * (os.cpu_count() or 1), isolation=around.isolation),
+        Room(max_running=lambda: around.bounds(config).max_running, isolation=around.isolation),
     )
     executor.listen(floor.changes)
     reporter = Reporter(store, repository, views, around.channels, clock)
@@ -117,7 +135,7 @@ def _gate(floor: JobFloor, around: Surroundings, config: JobsConfig) -> Gate:
         cpu_cores=os.cpu_count() or 1,
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         allow_commands_from=frozenset(config.allow_commands_from),
-        max_queued=config.max_queued,
+        max_queued=lambda: around.bounds(config).max_queued,
     )
 
     def disk() -> Disk:

@@ -7,6 +7,7 @@ it takes up what an earlier daemon left running before it starts anything new.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from peerd.clock import Clock
@@ -39,7 +40,7 @@ class Upkeep:
 class Room:
     """How much runs at once, under which isolation."""
 
-    max_running: int
+    max_running: Callable[[], int]
     isolation: int
 
 
@@ -90,7 +91,7 @@ class Executor:
         await self._start_ready(group)
 
     async def _start_ready(self, group: asyncio.TaskGroup) -> None:
-        free = self._room.max_running - len(self._watches)
+        free = self._room.max_running() - len(self._watches)
         if free <= 0 or await self._store.one(*startable(self._clock.now(), 1, data=False)) is None:
             return
         for begun in await self._store.write(lambda tx: self._begin(tx, free)):

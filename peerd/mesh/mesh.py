@@ -219,6 +219,20 @@ class Mesh:
         )
         return self._sign(tx, membership, draft) if draft else self._unchanged(tx, membership, subject)
 
+    def replace(self, tx: Tx, *, actor: PeerId, old: PeerId, new: PeerId) -> tuple[Record, Record]:
+        """Give a new key what an old one had, and revoke the old one: both or nothing.
+
+        Raises NOT_FOUND, REVOKED, INVALID_ARGUMENT or PERMISSION_DENIED.
+        """
+        record = self._load(tx).active(old)
+        if record is None:
+            raise PeerdError(Reason.NOT_FOUND, f"{old} is not an active member of this mesh")
+        if old == new:
+            raise PeerdError(Reason.INVALID_ARGUMENT, "a peer cannot take its own place")
+        reason = f"takes the place of {old[:8]}"
+        admitted = self.admit(tx, actor=actor, subject=new, grants=record.grants, roles=record.roles, reason=reason)
+        return admitted, self.revoke(tx, actor=actor, subject=old, reason=f"{new[:8]} has taken its place")
+
     def create_invite(
         self, tx: Tx, *, actor: PeerId, grants: frozenset[int], roles: frozenset[str], ttl_seconds: int, nonce: bytes
     ) -> Invite:

@@ -137,6 +137,19 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
         self._gossip.push("member", [subject])
         return answer
 
+    async def ReplacePeer(self, request: mesh_pb2.ReplacePeerRequest, context: Any) -> mesh_pb2.ReplacePeerResponse:
+        old, new = _subject(request.old, self._resolve), _subject(request.new, self._resolve)
+        actor = current_caller().peer_id
+
+        def effect(tx: Tx) -> mesh_pb2.ReplacePeerResponse:
+            admitted, revoked = self._mesh.replace(tx, actor=actor, old=old, new=new)
+            return mesh_pb2.ReplacePeerResponse(admitted=_record(admitted), revoked=_record(revoked))
+
+        answer = await self._once(request, mesh_pb2.ReplacePeerResponse, effect)
+        failpoint("mesh.sign.after_commit")
+        self._gossip.push("member", [old, new])
+        return answer
+
     async def GetMember(self, request: mesh_pb2.GetMemberRequest, context: Any) -> mesh_pb2.GetMemberResponse:
         subject = _subject(request.peer, self._resolve)
         self._mesh.get(subject)

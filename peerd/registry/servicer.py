@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from google.protobuf.message import Message
@@ -15,7 +16,8 @@ from peerd.registry.heartbeats import Heartbeat, Heartbeats
 from peerd.registry.model import PeerStatus, PeerView
 from peerd.registry.notes import Notes
 from peerd.registry.registry import Registry
-from peerd.registry.views import heartbeat_message, matches, peer_message
+from peerd.registry.selection import Selector, mismatch, selector
+from peerd.registry.views import heartbeat_message, peer_message
 from peerd.rpc.caller import current_caller
 from peerd.store import Store, Tx
 from peerd.store.requests import once
@@ -24,6 +26,7 @@ from peerd.v1 import registry_pb2, registry_pb2_grpc
 _PAGE = 200
 _MAX_PAGE = 1000
 _END_OF_TIME = 2**62
+_MAX_SELECTOR = 200
 
 M = TypeVar("M", bound=Message)
 
@@ -53,7 +56,12 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     async def ListPeers(self, request: registry_pb2.ListPeersRequest, context: Any) -> registry_pb2.ListPeersResponse:
         size, start = _page(request.page_size), _parse_token(request.page_token)
-        found = [view for view in self._registry.peers() if matches(view, request)]
+        wanted = _selector(request)
+        found = [
+            view
+            for view in self._registry.peers()
+            if mismatch(wanted, view) is None and (request.include_forgotten or not view.forgotten)
+        ]
         token = str(start + size) if len(found) > start + size else ""
         return registry_pb2.ListPeersResponse(
             peers=[peer_message(view) for view in found[start : start + size]], next_page_token=token
@@ -144,6 +152,29 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     def _is_revoked(self, peer_id: PeerId) -> bool:
         return self._registry.get(peer_id).status is PeerStatus.REVOKED
+
+
+def _selector(request: registry_pb2.ListPeersRequest) -> Selector:
+    """Raises INVALID_EXPRESSION or INVALID_ARGUMENT."""
+    texts = (request.role, request.label, request.group, request.region, request.text)
+    if any(len(text) > _MAX_SELECTOR or not text.isprintable() for text in texts):
+        raise PeerdError(
+            Reason.INVALID_ARGUMENT, f"what is asked for has at most {_MAX_SELECTOR} characters and no control ones"
+        )
+    wanted = selector(
+        role=request.role,
+        label=request.label,
+        group=request.group,
+        region=request.region,
+        where=request.where,
+        text=request.text,
+    )
+    if not request.status:
+        return wanted
+    try:
+        return replace(wanted, status=PeerStatus(request.status))
+    except ValueError as error:
+        raise PeerdError(Reason.INVALID_ARGUMENT, f"there is no status {request.status}") from error
 
 
 def _page(size: int) -> int:

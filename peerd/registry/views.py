@@ -67,13 +67,3 @@ def heartbeat_message(entry: Heartbeat) -> registry_pb2.Heartbeat:
         memory_percent=entry.memory_percent,
         disk_percent=entry.disk_percent,
     )
-
-
-def matches(view: PeerView, request: registry_pb2.ListPeersRequest) -> bool:
-    """Whether a request asks for this peer."""
-    return (
-        (not request.role or request.role in view.roles)
-        and (not request.label or request.label in view.labels)
-        and (not request.status or request.status == view.status.value)
-        and (request.include_forgotten or not view.forgotten)
-    )

@@ -685,6 +685,57 @@ class RevokePeerResponse(_message.Message):
 Global___RevokePeerResponse: _TypeAlias = RevokePeerResponse  # noqa: Y015
 
 @_typing.final
+class ReplacePeerRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    OLD_FIELD_NUMBER: _builtins.int
+    NEW_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    old: _builtins.str
+    """Peer id or name of the one that goes."""
+    new: _builtins.str
+    """Peer id, or id prefix of a member, of the one that comes."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        old: _builtins.str = ...,
+        new: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["new", b"new", "old", b"old", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplacePeerRequest: _TypeAlias = ReplacePeerRequest  # noqa: Y015
+
+@_typing.final
+class ReplacePeerResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADMITTED_FIELD_NUMBER: _builtins.int
+    REVOKED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def admitted(self) -> Global___MemberRecord: ...
+    @_builtins.property
+    def revoked(self) -> Global___MemberRecord: ...
+    def __init__(
+        self,
+        *,
+        admitted: Global___MemberRecord | None = ...,
+        revoked: Global___MemberRecord | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["admitted", b"admitted", "revoked", b"revoked"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admitted", b"admitted", "revoked", b"revoked"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplacePeerResponse: _TypeAlias = ReplacePeerResponse  # noqa: Y015
+
+@_typing.final
 class GetMemberRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

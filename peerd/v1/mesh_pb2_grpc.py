@@ -70,6 +70,11 @@ class MeshServiceStub:
                 request_serializer=peerd_dot_v1_dot_mesh__pb2.RevokePeerRequest.SerializeToString,
                 response_deserializer=peerd_dot_v1_dot_mesh__pb2.RevokePeerResponse.FromString,
                 _registered_method=True)
+        self.ReplacePeer = channel.unary_unary(
+                '/peerd.v1.MeshService/ReplacePeer',
+                request_serializer=peerd_dot_v1_dot_mesh__pb2.ReplacePeerRequest.SerializeToString,
+                response_deserializer=peerd_dot_v1_dot_mesh__pb2.ReplacePeerResponse.FromString,
+                _registered_method=True)
         self.GetMember = channel.unary_unary(
                 '/peerd.v1.MeshService/GetMember',
                 request_serializer=peerd_dot_v1_dot_mesh__pb2.GetMemberRequest.SerializeToString,
@@ -129,6 +134,13 @@ class MeshServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReplacePeer(self, request, context):
+        """For a machine that was reinstalled and has a new key: give it what the old one had, and revoke the old one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetMember(self, request, context):
         """The chain of signed member records of one subject, oldest first.
         """
@@ -173,6 +185,11 @@ def add_MeshServiceServicer_to_server(servicer, server):
                     servicer.RevokePeer,
                     request_deserializer=peerd_dot_v1_dot_mesh__pb2.RevokePeerRequest.FromString,
                     response_serializer=peerd_dot_v1_dot_mesh__pb2.RevokePeerResponse.SerializeToString,
+            ),
+            'ReplacePeer': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplacePeer,
+                    request_deserializer=peerd_dot_v1_dot_mesh__pb2.ReplacePeerRequest.FromString,
+                    response_serializer=peerd_dot_v1_dot_mesh__pb2.ReplacePeerResponse.SerializeToString,
             ),
             'GetMember': grpc.unary_unary_rpc_method_handler(
                     servicer.GetMember,
@@ -370,6 +387,33 @@ class MeshService:
             '/peerd.v1.MeshService/RevokePeer',
             peerd_dot_v1_dot_mesh__pb2.RevokePeerRequest.SerializeToString,
             peerd_dot_v1_dot_mesh__pb2.RevokePeerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplacePeer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/peerd.v1.MeshService/ReplacePeer',
+            peerd_dot_v1_dot_mesh__pb2.ReplacePeerRequest.SerializeToString,
+            peerd_dot_v1_dot_mesh__pb2.ReplacePeerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,6 +46,8 @@ class MeshServiceStub:
     """Make a peer a member by its peer id, without an invite; or change roles and grants of a member."""
     RevokePeer: _grpc.UnaryUnaryMultiCallable[_mesh_pb2.RevokePeerRequest, _mesh_pb2.RevokePeerResponse]
     """End a membership for good. Final for that key."""
+    ReplacePeer: _grpc.UnaryUnaryMultiCallable[_mesh_pb2.ReplacePeerRequest, _mesh_pb2.ReplacePeerResponse]
+    """For a machine that was reinstalled and has a new key: give it what the old one had, and revoke the old one."""
     GetMember: _grpc.UnaryUnaryMultiCallable[_mesh_pb2.GetMemberRequest, _mesh_pb2.GetMemberResponse]
     """The chain of signed member records of one subject, oldest first."""
 
@@ -67,6 +69,8 @@ class MeshServiceAsyncStub(MeshServiceStub):
     """Make a peer a member by its peer id, without an invite; or change roles and grants of a member."""
     RevokePeer: _aio.UnaryUnaryMultiCallable[_mesh_pb2.RevokePeerRequest, _mesh_pb2.RevokePeerResponse]  # type: ignore[assignment]
     """End a membership for good. Final for that key."""
+    ReplacePeer: _aio.UnaryUnaryMultiCallable[_mesh_pb2.ReplacePeerRequest, _mesh_pb2.ReplacePeerResponse]  # type: ignore[assignment]
+    """For a machine that was reinstalled and has a new key: give it what the old one had, and revoke the old one."""
     GetMember: _aio.UnaryUnaryMultiCallable[_mesh_pb2.GetMemberRequest, _mesh_pb2.GetMemberResponse]  # type: ignore[assignment]
     """The chain of signed member records of one subject, oldest first."""
 
@@ -127,6 +131,14 @@ class MeshServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_mesh_pb2.RevokePeerResponse, _abc.Awaitable[_mesh_pb2.RevokePeerResponse]]:
         """End a membership for good. Final for that key."""
+
+    @_abc_1.abstractmethod
+    def ReplacePeer(
+        self,
+        request: _mesh_pb2.ReplacePeerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mesh_pb2.ReplacePeerResponse, _abc.Awaitable[_mesh_pb2.ReplacePeerResponse]]:
+        """For a machine that was reinstalled and has a new key: give it what the old one had, and revoke the old one."""
 
     @_abc_1.abstractmethod
     def GetMember(

@@ -22,6 +22,29 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Verdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VERDICT_UNSPECIFIED: _Verdict.ValueType  # 0
+    VERDICT_CHOSEN: _Verdict.ValueType  # 1
+    """Would get the job if it were placed now."""
+    VERDICT_FITS: _Verdict.ValueType  # 2
+    """Would take it; another is better."""
+    VERDICT_REFUSED: _Verdict.ValueType  # 3
+
+class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper): ...
+
+VERDICT_UNSPECIFIED: Verdict.ValueType  # 0
+VERDICT_CHOSEN: Verdict.ValueType  # 1
+"""Would get the job if it were placed now."""
+VERDICT_FITS: Verdict.ValueType  # 2
+"""Would take it; another is better."""
+VERDICT_REFUSED: Verdict.ValueType  # 3
+Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
+
 class _ExecutionStatus:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -614,12 +637,15 @@ class JobPlan(_message.Message):
     PEER_NAME_FIELD_NUMBER: _builtins.int
     REFUSALS_FIELD_NUMBER: _builtins.int
     WAITS_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     peer_id: _builtins.str
     """Empty when no peer would take it."""
     peer_name: _builtins.str
     waits: _builtins.bool
     """True: no peer takes it now, but the one it names may when it is back."""
+    rule: _builtins.str
+    """Why that peer and no other that fits; empty when no peer was chosen."""
     @_builtins.property
     def refusals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Refusal]: ...
     def __init__(
@@ -630,14 +656,107 @@ class JobPlan(_message.Message):
         peer_name: _builtins.str = ...,
         refusals: _abc.Iterable[Global___Refusal] | None = ...,
         waits: _builtins.bool = ...,
+        rule: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_id", b"node_id", "peer_id", b"peer_id", "peer_name", b"peer_name", "refusals", b"refusals", "waits", b"waits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_id", b"node_id", "peer_id", b"peer_id", "peer_name", b"peer_name", "refusals", b"refusals", "rule", b"rule", "waits", b"waits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JobPlan: _TypeAlias = JobPlan  # noqa: Y015
+
+@_typing.final
+class ExplainPlacementRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKFLOW_EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    workflow_execution_id: _builtins.int
+    node_id: _builtins.str
+    """The job's name in the definition."""
+    def __init__(
+        self,
+        *,
+        workflow_execution_id: _builtins.int = ...,
+        node_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_id", b"node_id", "workflow_execution_id", b"workflow_execution_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainPlacementRequest: _TypeAlias = ExplainPlacementRequest  # noqa: Y015
+
+@_typing.final
+class ExplainPlacementResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    PEER_ID_FIELD_NUMBER: _builtins.int
+    PEER_NAME_FIELD_NUMBER: _builtins.int
+    VERDICTS_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    peer_id: _builtins.str
+    """Where the job is; empty while it is nowhere."""
+    peer_name: _builtins.str
+    @_builtins.property
+    def verdicts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerVerdict]:
+        """Every peer, as it is now; the one that would be chosen now comes first."""
+
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+        peer_id: _builtins.str = ...,
+        peer_name: _builtins.str = ...,
+        verdicts: _abc.Iterable[Global___PeerVerdict] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_id", b"node_id", "peer_id", b"peer_id", "peer_name", b"peer_name", "verdicts", b"verdicts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainPlacementResponse: _TypeAlias = ExplainPlacementResponse  # noqa: Y015
+
+@_typing.final
+class PeerVerdict(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERDICT_FIELD_NUMBER: _builtins.int
+    PEER_ID_FIELD_NUMBER: _builtins.int
+    PEER_NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    NEXT_ACTION_FIELD_NUMBER: _builtins.int
+    verdict: Global___Verdict.ValueType
+    peer_id: _builtins.str
+    peer_name: _builtins.str
+    reason: _builtins.str
+    """For a refusal: stable."""
+    message: _builtins.str
+    """Why, in words; for the chosen one the rule by which it was chosen."""
+    next_action: _builtins.str
+    """For a refusal: the smallest change that would make it accept."""
+    def __init__(
+        self,
+        *,
+        verdict: Global___Verdict.ValueType = ...,
+        peer_id: _builtins.str = ...,
+        peer_name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        next_action: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "next_action", b"next_action", "peer_id", b"peer_id", "peer_name", b"peer_name", "reason", b"reason", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PeerVerdict: _TypeAlias = PeerVerdict  # noqa: Y015
 
 @_typing.final
 class Refusal(_message.Message):

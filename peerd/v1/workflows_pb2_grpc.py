@@ -45,6 +45,11 @@ class WorkflowServiceStub:
                 request_serializer=peerd_dot_v1_dot_workflows__pb2.PlanWorkflowRequest.SerializeToString,
                 response_deserializer=peerd_dot_v1_dot_workflows__pb2.PlanWorkflowResponse.FromString,
                 _registered_method=True)
+        self.ExplainPlacement = channel.unary_unary(
+                '/peerd.v1.WorkflowService/ExplainPlacement',
+                request_serializer=peerd_dot_v1_dot_workflows__pb2.ExplainPlacementRequest.SerializeToString,
+                response_deserializer=peerd_dot_v1_dot_workflows__pb2.ExplainPlacementResponse.FromString,
+                _registered_method=True)
         self.PutWorkflow = channel.unary_unary(
                 '/peerd.v1.WorkflowService/PutWorkflow',
                 request_serializer=peerd_dot_v1_dot_workflows__pb2.PutWorkflowRequest.SerializeToString,
@@ -105,6 +110,13 @@ class WorkflowServiceServicer:
 
     def PlanWorkflow(self, request, context):
         """Where each job would run now, and why not elsewhere.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainPlacement(self, request, context):
+        """Which peers would take a job of an execution now, which one does, and what the others lack.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -181,6 +193,11 @@ def add_WorkflowServiceServicer_to_server(servicer, server):
                     servicer.PlanWorkflow,
                     request_deserializer=peerd_dot_v1_dot_workflows__pb2.PlanWorkflowRequest.FromString,
                     response_serializer=peerd_dot_v1_dot_workflows__pb2.PlanWorkflowResponse.SerializeToString,
+            ),
+            'ExplainPlacement': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainPlacement,
+                    request_deserializer=peerd_dot_v1_dot_workflows__pb2.ExplainPlacementRequest.FromString,
+                    response_serializer=peerd_dot_v1_dot_workflows__pb2.ExplainPlacementResponse.SerializeToString,
             ),
             'PutWorkflow': grpc.unary_unary_rpc_method_handler(
                     servicer.PutWorkflow,
@@ -283,6 +300,33 @@ class WorkflowService:
             '/peerd.v1.WorkflowService/PlanWorkflow',
             peerd_dot_v1_dot_workflows__pb2.PlanWorkflowRequest.SerializeToString,
             peerd_dot_v1_dot_workflows__pb2.PlanWorkflowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainPlacement(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/peerd.v1.WorkflowService/ExplainPlacement',
+            peerd_dot_v1_dot_workflows__pb2.ExplainPlacementRequest.SerializeToString,
+            peerd_dot_v1_dot_workflows__pb2.ExplainPlacementResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,8 @@ class WorkflowServiceStub:
     """Check a definition without storing it. Problems are listed, not raised."""
     PlanWorkflow: _grpc.UnaryUnaryMultiCallable[_workflows_pb2.PlanWorkflowRequest, _workflows_pb2.PlanWorkflowResponse]
     """Where each job would run now, and why not elsewhere."""
+    ExplainPlacement: _grpc.UnaryUnaryMultiCallable[_workflows_pb2.ExplainPlacementRequest, _workflows_pb2.ExplainPlacementResponse]
+    """Which peers would take a job of an execution now, which one does, and what the others lack."""
     PutWorkflow: _grpc.UnaryUnaryMultiCallable[_workflows_pb2.PutWorkflowRequest, _workflows_pb2.PutWorkflowResponse]
     """Store a definition; the same content gives the same version."""
     ListWorkflows: _grpc.UnaryUnaryMultiCallable[_workflows_pb2.ListWorkflowsRequest, _workflows_pb2.ListWorkflowsResponse]
@@ -61,6 +63,8 @@ class WorkflowServiceAsyncStub(WorkflowServiceStub):
     """Check a definition without storing it. Problems are listed, not raised."""
     PlanWorkflow: _aio.UnaryUnaryMultiCallable[_workflows_pb2.PlanWorkflowRequest, _workflows_pb2.PlanWorkflowResponse]  # type: ignore[assignment]
     """Where each job would run now, and why not elsewhere."""
+    ExplainPlacement: _aio.UnaryUnaryMultiCallable[_workflows_pb2.ExplainPlacementRequest, _workflows_pb2.ExplainPlacementResponse]  # type: ignore[assignment]
+    """Which peers would take a job of an execution now, which one does, and what the others lack."""
     PutWorkflow: _aio.UnaryUnaryMultiCallable[_workflows_pb2.PutWorkflowRequest, _workflows_pb2.PutWorkflowResponse]  # type: ignore[assignment]
     """Store a definition; the same content gives the same version."""
     ListWorkflows: _aio.UnaryUnaryMultiCallable[_workflows_pb2.ListWorkflowsRequest, _workflows_pb2.ListWorkflowsResponse]  # type: ignore[assignment]
@@ -94,6 +98,14 @@ class WorkflowServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_workflows_pb2.PlanWorkflowResponse, _abc.Awaitable[_workflows_pb2.PlanWorkflowResponse]]:
         """Where each job would run now, and why not elsewhere."""
+
+    @_abc_1.abstractmethod
+    def ExplainPlacement(
+        self,
+        request: _workflows_pb2.ExplainPlacementRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workflows_pb2.ExplainPlacementResponse, _abc.Awaitable[_workflows_pb2.ExplainPlacementResponse]]:
+        """Which peers would take a job of an execution now, which one does, and what the others lack."""
 
     @_abc_1.abstractmethod
     def PutWorkflow(

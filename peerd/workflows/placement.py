@@ -1,8 +1,10 @@
 """Which peer runs a job: (need, candidates) -> a peer, or why each candidate is not it.
 
 Pure, and the same for ``plan`` and for the engine: what plan shows is what a run does, as long as nothing changes in
-between. Every peer that the need's selectors match, that is a member with the grant to execute, is online, and offers
-the service with the interfaces the job's edges use, may run it; the least loaded of them does.
+between. Every peer that the need's selectors match, that is a member with the grant to execute, is online, takes work,
+and offers the service with the interfaces the job's edges use, may run it. Of these the least loaded does, by jobs that
+run, wait or were just given to it; of equals the one that already holds most of what the job takes; of those the one
+that was given a job longest ago. A peer that is suspected of being away comes after all that are not.
 
 What it does not know it does not refuse: a catalog that has not been read, a machine of unknown size, a configuration
 that may or may not allow commands. The executor checks everything again and has the last word.
@@ -10,13 +12,15 @@ that may or may not allow commands. The executor checks everything again and has
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 
 from peerd.catalog.declaration import INTERFACE_KINDS, to_declaration
 from peerd.catalog.model import InterfaceKind, Service
 from peerd.errors import Reason
+from peerd.registry.expression import parse_expression
 from peerd.registry.model import PeerStatus, PeerView
+from peerd.registry.selection import Selector, listed, mismatch
 from peerd.v1 import access_pb2, catalog_pb2, registry_pb2, workflows_pb2
 from peerd.workflows.edges import Edge
 from peerd.workflows.quantities import parse_memory
@@ -24,6 +28,7 @@ from peerd.workflows.quantities import parse_memory
 # Besides the reasons of peerd.errors, which are what the executor itself would answer:
 NOT_SELECTED = "not_selected"
 OFFLINE = "offline"
+EXTERNAL = "external"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +50,7 @@ class Need:
     """What a job asks of a peer; see :func:`need_of`."""
 
     node_id: str
-    # Peer id or name.
-    peer: str = ""
-    role: str = ""
-    labels: frozenset[str] = frozenset()
-    group: str = ""
+    selector: Selector = field(default_factory=Selector)
     # Name or id; empty for an ad-hoc command.
     service: str = ""
     interfaces: tuple[NeededInterface, ...] = ()
@@ -68,6 +69,10 @@ class Candidate:
     services: Collection[catalog_pb2.Service] | None = None
     # Jobs given to it that its running_jobs may not show yet.
     assigned: int = 0
+    # Jobs placed there whose outputs this one takes.
+    near: int = 0
+    # Grows with each job that is given to any peer; what it was when this one got its last.
+    turn: int = 0
     # False once it refused a command of ours with adhoc_not_allowed.
     allows_commands: bool = True
 
@@ -103,6 +108,10 @@ class Decision:
     peer_id: str | None
     # Of every candidate that may not have it; not of those that were merely busier.
     refusals: tuple[Refused, ...] = ()
+    # Those that would take it, best first.
+    fitting: tuple[PeerView, ...] = ()
+    # Why the first of them.
+    rule: str = ""
 
     @property
     def waits_for(self) -> tuple[Refused, ...]:
@@ -122,10 +131,14 @@ def need_of(job: workflows_pb2.JobDefinition, edges: Iterable[Edge]) -> Need:
             interfaces[NeededInterface(kind=INTERFACE_KINDS[kind], path=path, receives=False)] = None
     return Need(
         node_id=job.name,
-        peer=job.on.peer,
-        role=job.on.role,
-        labels=frozenset(job.on.labels),
-        group=job.on.group,
+        selector=Selector(
+            peer=job.on.peer,
+            role=job.on.role,
+            labels=frozenset(job.on.labels),
+            group=job.on.group,
+            region=job.on.region,
+            where=parse_expression(job.on.where) if job.on.where else None,
+        ),
         service=job.service,
         interfaces=tuple(interfaces),
         params=frozenset(job.params),
@@ -141,35 +154,73 @@ def place(need: Need, candidates: Iterable[Candidate]) -> Decision:
     orchestrator = next((each.peer for each in everyone if each.peer.is_self), None)
     fitting: list[Candidate] = []
     refusals: list[Refused] = []
-    if need.peer and not any(_is_named(each.peer, need.peer) for each in everyone):
-        refusals.append(_nobody(need.peer))
-    namesakes = [each for each in everyone if each.peer.name == need.peer and each.peer.status != PeerStatus.REVOKED]
+    named = need.selector.peer
+    if named and not any(_is_named(each.peer, named) for each in everyone):
+        refusals.append(_nobody(named))
+    namesakes = [each for each in everyone if each.peer.name == named and each.peer.status != PeerStatus.REVOKED]
     for candidate in everyone:
         refused = _refusal(need, candidate, orchestrator, ambiguous=len(namesakes) > 1)
         if refused is None:
             fitting.append(candidate)
         else:
             refusals.append(refused)
-    chosen = min(fitting, key=_load, default=None)
-    return Decision(peer_id=chosen.peer.peer_id if chosen else None, refusals=tuple(refusals))
+    fitting.sort(key=_preference)
+    return Decision(
+        peer_id=fitting[0].peer.peer_id if fitting else None,
+        refusals=tuple(refusals),
+        fitting=tuple(each.peer for each in fitting),
+        rule=_rule(fitting),
+    )
 
 
-def _load(candidate: Candidate) -> tuple[int, int, str]:
-    # Ties are broken by turns, then by id, so that the same question has the same answer.
-    return (candidate.peer.running_jobs + candidate.assigned, candidate.assigned, candidate.peer.peer_id)
+def _preference(candidate: Candidate) -> tuple[bool, int, int, int, int, str]:
+    """Least first. The id comes last, so that the same question has the same answer."""
+    peer = candidate.peer
+    doubtful = peer.status is not PeerStatus.ONLINE
+    return (doubtful, _load(candidate), -candidate.near, candidate.turn, candidate.assigned, peer.peer_id)
+
+
+def _load(candidate: Candidate) -> int:
+    return candidate.peer.running_jobs + candidate.peer.sample.queued_jobs + candidate.assigned
+
+
+def _rule(fitting: Sequence[Candidate]) -> str:
+    """By what the first beats the second."""
+    if not fitting:
+        return ""
+    first, *others = fitting
+    if not others:
+        return "the only one that fits"
+    mine, theirs = _preference(first), _preference(others[0])
+    if mine[0] != theirs[0]:
+        return "the only one that surely answers"
+    if mine[1] != theirs[1]:
+        return f"least loaded: {_load(first)} jobs there, at least {_load(others[0])} elsewhere"
+    if mine[2] != theirs[2]:
+        return f"holds what the job takes: {first.near} of the jobs before it are there"
+    if mine[3:5] != theirs[3:5]:
+        return "its turn: the others were given a job since"
+    return "the first of equals"
 
 
 def _refusal(need: Need, candidate: Candidate, orchestrator: PeerView | None, *, ambiguous: bool) -> Refused | None:
     """The first thing in the way: selectors, membership, offer, size, and last what passes by itself."""
     peer = candidate.peer
     flaw = (
-        _selection_flaw(need, peer, ambiguous=ambiguous)
+        _selection_flaw(need.selector, peer, ambiguous=ambiguous)
         or _membership_flaw(peer)
         or (_service_flaw(need, candidate, orchestrator) if need.service else _command_flaw(candidate))
         or _size_flaw(need, peer)
     )
-    if flaw is None and peer.status == PeerStatus.ONLINE:
+    if flaw is None and peer.status in (PeerStatus.ONLINE, PeerStatus.SUSPECT):
         return None
+    passing = flaw is None
+    if flaw is None and peer.status is PeerStatus.MAINTENANCE:
+        flaw = _Flaw(
+            Reason.MAINTENANCE.text,
+            f"{_name(peer)} is in maintenance: {peer.why}",
+            f"end it with 'peerctl peers resume {_name(peer)}'; the job waits for it",
+        )
     if flaw is None:
         why = f": {peer.why}" if peer.why else ""
         flaw = _Flaw(OFFLINE, f"{_name(peer)} is not online{why}", f"bring {_name(peer)} back; the job waits for it")
@@ -179,7 +230,7 @@ def _refusal(need: Need, candidate: Candidate, orchestrator: PeerView | None, *,
         reason=flaw.reason,
         message=flaw.message,
         next_action=flaw.next_action,
-        when_back=flaw.reason == OFFLINE,
+        when_back=passing,
     )
 
 
@@ -190,24 +241,16 @@ class _Flaw:
     next_action: str
 
 
-def _selection_flaw(need: Need, peer: PeerView, *, ambiguous: bool) -> _Flaw | None:
-    name = _name(peer)
-    if need.peer and not _is_named(peer, need.peer):
-        return _Flaw(NOT_SELECTED, f"the job names {need.peer}", f"write 'peer: {name}', or leave 'on.peer' out")
-    if ambiguous and peer.peer_id != need.peer:
+def _selection_flaw(wanted: Selector, peer: PeerView, *, ambiguous: bool) -> _Flaw | None:
+    if peer.external:
+        message = f"{_name(peer)} runs no peerd"
+        return _Flaw(EXTERNAL, message, f"install peerd on {_name(peer)} and let it join")
+    found = mismatch(wanted, peer)
+    if found is not None:
+        return _Flaw(NOT_SELECTED, found.message, found.change)
+    if ambiguous and peer.peer_id != wanted.peer:
         reason = Reason.AMBIGUOUS_NAME
-        return _Flaw(reason.text, f"more than one peer is named {need.peer}", f"write 'peer: {peer.peer_id}'")
-    if need.role and need.role not in peer.roles:
-        has = f"its roles are {_listed(peer.roles)}" if peer.roles else "it has no role"
-        action = f"give {name} the role {need.role}, or change 'on.role'"
-        return _Flaw(NOT_SELECTED, f"{name} is no {need.role}; {has}", action)
-    if missing := need.labels - peer.labels:
-        plural = "s" if len(missing) > 1 else ""
-        message = f"{name} lacks the label{plural} {_listed(missing)}"
-        return _Flaw(NOT_SELECTED, message, f"label {name} with {_listed(missing)}, or change 'on.labels'")
-    if need.group and need.group not in peer.groups:
-        has = f"is in {_listed(peer.groups)}" if peer.groups else "is in no group"
-        return _Flaw(NOT_SELECTED, f"{name} {has}", f"put {name} into group {need.group}, or change 'on.group'")
+        return _Flaw(reason.text, f"more than one peer is named {wanted.peer}", f"write 'peer: {peer.peer_id}'")
     return None
 
 
@@ -281,9 +324,7 @@ def _interface_flaw(need: Need, service: Service, name: str) -> _Flaw | None:
             has = [
                 str(each.kind.value) for each in service.interfaces if _verb_fits(service, each.kind, needed.receives)
             ]
-            action = (
-                f"connect what it does {verb}: {_listed(has)}" if has else f"leave out the edge: it {verb}s nothing"
-            )
+            action = f"connect what it does {verb}: {listed(has)}" if has else f"leave out the edge: it {verb}s nothing"
             return _Flaw(Reason.ILLEGAL_INTERFACE.text, message, action)
     return None
 
@@ -299,13 +340,13 @@ def _values_flaw(need: Need, service: Service, name: str) -> _Flaw | None:
     required = {param.name for param in service.declaration.params if param.default is None}
     reason = Reason.INVALID_ARGUMENT.text
     if unknown := need.params - declared:
-        has = _listed(declared) if declared else "none"
-        message = f"{service.name} on {name} has no parameter {_listed(unknown)}"
+        has = listed(declared) if declared else "none"
+        message = f"{service.name} on {name} has no parameter {listed(unknown)}"
         return _Flaw(reason, message, f"remove it; its parameters: {has}")
     if missing := required - need.params:
-        return _Flaw(reason, f"{service.name} on {name} needs {_listed(missing)}", "give it under the job's 'params'")
+        return _Flaw(reason, f"{service.name} on {name} needs {listed(missing)}", "give it under the job's 'params'")
     if unset := need.env - service.declaration.job_env:
-        message = f"{service.name} on {name} does not let a job set {_listed(unset)}"
+        message = f"{service.name} on {name} does not let a job set {listed(unset)}"
         return _Flaw(reason, message, "remove it from 'env', or have its owner list it under job_env")
     return None
 
@@ -364,8 +405,4 @@ def _name(peer: PeerView) -> str:
 
 def _allowed(service: Service) -> str:
     declared = service.declaration
-    return _listed([*(f"role {role}" for role in sorted(declared.allowed_roles)), *sorted(declared.allowed_peers)])
-
-
-def _listed(words: Iterable[str]) -> str:
-    return ", ".join(sorted(set(words)))
+    return listed([*(f"role {role}" for role in sorted(declared.allowed_roles)), *sorted(declared.allowed_peers)])

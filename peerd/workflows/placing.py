@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from peerd.clock import Clock
-from peerd.errors import PeerdError
+from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId
-from peerd.registry.model import PeerStatus, PeerView
+from peerd.registry.model import PeerView
 from peerd.rpc.channels import Channels
 from peerd.rpc.status import remote_errors
 from peerd.v1 import catalog_pb2, catalog_pb2_grpc, workflows_pb2
@@ -26,6 +26,7 @@ ASK_SECONDS = 2.0
 # A catalog may change before the advert that says so has come; one that did not answer is not asked at once again.
 FRESH_SECONDS = 0.5
 SILENT_SECONDS = 15.0
+_NOWHERE: Mapping[str, int] = {}
 _PAGE_SIZE = 1000
 _MAX_PAGES = 20
 
@@ -75,10 +76,12 @@ class Placer:
         self._channels = channels
         self._clock = clock
         self._catalogs: dict[PeerId, _Known] = {}
+        self._turns: dict[str, int] = {}
+        self._given = 0
 
     async def refresh(self) -> None:
         """Ask every online peer whose catalog is not known, or not any more."""
-        online = [peer for peer in self._peers.peers() if peer.status is PeerStatus.ONLINE]
+        online = [peer for peer in self._peers.peers() if peer.status.present and not peer.external]
         await asyncio.gather(*(self._ask(peer) for peer in online if not self._is_fresh(peer)))
 
     def place(
@@ -88,15 +91,22 @@ class Placer:
         *,
         excluded: Collection[str] = (),
         assigned: Mapping[str, int],
+        near: Mapping[str, int] = _NOWHERE,
     ) -> Placed | Waits | Nobody:
-        """Choose among all but the excluded; ``edges`` are those of the job."""
-        decision = self.decide(job, edges, excluded=excluded, assigned=assigned)
+        """Choose among all but the excluded; ``edges`` are those of the job.
+
+        ``assigned`` counts jobs by peer, ``near`` those of them whose outputs this one takes.
+        """
+        decision = self.decide(job, edges, excluded=excluded, assigned=assigned, near=near)
         if decision.peer_id is not None:
+            self._given += 1
+            self._turns[decision.peer_id] = self._given
             return Placed(peer=decision.peer_id)
         if waits := decision.waits_for:
             names = ", ".join(refused.peer_name or refused.peer_id for refused in waits[:3])
             more = f" or one of {len(waits) - 3} more" if len(waits) > 3 else ""
-            return Waits(message=f"waits for {names}{more}, not online", next_action=waits[0].next_action)
+            state = "in maintenance" if waits[0].reason == Reason.MAINTENANCE.text else "not online"
+            return Waits(message=f"waits for {names}{more}, {state}", next_action=waits[0].next_action)
         reasons = [f"{refused.message} ({refused.reason})" for refused in decision.refusals[:3]]
         return Nobody(message="; ".join(reasons) or "every peer that fits has refused it")
 
@@ -107,10 +117,17 @@ class Placer:
         *,
         excluded: Collection[str] = (),
         assigned: Mapping[str, int],
+        near: Mapping[str, int] = _NOWHERE,
     ) -> Decision:
         """The same with every refusal, for plans."""
         candidates = [
-            Candidate(peer=peer, services=self._services(peer), assigned=assigned.get(peer.peer_id, 0))
+            Candidate(
+                peer=peer,
+                services=self._services(peer),
+                assigned=assigned.get(peer.peer_id, 0),
+                near=near.get(peer.peer_id, 0),
+                turn=self._turns.get(peer.peer_id, 0),
+            )
             for peer in self._peers.peers()
             if peer.peer_id not in excluded
         ]
@@ -127,6 +144,8 @@ class Placer:
                 peer.roles,
                 peer.labels,
                 peer.groups,
+                peer.location.region,
+                peer.hardware.SerializeToString(deterministic=True),
                 peer.grants,
             )
             for peer in self._peers.peers()

@@ -12,6 +12,8 @@ again from its log.
 from __future__ import annotations
 
 import asyncio
+import functools
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -58,8 +60,9 @@ class Placing(Protocol):
         *,
         excluded: frozenset[str],
         assigned: Mapping[str, int],
+        near: Mapping[str, int],
     ) -> Placed | Waits | Nobody:
-        """Choose a peer."""
+        """Choose a peer; ``near`` counts by peer the placed jobs whose outputs this one takes."""
         ...
 
 
@@ -259,9 +262,14 @@ class Runner:
         edges = [self.state.edges[edge_id].spec for edge_id in (*job.inputs, *job.outputs)]
         definition, excluded = self._definitions[command.node], command.excluded
         present = excluded | self.state.away.keys()  # what the registry thinks of a peer may be older
-        found = self._around.placing.place(definition, edges, excluded=present, assigned=assigned)
+        sources = {self.state.edges[edge_id].spec.source for edge_id in job.inputs}
+        near = Counter(
+            peer for source in sources if source in self.state.jobs and (peer := self.state.jobs[source].peer)
+        )
+        place = functools.partial(self._around.placing.place, definition, edges, assigned=assigned, near=near)
+        found = place(excluded=present)
         if not isinstance(found, Placed) and present != excluded:
-            found = self._around.placing.place(definition, edges, excluded=excluded, assigned=assigned)
+            found = place(excluded=excluded)
         if isinstance(found, Placed):
             return e.JobPlaced(node=command.node, placement=command.placement, peer=found.peer, at=now)
         if command.move:

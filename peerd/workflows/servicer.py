@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator
 
 from peerd.clock import Clock
@@ -12,15 +11,12 @@ from peerd.store import Store
 from peerd.v1 import workflows_pb2, workflows_pb2_grpc
 from peerd.workflows import repository, views
 from peerd.workflows.definition import read_definition
-from peerd.workflows.edges import Edge, edges_of
 from peerd.workflows.logs import Logs
 from peerd.workflows.orchestrator import Orchestrator
 from peerd.workflows.placing import Placer
+from peerd.workflows.planning import explain_placement, plan
 from peerd.workflows.requesting import Requests, read
 from peerd.workflows.watch import watch_execution
-
-# Between two looks at other work while a long plan is made.
-_PLAN_CHUNK = 100
 
 
 class WorkflowServicer(workflows_pb2_grpc.WorkflowServiceServicer):
@@ -50,30 +46,12 @@ class WorkflowServicer(workflows_pb2_grpc.WorkflowServiceServicer):
     async def PlanWorkflow(
         self, request: workflows_pb2.PlanWorkflowRequest, context: object
     ) -> workflows_pb2.PlanWorkflowResponse:
-        reading = await read(request.source)
-        assert reading.definition is not None  # noqa: S101 - read() saw to it
-        await self._placer.refresh()
-        edges = edges_of(reading.definition)
-        of_job: dict[str, list[Edge]] = {}
-        for edge in edges:
-            of_job.setdefault(edge.source, []).append(edge)
-            of_job.setdefault(edge.destination, []).append(edge)
-        answer = workflows_pb2.PlanWorkflowResponse(edges=[_planned(edge) for edge in edges])
-        assigned: Counter[str] = Counter()
-        for index, job in enumerate(reading.definition.jobs):
-            if index % _PLAN_CHUNK == 0:
-                await asyncio.sleep(0)
-            decision = self._placer.decide(job, of_job.get(job.name, ()), assigned=assigned)
-            peer_id = decision.peer_id or ""
-            assigned[peer_id] += 1
-            answer.jobs.add(
-                node_id=job.name,
-                peer_id=peer_id,
-                peer_name=self._viewer.name_of(peer_id) if peer_id else "",
-                refusals=[refused.to_proto() for refused in decision.refusals],
-                waits=bool(decision.waits_for),
-            )
-        return answer
+        return await plan(await read(request.source), self._placer, self._viewer)
+
+    async def ExplainPlacement(
+        self, request: workflows_pb2.ExplainPlacementRequest, context: object
+    ) -> workflows_pb2.ExplainPlacementResponse:
+        return await explain_placement(self._store, self._placer, self._viewer, request)
 
     async def PutWorkflow(
         self, request: workflows_pb2.PutWorkflowRequest, context: object
@@ -135,15 +113,3 @@ class WorkflowServicer(workflows_pb2_grpc.WorkflowServiceServicer):
     ) -> AsyncIterator[workflows_pb2.ReadLogsResponse]:
         async for piece in self._logs.read(request):
             yield piece
-
-
-def _planned(edge: Edge) -> workflows_pb2.PlannedEdge:
-    return workflows_pb2.PlannedEdge(
-        edge_id=edge.edge_id,
-        source_node_id=edge.source,
-        source_kind=edge.source_kind,
-        source_path=edge.source_path,
-        destination_node_id=edge.destination,
-        destination_kind=edge.destination_kind,
-        destination_path=edge.destination_path,
-    )

@@ -11,6 +11,8 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 
+from peerd.errors import PeerdError
+from peerd.registry.expression import parse_expression
 from peerd.v1 import workflows_pb2
 from peerd.workflows.destinations import collisions
 from peerd.workflows.edges import INTERFACE_WORDS
@@ -131,7 +133,7 @@ def _work(job: workflows_pb2.JobDefinition, path: FieldPath) -> Iterator[Problem
 
 
 def _placement(on: workflows_pb2.Placement, path: FieldPath) -> Iterator[Problem]:
-    for field, word in (("peer", on.peer), ("role", on.role), ("group", on.group)):
+    for field, word in (("peer", on.peer), ("role", on.role), ("group", on.group), ("region", on.region)):
         if word:
             yield from _word(word, (*path, field))
     for index, label in enumerate(on.labels):
@@ -139,6 +141,14 @@ def _placement(on: workflows_pb2.Placement, path: FieldPath) -> Iterator[Problem
             yield from _word(label, (*path, "labels", index))
         else:
             yield Problem(reason=ProblemReason.MISSING, message="a label is empty", path=(*path, "labels", index))
+    if on.where:
+        try:
+            parse_expression(on.where)
+        except PeerdError as error:
+            hint = error.next_action
+            yield Problem(
+                reason=ProblemReason.BAD_VALUE, message=error.message, path=(*path, "where"), next_action=hint
+            )
 
 
 def _package(job: workflows_pb2.JobDefinition, path: FieldPath) -> Iterator[Problem]:

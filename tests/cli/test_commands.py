@@ -13,13 +13,28 @@ from google.protobuf.message import Message
 
 from peerd.cli.app import NOUNS
 from peerd.cli.app import peerctl as app
-from peerd.v1 import access_pb2, catalog_pb2, daemon_pb2, jobs_pb2, mesh_pb2, registry_pb2, transfers_pb2, workflows_pb2
+from peerd.v1 import (
+    access_pb2,
+    catalog_pb2,
+    daemon_pb2,
+    jobs_pb2,
+    mesh_pb2,
+    profiles_pb2,
+    registry_pb2,
+    transfers_pb2,
+    workflows_pb2,
+)
 from tests.cli.conftest import Peerctl
 from tests.cli.executions import execution, job
 from tests.cli.fake_daemon import FakeDaemon
 
 PEER = registry_pb2.Peer(
     peer_id="b" * 52, name="beta", status=registry_pb2.PEER_STATUS_OFFLINE, status_reason="no answer", roles=["worker"]
+)
+PROFILE = profiles_pb2.Profile(
+    role="worker",
+    version=4,
+    config=profiles_pb2.ProfileConfig(labels=["fast"], limits=profiles_pb2.ProfileLimits(max_running_jobs=3)),
 )
 SERVICE = catalog_pb2.Service(
     service_id=3,
@@ -85,6 +100,36 @@ ANSWERS: dict[str, Message] = {
     "DaemonService.ExportTls": daemon_pb2.ExportTlsResponse(
         certificate_pem=b"CERT", private_key_pem=b"KEY", anchor_pem=b"CA"
     ),
+    "RegistryService.ListHeartbeats": registry_pb2.ListHeartbeatsResponse(
+        heartbeats=[
+            registry_pb2.Heartbeat(status=registry_pb2.PEER_STATUS_SUSPECT),
+            registry_pb2.Heartbeat(status=registry_pb2.PEER_STATUS_ONLINE, latency_ms=12.5),
+        ]
+    ),
+    "RegistryService.DrainPeer": registry_pb2.DrainPeerResponse(peer=PEER),
+    "RegistryService.ResumePeer": registry_pb2.ResumePeerResponse(peer=PEER),
+    "RegistryService.RenamePeer": registry_pb2.RenamePeerResponse(peer=PEER),
+    "RegistryService.ForgetPeer": registry_pb2.ForgetPeerResponse(peer=PEER),
+    "MeshService.ReplacePeer": mesh_pb2.ReplacePeerResponse(
+        admitted=mesh_pb2.MemberRecord(subject="b" * 52), revoked=mesh_pb2.MemberRecord(subject="c" * 52)
+    ),
+    "ProfileService.ListProfiles": profiles_pb2.ListProfilesResponse(profiles=[PROFILE]),
+    "ProfileService.GetProfile": profiles_pb2.GetProfileResponse(profile=PROFILE),
+    "ProfileService.ListProfileHistory": profiles_pb2.ListProfileHistoryResponse(
+        profiles=[profiles_pb2.Profile(role="worker", version=5, deleted=True), PROFILE]
+    ),
+    "ProfileService.SetProfile": profiles_pb2.SetProfileResponse(profile=PROFILE),
+    "ProfileService.DeleteProfile": profiles_pb2.DeleteProfileResponse(profile=PROFILE),
+    "WorkflowService.ExplainPlacement": workflows_pb2.ExplainPlacementResponse(
+        node_id="count",
+        peer_name="beta",
+        verdicts=[
+            workflows_pb2.PeerVerdict(verdict=workflows_pb2.VERDICT_CHOSEN, peer_name="beta", message="its turn"),
+            workflows_pb2.PeerVerdict(
+                verdict=workflows_pb2.VERDICT_REFUSED, peer_name="c", reason="offline", message="away", next_action="x"
+            ),
+        ],
+    ),
     "RegistryService.ListPeers": registry_pb2.ListPeersResponse(peers=[PEER]),
     "RegistryService.GetPeer": registry_pb2.GetPeerResponse(peer=PEER),
     "MeshService.AdmitPeer": mesh_pb2.AdmitPeerResponse(record=RECORD),
@@ -124,6 +169,20 @@ COMMANDS: dict[str, tuple[str, list[str]]] = {
     "peers list --role worker": ("RegistryService.ListPeers", ["NAME", "beta", "offline", "no answer", "worker"]),
     "peers show beta": ("RegistryService.GetPeer", ["b" * 52, "offline"]),
     "peers admit ID --grants observe,execute --role worker --address h:1": ("MeshService.AdmitPeer", ["is a member"]),
+    "peers heartbeats beta": ("RegistryService.ListHeartbeats", ["no answer", "suspect", "12.5ms"]),
+    "peers drain beta --reason disk": ("RegistryService.DrainPeer", ["beta takes no new jobs"]),
+    "peers resume beta": ("RegistryService.ResumePeer", ["beta takes jobs again"]),
+    "peers rename beta gamma": ("RegistryService.RenamePeer", ["is called beta"]),
+    "peers forget beta": ("RegistryService.ForgetPeer", ["beta is forgotten"]),
+    "peers roles beta worker,scanner": ("RegistryService.GetPeer", ["has the roles"]),
+    "peers grants beta observe": ("RegistryService.GetPeer", ["has the grants"]),
+    "peers replace beta ID": ("MeshService.ReplacePeer", ["is revoked"]),
+    "profiles list": ("ProfileService.ListProfiles", ["worker", "labels fast", "max_running_jobs 3"]),
+    "profiles get worker": ("ProfileService.GetProfile", ["version 4", "- fast"]),
+    "profiles history worker": ("ProfileService.ListProfileHistory", ["deleted"]),
+    "profiles set worker PROFILE --comment x": ("ProfileService.SetProfile", ["worker has profile version 4"]),
+    "profiles delete worker": ("ProfileService.DeleteProfile", ["no profile any more"]),
+    "why 100 count": ("WorkflowService.ExplainPlacement", ["count is on beta", "chosen", "refused", "next: x"]),
     "peers revoke beta --yes --reason lost": ("MeshService.RevokePeer", ["is revoked"]),
     "invite create": ("MeshService.CreateInvite", ["peerd1-token"]),
     "invites list": ("MeshService.ListInvites", ["used", "jjjj"]),
@@ -162,7 +221,9 @@ def answers(daemon: FakeDaemon) -> None:
 def arguments_of(line: str, tmp_path: Path) -> list[str]:
     file = tmp_path / "file.yaml"
     file.write_text("name: counter\n")
-    places = {"FILE": str(file), "DIR": str(tmp_path / "tls"), "ID": "b" * 52}
+    profile = tmp_path / "profile.yaml"
+    profile.write_text("labels: [fast]\nlimits: {max_running_jobs: 3}\n")
+    places = {"FILE": str(file), "PROFILE": str(profile), "DIR": str(tmp_path / "tls"), "ID": "b" * 52}
     return [places.get(word, word) for word in line.split()]
 
 
@@ -176,7 +237,7 @@ def leaf_commands(group: click.Group, context: click.Context, path: tuple[str, .
 
 
 def test_every_command_is_tried_here() -> None:
-    tried = {" ".join(line.split()[: 1 if line.split()[0] in ("status", "logs") else 2]) for line in COMMANDS}
+    tried = {" ".join(line.split()[: 1 if line.split()[0] in ("status", "logs", "why") else 2]) for line in COMMANDS}
     assert set(leaf_commands(app, click.Context(app))) == tried | ELSEWHERE
 
 

@@ -11,7 +11,9 @@ import pytest
 from peerd.catalog.model import InterfaceKind
 from peerd.clock import Millis
 from peerd.identity.peer_id import PeerId
+from peerd.registry.expression import parse_expression
 from peerd.registry.model import PeerStatus, PeerView
+from peerd.registry.selection import Selector
 from peerd.v1 import access_pb2, catalog_pb2, registry_pb2
 from peerd.workflows.edges import edges_of
 from peerd.workflows.placement import Candidate, Decision, Need, NeededInterface, need_of, place
@@ -31,19 +33,17 @@ def peer(letter: str, **more: Any) -> PeerView:
         "roles": frozenset({"worker"}),
         "grants": EXECUTE,
         "labels": frozenset(),
-        "group": "",
         "addresses": (),
         "isolation": int(registry_pb2.ISOLATION_LEVEL_BUBBLEWRAP),
-        "running_jobs": 0,
-        "catalog_digest": b"",
         "is_self": False,
-        "is_founder": False,
-        "cpu_cores": 0,
-        "memory_bytes": 0,
-        "platform": "",
-        "peerd_version": "",
         "last_seen": Millis(0),
     }
+    hardware = {key: more.pop(key) for key in ("cpu_cores", "memory_bytes") if key in more}
+    sample = {key: more.pop(key) for key in ("running_jobs", "queued_jobs") if key in more}
+    facts["hardware"] = registry_pb2.Hardware(**hardware)
+    facts["sample"] = registry_pb2.Sample(**sample)
+    if "group" in more:
+        facts["groups"] = frozenset({more.pop("group")})
     return PeerView(**{**facts, **more})
 
 
@@ -55,13 +55,15 @@ def service(name: str = "count", **more: Any) -> catalog_pb2.Service:
 
 
 def candidate(letter: str, *, services: Any = "default", assigned: int = 0, **more: Any) -> Candidate:
-    allows_commands = more.pop("allows_commands", True)
+    known = {key: more.pop(key) for key in ("allows_commands", "near", "turn") if key in more}
     offered = (service(),) if services == "default" else services
-    return Candidate(peer=peer(letter, **more), services=offered, assigned=assigned, allows_commands=allows_commands)
+    return Candidate(peer=peer(letter, **more), services=offered, assigned=assigned, **known)
 
 
 def need(**more: Any) -> Need:
-    return Need(**{"node_id": "job", "service": "count", **more})
+    fields = ("peer", "role", "labels", "group", "region", "where")
+    selected = Selector(**{key: more.pop(key) for key in fields if key in more})
+    return Need(**{"node_id": "job", "service": "count", "selector": selected, **more})
 
 
 def chosen(decision: Decision) -> str | None:
@@ -126,7 +128,7 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str, str]] = [
         "the label big",
         "label peer-a with big",
     ),
-    ("another group", {"group": "berlin"}, {"group": "rome"}, "not_selected", "in group rome", "into group berlin"),
+    ("another group", {"group": "berlin"}, {"group": "rome"}, "not_selected", "is in rome", "into group berlin"),
     ("no group", {"group": "berlin"}, {}, "not_selected", "in no group", "into group berlin"),
     ("revoked", {}, {"status": PeerStatus.REVOKED}, "revoked", "revoked", "another peer"),
     ("no grant", {}, {"grants": frozenset({1, 3})}, "permission_denied", "grant", "--grants execute"),
@@ -306,7 +308,7 @@ def test_a_pinned_job_waits_for_its_peer_alone() -> None:
     decision = place(need(peer="peer-a"), [candidate("a", status=PeerStatus.OFFLINE), candidate("b")])
     assert decision.peer_id is None
     assert [refused.peer_name for refused in decision.waits_for] == ["peer-a"]
-    assert decision.refusals[1].next_action == "write 'peer: peer-b', or leave 'on.peer' out"
+    assert decision.refusals[1].next_action == "name peer-b instead, or no peer at all"
 
 
 def test_a_peer_that_nobody_knows_is_named() -> None:
@@ -336,7 +338,7 @@ def test_the_need_of_a_job_comes_from_its_definition_and_its_edges() -> None:
           - name: a
             service: s
           - name: b
-            on: {peer: p, role: r, labels: [l, m], group: g}
+            on: {peer: p, role: r, labels: [l, m], group: g, region: eu, where: "gpus>=1"}
             service: s
             inputs: [{from: a, into: mounts/app}, {from: a.stdout, into: mounts/app, to: x}]
             package: [{path: x, text: y}]
@@ -348,10 +350,14 @@ def test_the_need_of_a_job_comes_from_its_definition_and_its_edges() -> None:
     )
     assert need_of(definition.jobs[1], edges_of(definition)) == Need(
         node_id="b",
-        peer="p",
-        role="r",
-        labels=frozenset({"l", "m"}),
-        group="g",
+        selector=Selector(
+            peer="p",
+            role="r",
+            labels=frozenset({"l", "m"}),
+            group="g",
+            region="eu",
+            where=parse_expression("gpus>=1"),
+        ),
         service="s",
         interfaces=(APP_IN, NeededInterface(kind=InterfaceKind.PACKAGE, receives=True), APP_OUT, OUTPUT),
         params=frozenset({"k"}),

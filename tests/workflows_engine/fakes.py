@@ -178,6 +178,7 @@ class FakeFleet:
         *,
         excluded: Collection[str] = (),
         assigned: Mapping[str, int],
+        near: Mapping[str, int],
     ) -> Placed | Waits | Nobody:
         fits = [name for name in self.executors if name not in excluded and job.on.peer in ("", name)]
         online = [name for name in fits if name not in self.offline]

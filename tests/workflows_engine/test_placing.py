@@ -24,18 +24,8 @@ def peer(name: str, *, status: PeerStatus = PeerStatus.ONLINE, digest: bytes = b
         roles=frozenset(roles.split()),
         grants=frozenset({access_pb2.GRANT_EXECUTE}),
         labels=frozenset(),
-        group="",
-        addresses=(),
         isolation=registry_pb2.ISOLATION_LEVEL_BUBBLEWRAP,
-        running_jobs=0,
         catalog_digest=digest,
-        is_self=False,
-        is_founder=False,
-        platform="",
-        peerd_version="",
-        cpu_cores=0,
-        memory_bytes=0,
-        last_seen=None,
     )
 
 

@@ -1,3 +1,6 @@
+-- Whether a service is offered because a profile says so; its origin then reads 'profile'.
+ALTER TABLE services ADD COLUMN by_profile INTEGER NOT NULL DEFAULT 0 CHECK (by_profile IN (0, 1));
+
 -- The incarnation that this peer last spoke with.
 CREATE TABLE detector (
     one INTEGER PRIMARY KEY CHECK (one = 1),

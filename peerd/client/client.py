@@ -20,18 +20,14 @@ definition files is not its business: it takes the text.
 from __future__ import annotations
 
 import asyncio
-import os
-import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Self, TypeVar
 
 import grpc
-from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 
-from peerd.errors import PeerdError, Reason, Violation
+from peerd.client.calls import CALL_SECONDS, PAGE_SIZE, connection_lost, new_request_id
+from peerd.client.registry import RegistryCalls
 from peerd.v1 import (
     catalog_pb2,
     catalog_pb2_grpc,
@@ -40,31 +36,18 @@ from peerd.v1 import (
     jobs_pb2,
     jobs_pb2_grpc,
     mesh_pb2,
-    mesh_pb2_grpc,
-    registry_pb2,
-    registry_pb2_grpc,
     transfers_pb2,
     transfers_pb2_grpc,
     workflows_pb2,
     workflows_pb2_grpc,
 )
 
-CALL_SECONDS = 30.0
-"""Deadline of one call. A search across peers waits for the slowest, so it is generous."""
-
 STREAM_SECONDS = 300.0
 """Deadline of one stream; a watch that lasts longer is taken up again where it was."""
-
-RETRY_DELAYS_SECONDS = (0.1, 0.3, 0.8)
-"""Waits between tries on a lost connection: together longer than a daemon needs to restart its listener."""
 
 RECONNECT_SECONDS = 30.0
 """How long a watch goes on trying to reach a daemon that went away."""
 
-PAGE_SIZE = 500
-
-_MAX_MESSAGE_BYTES = 64 * 1024 * 1024  # an execution of 10,000 jobs with its edges is about 4 MB
-_DETAILS_KEY = "grpc-status-details-bin"
 _FINAL = frozenset(
     {
         workflows_pb2.EXECUTION_STATUS_COMPLETED,
@@ -73,74 +56,24 @@ _FINAL = frozenset(
     }
 )
 
-# What to say when a status carries no reason of peerd's: the transport made it, or a newer daemon.
-_REASON_OF_CODE = {
-    grpc.StatusCode.UNAVAILABLE: Reason.DAEMON_NOT_REACHABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED: Reason.DEADLINE_EXCEEDED,
-    grpc.StatusCode.CANCELLED: Reason.CANCELLED,
-    grpc.StatusCode.UNIMPLEMENTED: Reason.UNIMPLEMENTED,
-    grpc.StatusCode.NOT_FOUND: Reason.NOT_FOUND,
-    grpc.StatusCode.ALREADY_EXISTS: Reason.ALREADY_EXISTS,
-    grpc.StatusCode.PERMISSION_DENIED: Reason.PERMISSION_DENIED,
-    grpc.StatusCode.UNAUTHENTICATED: Reason.NOT_AUTHENTICATED,
-    grpc.StatusCode.INVALID_ARGUMENT: Reason.INVALID_ARGUMENT,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: Reason.TOO_LARGE,
-}
 
-
-RequestT = TypeVar("RequestT")
-AnswerT = TypeVar("AnswerT")
-ItemT = TypeVar("ItemT")
-
-
-def default_socket(environment: Mapping[str, str] | None = None) -> Path:
-    """Where this machine's daemon listens: PEERD_SOCKET, else run/peerd.sock in its data directory."""
-    env = os.environ if environment is None else environment
-    if socket := env.get("PEERD_SOCKET"):
-        return Path(socket)
-    if data_dir := env.get("PEERD_DATA_DIR"):
-        return Path(data_dir) / "run" / "peerd.sock"
-    if os.geteuid() == 0:
-        return Path("/var/lib/peerd/run/peerd.sock")
-    state_home = env.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(state_home) / "peerd" / "run" / "peerd.sock"
-
-
-class Client:
+class Client(RegistryCalls):
     """One daemon, spoken to over its unix socket. Use it as an async context manager."""
 
     def __init__(
-        self, *, socket: str | Path | None = None, peer: str | None = None, timeout: float = CALL_SECONDS
+        self,
+        *,
+        socket: str | Path | None = None,
+        peer: str | None = None,
+        timeout: float = CALL_SECONDS,
+        cache: Path | None = None,
     ) -> None:
-        self._socket = Path(socket).absolute() if socket is not None else default_socket().absolute()
-        self._metadata = (("peerd-peer", peer),) if peer else ()
-        self._timeout = timeout
-        self._channel = aio.insecure_channel(
-            f"unix:{self._socket}",
-            options=[
-                ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-                ("grpc.initial_reconnect_backoff_ms", 100),
-                ("grpc.min_reconnect_backoff_ms", 100),
-                ("grpc.max_reconnect_backoff_ms", 1000),
-            ],
-        )
+        super().__init__(socket=socket, peer=peer, timeout=timeout, cache=cache)
         self._daemon = daemon_pb2_grpc.DaemonServiceStub(self._channel)
-        self._registry = registry_pb2_grpc.RegistryServiceStub(self._channel)
-        self._mesh = mesh_pb2_grpc.MeshServiceStub(self._channel)
         self._catalog = catalog_pb2_grpc.CatalogServiceStub(self._channel)
         self._workflows = workflows_pb2_grpc.WorkflowServiceStub(self._channel)
         self._jobs = jobs_pb2_grpc.JobServiceStub(self._channel)
         self._transfers = transfers_pb2_grpc.TransferServiceStub(self._channel)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Let go of the connection."""
-        await self._channel.close()
 
     # The daemon itself
 
@@ -152,50 +85,13 @@ class Client:
         """A certificate and key that act as this peer in other gRPC clients."""
         return await self._call(self._daemon.ExportTls, daemon_pb2.ExportTlsRequest(ttl_seconds=ttl_seconds))
 
-    # Peers
-
-    async def peers(
-        self,
-        *,
-        role: str = "",
-        label: str = "",
-        status: registry_pb2.PeerStatus.ValueType = registry_pb2.PEER_STATUS_UNSPECIFIED,
-    ) -> list[registry_pb2.Peer]:
-        """All peers of the mesh, this one included."""
-        request = registry_pb2.ListPeersRequest(role=role, label=label, status=status, page_size=PAGE_SIZE)
-        return await self._all(self._registry.ListPeers, request, lambda page: page.peers)
-
-    async def peer(self, peer: str) -> registry_pb2.Peer:
-        """One peer by id, unique prefix or name."""
-        return (await self._call(self._registry.GetPeer, registry_pb2.GetPeerRequest(peer=peer))).peer
-
-    async def admit(
-        self,
-        peer_id: str,
-        *,
-        grants: Iterable[int] = (),
-        roles: Iterable[str] = (),
-        addresses: Iterable[str] = (),
-    ) -> mesh_pb2.MemberRecord:
-        """Make a peer a member without an invite, or change a member's grants and roles."""
-        request = mesh_pb2.AdmitPeerRequest(request_id=_new_request_id(), peer_id=peer_id)
-        request.grants.extend(grants)  # type: ignore[arg-type]  # an open enum: plain numbers are fine
-        request.roles.extend(roles)
-        request.addresses.extend(addresses)
-        return (await self._call(self._mesh.AdmitPeer, request)).record
-
-    async def revoke(self, peer: str, *, reason: str = "") -> mesh_pb2.MemberRecord:
-        """End a membership for good."""
-        request = mesh_pb2.RevokePeerRequest(request_id=_new_request_id(), peer=peer, reason=reason)
-        return (await self._call(self._mesh.RevokePeer, request)).record
-
     # Invites
 
     async def invite(
         self, *, grants: Iterable[int], roles: Iterable[str] = (), ttl_seconds: int = 0
     ) -> mesh_pb2.CreateInviteResponse:
         """Make an invite; its token is in this answer and nowhere else."""
-        request = mesh_pb2.CreateInviteRequest(request_id=_new_request_id(), ttl_seconds=ttl_seconds)
+        request = mesh_pb2.CreateInviteRequest(request_id=new_request_id(), ttl_seconds=ttl_seconds)
         request.grants.extend(grants)  # type: ignore[arg-type]
         request.roles.extend(roles)
         return await self._call(self._mesh.CreateInvite, request)
@@ -207,7 +103,7 @@ class Client:
 
     async def revoke_invite(self, invite_id: str) -> mesh_pb2.Invite:
         """Withdraw a pending invite."""
-        request = mesh_pb2.RevokeInviteRequest(request_id=_new_request_id(), invite_id=invite_id)
+        request = mesh_pb2.RevokeInviteRequest(request_id=new_request_id(), invite_id=invite_id)
         return (await self._call(self._mesh.RevokeInvite, request)).invite
 
     # Services
@@ -236,19 +132,19 @@ class Client:
         self, declaration: catalog_pb2.ServiceDeclaration, *, replace: bool = False
     ) -> catalog_pb2.Service:
         """Offer a service on this peer."""
-        request = catalog_pb2.AddServiceRequest(request_id=_new_request_id(), declaration=declaration, replace=replace)
+        request = catalog_pb2.AddServiceRequest(request_id=new_request_id(), declaration=declaration, replace=replace)
         return (await self._call(self._catalog.AddService, request)).service
 
     async def set_service_status(
         self, service: str, status: catalog_pb2.ServiceStatus.ValueType
     ) -> catalog_pb2.Service:
         """Activate or deactivate a service of this peer."""
-        request = catalog_pb2.SetServiceStatusRequest(request_id=_new_request_id(), service=service, status=status)
+        request = catalog_pb2.SetServiceStatusRequest(request_id=new_request_id(), service=service, status=status)
         return (await self._call(self._catalog.SetServiceStatus, request)).service
 
     async def remove_service(self, service: str) -> None:
         """Stop offering a service that was added."""
-        request = catalog_pb2.RemoveServiceRequest(request_id=_new_request_id(), service=service)
+        request = catalog_pb2.RemoveServiceRequest(request_id=new_request_id(), service=service)
         await self._call(self._catalog.RemoveService, request)
 
     # Workflows
@@ -261,9 +157,14 @@ class Client:
         """Where each job would run now, and why not elsewhere."""
         return await self._call(self._workflows.PlanWorkflow, workflows_pb2.PlanWorkflowRequest(source=source))
 
+    async def explain_placement(self, execution_id: int, node_id: str) -> workflows_pb2.ExplainPlacementResponse:
+        """Every peer's verdict on a job of an execution, as things are now."""
+        request = workflows_pb2.ExplainPlacementRequest(workflow_execution_id=execution_id, node_id=node_id)
+        return await self._call(self._workflows.ExplainPlacement, request)
+
     async def put_workflow(self, source: workflows_pb2.DefinitionSource) -> workflows_pb2.Workflow:
         """Store a definition; the same content gives the same version."""
-        request = workflows_pb2.PutWorkflowRequest(request_id=_new_request_id(), source=source)
+        request = workflows_pb2.PutWorkflowRequest(request_id=new_request_id(), source=source)
         return (await self._call(self._workflows.PutWorkflow, request)).workflow
 
     async def workflows(self) -> list[workflows_pb2.Workflow]:
@@ -288,7 +189,7 @@ class Client:
 
         Repeating it with the same request id starts nothing new and gives the same answer.
         """
-        request = workflows_pb2.RunWorkflowRequest(request_id=request_id or _new_request_id(), params=params)
+        request = workflows_pb2.RunWorkflowRequest(request_id=request_id or new_request_id(), params=params)
         if source is not None:
             request.source.CopyFrom(source)
         elif workflow is not None:
@@ -345,7 +246,7 @@ class Client:
                     if out_of_time:
                         raise error from exc
                     continue
-                if not _connection_lost(error):
+                if not connection_lost(error):
                     raise error from exc
                 lost_at = now() if lost_at is None else lost_at
                 if out_of_time or now() - lost_at > RECONNECT_SECONDS:
@@ -365,7 +266,7 @@ class Client:
     async def cancel(self, execution_id: int, *, reason: str = "") -> workflows_pb2.Execution:
         """Record the wish to cancel; the answer comes when that is durable, not when all has stopped."""
         request = workflows_pb2.CancelExecutionRequest(
-            request_id=_new_request_id(), workflow_execution_id=execution_id, reason=reason
+            request_id=new_request_id(), workflow_execution_id=execution_id, reason=reason
         )
         return (await self._call(self._workflows.CancelExecution, request)).execution
 
@@ -411,56 +312,6 @@ class Client:
         request = transfers_pb2.ListTransfersRequest(workflow_execution_id=execution_id, page_size=PAGE_SIZE)
         return await self._all(self._transfers.ListTransfers, request, lambda page: page.transfers)
 
-    # How a call is made
-
-    async def _call(self, method: aio.UnaryUnaryMultiCallable[RequestT, AnswerT], request: RequestT) -> AnswerT:
-        """Call with a deadline over all tries; the request, and so its request id, is the same in each."""
-        now = asyncio.get_running_loop().time
-        give_up_at = now() + self._timeout
-        delays = iter(RETRY_DELAYS_SECONDS)
-        while True:
-            try:
-                left = max(give_up_at - now(), 0.001)
-                return await method(request, timeout=left, metadata=self._metadata)
-            except aio.AioRpcError as exc:
-                error = self._error(exc)
-                delay = next(delays, None)
-                hopeless = not _connection_lost(error) or not self._socket.exists()
-                if hopeless or delay is None or now() + delay >= give_up_at:
-                    raise error from exc
-            await asyncio.sleep(delay)
-
-    async def _all(
-        self,
-        method: aio.UnaryUnaryMultiCallable[RequestT, AnswerT],
-        request: RequestT,
-        items: Callable[[AnswerT], Iterable[ItemT]],
-        limit: int | None = None,
-    ) -> list[ItemT]:
-        """All items of all pages, or the first ``limit``."""
-        found: list[ItemT] = []
-        while True:
-            page = await self._call(method, request)
-            found.extend(items(page))
-            token: str = page.next_page_token  # type: ignore[attr-defined]  # every List answer has it
-            if not token or (limit is not None and len(found) >= limit):
-                return found[:limit]
-            request.page_token = token  # type: ignore[attr-defined]  # and every List request this
-
-    def _error(self, exc: aio.AioRpcError) -> PeerdError:
-        error = error_from_rpc(exc)
-        if error.reason is not Reason.DAEMON_NOT_REACHABLE or error.metadata:
-            return error
-        if not self._socket.exists():
-            return PeerdError(Reason.DAEMON_NOT_REACHABLE, f"there is no daemon's socket at {self._socket}")
-        if not os.access(self._socket, os.R_OK | os.W_OK):
-            return PeerdError(
-                Reason.DAEMON_NOT_REACHABLE,
-                f"this user may not open {self._socket}",
-                next_action="call as the daemon's own user, or join the group that owns the socket",
-            )
-        return PeerdError(Reason.DAEMON_NOT_REACHABLE, f"nobody answers at {self._socket}")
-
 
 def merge_execution(whole: workflows_pb2.Execution, update: workflows_pb2.Execution) -> None:
     """Bring ``whole`` up to date: an update carries only the jobs and edges that changed."""
@@ -477,52 +328,3 @@ def merge_execution(whole: workflows_pb2.Execution, update: workflows_pb2.Execut
 def is_final(execution: workflows_pb2.Execution) -> bool:
     """Whether nothing more will happen to it."""
     return execution.status in _FINAL
-
-
-def error_from_rpc(exc: aio.AioRpcError) -> PeerdError:
-    """What the daemon said, rebuilt from its rich status; the code's own reason where there is none."""
-    fallback = _REASON_OF_CODE.get(exc.code(), Reason.INTERNAL)
-    status = _rich_status(exc)
-    info, violations, retry_after = None, [], None
-    for detail in status.details if status is not None else ():
-        error_info, bad_request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
-        retry_info = error_details_pb2.RetryInfo()
-        if detail.Unpack(error_info) and error_info.domain == "peerd":
-            info = error_info
-        elif detail.Unpack(bad_request):
-            violations = [Violation(field=v.field, message=v.description) for v in bad_request.field_violations]
-        elif detail.Unpack(retry_info):
-            retry_after = retry_info.retry_delay.ToTimedelta().total_seconds()
-    message = (status.message if status is not None else None) or exc.details() or exc.code().name.lower()
-    if info is None:
-        return PeerdError(fallback, message, violations=violations, retry_after_seconds=retry_after)
-    known = Reason.__members__.get(info.reason.upper())
-    metadata = dict(info.metadata)
-    next_action = metadata.pop("next_action", None)
-    return PeerdError(
-        known or fallback,
-        message,
-        next_action=next_action,
-        violations=violations,
-        metadata={**metadata, "reason": info.reason},
-        retry_after_seconds=retry_after,
-    )
-
-
-def _rich_status(exc: aio.AioRpcError) -> status_pb2.Status | None:
-    for key, value in exc.trailing_metadata() or ():
-        if key == _DETAILS_KEY and isinstance(value, bytes):
-            try:
-                return status_pb2.Status.FromString(value)
-            except DecodeError:
-                return None
-    return None
-
-
-def _connection_lost(error: PeerdError) -> bool:
-    """Whether the call may not have reached the daemon, or reached it while it was going."""
-    return error.reason in (Reason.DAEMON_NOT_REACHABLE, Reason.SHUTTING_DOWN)
-
-
-def _new_request_id() -> str:
-    return str(uuid.uuid4())

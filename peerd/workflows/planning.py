@@ -1,0 +1,120 @@
+"""Plans and explanations: where jobs would run, by the very function that places them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+from peerd.errors import PeerdError, Reason
+from peerd.store import Store
+from peerd.v1 import workflows_pb2
+from peerd.workflows import repository, views
+from peerd.workflows.definition import Reading
+from peerd.workflows.edges import Edge, edges_of
+from peerd.workflows.placement import Decision
+from peerd.workflows.placing import Placer
+from peerd.workflows.views import Viewer
+
+# Between two looks at other work while a long plan is made.
+_PLAN_CHUNK = 100
+
+
+async def plan(reading: Reading, placer: Placer, viewer: Viewer) -> workflows_pb2.PlanWorkflowResponse:
+    """Where each job of a definition would go now."""
+    assert reading.definition is not None  # noqa: S101 - read() saw to it
+    await placer.refresh()
+    edges = edges_of(reading.definition)
+    of_job = _by_job(edges)
+    answer = workflows_pb2.PlanWorkflowResponse(edges=[_planned(edge) for edge in edges])
+    assigned: Counter[str] = Counter()
+    placed: dict[str, str] = {}
+    for index, job in enumerate(reading.definition.jobs):
+        if index % _PLAN_CHUNK == 0:
+            await asyncio.sleep(0)
+        mine = of_job.get(job.name, [])
+        near = Counter(placed[edge.source] for edge in mine if edge.destination == job.name and edge.source in placed)
+        decision = placer.decide(job, mine, assigned=assigned, near=near)
+        if decision.peer_id:
+            placed[job.name] = decision.peer_id
+            assigned[decision.peer_id] += 1
+        answer.jobs.add(
+            node_id=job.name,
+            peer_id=decision.peer_id or "",
+            peer_name=viewer.name_of(decision.peer_id) if decision.peer_id else "",
+            refusals=[refused.to_proto() for refused in decision.refusals],
+            waits=bool(decision.waits_for),
+            rule=decision.rule,
+        )
+    return answer
+
+
+async def explain_placement(
+    store: Store, placer: Placer, viewer: Viewer, request: workflows_pb2.ExplainPlacementRequest
+) -> workflows_pb2.ExplainPlacementResponse:
+    """Every peer's verdict on one job of an execution, as things are now. Raises NOT_FOUND."""
+    record = await repository.load_execution(store, request.workflow_execution_id)
+    job = next((job for job in record.definition.jobs if job.name == request.node_id), None)
+    if job is None:
+        raise PeerdError(
+            Reason.NOT_FOUND,
+            f"execution {request.workflow_execution_id} has no job {request.node_id[:80]!r}",
+            next_action="'peerctl executions show' lists its jobs",
+        )
+    await placer.refresh()
+    execution, _ = await views.read_execution(store, viewer, request.workflow_execution_id)
+    peers = {row.node_id: row.executor_peer_id for row in execution.jobs}
+    mine = _by_job(edges_of(record.definition)).get(job.name, [])
+    near = Counter(peers[edge.source] for edge in mine if edge.destination == job.name and peers.get(edge.source))
+    decision = placer.decide(job, mine, assigned={}, near=near)
+    where = peers.get(job.name, "")
+    return workflows_pb2.ExplainPlacementResponse(
+        node_id=job.name,
+        peer_id=where,
+        peer_name=viewer.name_of(where) if where else "",
+        verdicts=_verdicts(decision),
+    )
+
+
+def _verdicts(decision: Decision) -> list[workflows_pb2.PeerVerdict]:
+    found = [
+        workflows_pb2.PeerVerdict(
+            verdict=workflows_pb2.VERDICT_FITS if index else workflows_pb2.VERDICT_CHOSEN,
+            peer_id=peer.peer_id,
+            peer_name=peer.name,
+            message="would take it; another is better" if index else decision.rule,
+        )
+        for index, peer in enumerate(decision.fitting)
+    ]
+    refused = [
+        workflows_pb2.PeerVerdict(
+            verdict=workflows_pb2.VERDICT_REFUSED,
+            peer_id=entry.peer_id,
+            peer_name=entry.peer_name,
+            reason=entry.reason,
+            message=entry.message,
+            next_action=entry.next_action,
+        )
+        for entry in decision.refusals
+    ]
+    return found + refused
+
+
+def _by_job(edges: Iterable[Edge]) -> dict[str, list[Edge]]:
+    of_job: defaultdict[str, list[Edge]] = defaultdict(list)
+    for edge in edges:
+        of_job[edge.source].append(edge)
+        of_job[edge.destination].append(edge)
+    return of_job
+
+
+def _planned(edge: Edge) -> workflows_pb2.PlannedEdge:
+    return workflows_pb2.PlannedEdge(
+        edge_id=edge.edge_id,
+        source_node_id=edge.source,
+        source_kind=edge.source_kind,
+        source_path=edge.source_path,
+        destination_node_id=edge.destination,
+        destination_kind=edge.destination_kind,
+        destination_path=edge.destination_path,
+    )
