@@ -114,6 +114,23 @@ class MeshConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LimitsConfig:
+    """What one peer may ask of this one."""
+
+    calls_per_second: float = 500
+    """Of each caller, steadily; 0 limits nobody. Probes do not count, nor do calls over the unix socket."""
+    burst: float = 2000
+    """Calls at once, after a quiet time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditConfig:
+    """The log of who changed what."""
+
+    retention_days: float = 365
+
+
+@dataclass(frozen=True, kw_only=True)
 class LogConfig:
     """What goes to stderr."""
 
@@ -133,6 +150,8 @@ class Config:
     transfers: TransfersConfig = field(default_factory=TransfersConfig)
     workflows: WorkflowsConfig = field(default_factory=WorkflowsConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+    audit: AuditConfig = field(default_factory=AuditConfig)
     log: LogConfig = field(default_factory=LogConfig)
     services: tuple[Mapping[str, object], ...] = ()
     """Service declarations, in the JSON mapping of peerd.v1.ServiceDeclaration."""
@@ -151,6 +170,8 @@ _SECTIONS: dict[str, type] = {
     "transfers": TransfersConfig,
     "workflows": WorkflowsConfig,
     "mesh": MeshConfig,
+    "limits": LimitsConfig,
+    "audit": AuditConfig,
     "log": LogConfig,
 }
 

@@ -102,6 +102,7 @@ class Reason(Enum):
         "place the job on another peer, or end the maintenance: 'peerctl peers resume NAME'",
     )
     SHUTTING_DOWN = _Rule("UNAVAILABLE", True, "try again when the daemon is back")
+    RATE_LIMITED = _Rule("RESOURCE_EXHAUSTED", True, "wait as long as the answer says, and call less often")
     OVERLOADED = _Rule("RESOURCE_EXHAUSTED", True, "try again a little later")
 
     # Services and jobs

@@ -29,6 +29,8 @@ from grpc import aio
 from peerd.client.calls import CALL_SECONDS, PAGE_SIZE, connection_lost, new_request_id
 from peerd.client.registry import RegistryCalls
 from peerd.v1 import (
+    audit_pb2,
+    audit_pb2_grpc,
     catalog_pb2,
     catalog_pb2_grpc,
     daemon_pb2,
@@ -69,6 +71,7 @@ class Client(RegistryCalls):
         cache: Path | None = None,
     ) -> None:
         super().__init__(socket=socket, peer=peer, timeout=timeout, cache=cache)
+        self._audit = audit_pb2_grpc.AuditServiceStub(self._channel)
         self._daemon = daemon_pb2_grpc.DaemonServiceStub(self._channel)
         self._catalog = catalog_pb2_grpc.CatalogServiceStub(self._channel)
         self._workflows = workflows_pb2_grpc.WorkflowServiceStub(self._channel)
@@ -84,6 +87,17 @@ class Client(RegistryCalls):
     async def export_tls(self, *, ttl_seconds: int = 0) -> daemon_pb2.ExportTlsResponse:
         """A certificate and key that act as this peer in other gRPC clients."""
         return await self._call(self._daemon.ExportTls, daemon_pb2.ExportTlsRequest(ttl_seconds=ttl_seconds))
+
+    # What was changed here
+
+    async def audit(self, *, caller: str = "", method: str = "", limit: int = 100) -> list[audit_pb2.AuditEntry]:
+        """Calls that changed something on this peer, or were refused, newest first."""
+        request = audit_pb2.ListAuditRequest(caller=caller, method=method, page_size=min(limit, PAGE_SIZE))
+        return await self._all(self._audit.ListAudit, request, lambda page: page.entries, limit)
+
+    async def verify_audit(self) -> audit_pb2.VerifyAuditResponse:
+        """Whether the audit log is as it was written."""
+        return await self._call(self._audit.VerifyAudit, audit_pb2.VerifyAuditRequest())
 
     # Invites
 

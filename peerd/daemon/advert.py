@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import socket
 
@@ -18,7 +17,13 @@ _SOMEWHERE = ("192.0.2.1", 9)
 
 
 def own_advert(
-    config: Config, followed: Followed, *, port: int, isolation: IsolationLevel.ValueType, catalog_digest: bytes
+    config: Config,
+    followed: Followed,
+    hardware: Hardware,
+    *,
+    port: int,
+    isolation: IsolationLevel.ValueType,
+    catalog_digest: bytes,
 ) -> Advert:
     """The unsigned content of this peer's advert."""
     return Advert(
@@ -33,10 +38,7 @@ def own_advert(
         peerd_version=__version__,
         isolation=isolation,
         catalog_digest=catalog_digest,
-        hardware=Hardware(
-            cpu_cores=os.cpu_count() or 1,
-            memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        ),
+        hardware=hardware,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from peerd.audit.servicer import AuditServicer
 from peerd.catalog.catalog import Catalog
 from peerd.catalog.search import OnlinePeer, Search
 from peerd.catalog.servicer import CatalogServicer
@@ -18,6 +19,9 @@ from peerd.clock import Clock, SystemClock
 from peerd.config import Config
 from peerd.daemon.advert import own_advert
 from peerd.daemon.following import Following, timing_of
+from peerd.daemon.hardware import detect_hardware
+from peerd.daemon.load import LoadMeter, Work
+from peerd.daemon.observing import CallObserver
 from peerd.daemon.routing import RoutedDestinations, RoutedOutcomes
 from peerd.daemon.servicer import DaemonServicer, Facts
 from peerd.datadir import DataDir
@@ -43,13 +47,16 @@ from peerd.registry.notes import Notes
 from peerd.registry.registry import Registry
 from peerd.registry.servicer import RegistryServicer
 from peerd.rpc.channels import Channels
+from peerd.rpc.rates import Rates
 from peerd.rpc.server import RpcServer
 from peerd.store import Store, open_store
+from peerd.store.audit import prune
 from peerd.store.requests import forget_old_answers
 from peerd.transfers.receiver import Limits, Receiver
 from peerd.transfers.sender import Sender
 from peerd.transfers.servicer import TransferServicer
 from peerd.v1 import (
+    audit_pb2_grpc,
     catalog_pb2_grpc,
     daemon_pb2_grpc,
     detector_pb2_grpc,
@@ -60,7 +67,7 @@ from peerd.v1 import (
     transfers_pb2_grpc,
     workflows_pb2_grpc,
 )
-from peerd.v1.registry_pb2 import Sample
+from peerd.v1.registry_pb2 import Hardware, Sample
 from peerd.workflows.delivery import LocalPeer
 from peerd.workflows.logs import Logs
 from peerd.workflows.orchestrator import Orchestrator
@@ -73,6 +80,8 @@ _log = structlog.get_logger(__name__)
 
 _STOP_GRACE_SECONDS = 2.0
 _UPKEEP_SECONDS = 3600.0
+_COUNT_SECONDS = 2.0
+_HARDWARE_SECONDS = 600.0
 _DRAIN_LOOK_SECONDS = 0.1
 _LEAVE_SECONDS = 1.0
 """For telling others that we go."""
@@ -90,6 +99,8 @@ class Daemon:
         self._started_at = clock.now()
         self._listen_address = ""
         self._stopping = False
+        self._open_jobs = 0
+        self._hardware = Hardware()
         self._background: set[asyncio.Task[Any]] = set()
         self._adverts = Adverts(store, mesh, identity)
         self._notes = Notes(store, mesh, identity)
@@ -103,7 +114,16 @@ class Daemon:
         self._profiles = DocumentTopic(ProfileKind(), store, mesh, identity)
         self._gossip.register(self._notes.topic)
         self._gossip.register(self._profiles)
-        self._server = RpcServer(identity, mesh, self._channels, clock, resolve=self._registry.resolve)
+        self._observer = CallObserver(store)
+        self._server = RpcServer(
+            identity,
+            mesh,
+            self._channels,
+            clock,
+            resolve=self._registry.resolve,
+            rates=Rates(per_second=config.limits.calls_per_second, burst=config.limits.burst),
+            observer=self._observer,
+        )
         self._catalog = Catalog(store, config.data_dir)
 
     @classmethod
@@ -139,6 +159,12 @@ class Daemon:
             incarnation=incarnation,
             timing=timing_of(self._config, Followed()),
             own_sample=self._sample,
+        )
+        self._load = LoadMeter(
+            self._clock,
+            self._config.data_dir,
+            work=self._work,
+            local_health=lambda: self._prober.local_health,
         )
         self._registry.attach(self._prober, own_sample=self._sample)
         self._prober.on_change(self._registry.changed)
@@ -230,6 +256,7 @@ class Daemon:
             self._store, self._registry, self._notes, self._heartbeats, forget_external=lambda tx, view: None
         )
         detector = DetectorServicer(self._prober)
+        audit = AuditServicer(self._identity.peer_id, self._store)
         profiles = ProfileServicer(self._store, self._profiles)
         catalog = CatalogServicer(self._store, self._catalog, search, self._identity.peer_id)
         transfers = TransferServicer(self._identity.peer_id, self._store, self._receiver, self._sender)
@@ -251,6 +278,7 @@ class Daemon:
             "MeshService": lambda s: mesh_pb2_grpc.add_MeshServiceServicer_to_server(mesh, s),
             "DetectorService": lambda s: detector_pb2_grpc.add_DetectorServiceServicer_to_server(detector, s),
             "ProfileService": lambda s: profiles_pb2_grpc.add_ProfileServiceServicer_to_server(profiles, s),
+            "AuditService": lambda s: audit_pb2_grpc.add_AuditServiceServicer_to_server(audit, s),
             "RegistryService": lambda s: registry_pb2_grpc.add_RegistryServiceServicer_to_server(registry, s),
             "CatalogService": lambda s: catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, s),
             "JobService": lambda s: jobs_pb2_grpc.add_JobServiceServicer_to_server(self._jobs.servicer, s),
@@ -266,6 +294,7 @@ class Daemon:
         port = await self._server.start(listen=self._config.peer.listen, socket=self._config.socket)
         self._listen_address = f"{self._config.peer.listen.rpartition(':')[0]}:{port}"
         self._port = port
+        self._hardware = await detect_hardware()
         await self._following.apply()
         await self._publish_advert()
         _announce(DataDir(self._config.data_dir).listen_address, self._listen_address)
@@ -281,6 +310,8 @@ class Daemon:
                     self._jobs.executor.run(),
                     self._jobs.reporter.run(),
                     self._orchestrator.run(),
+                    run_every(self._count_jobs, seconds=_COUNT_SECONDS, clock=self._clock, name="count jobs"),
+                    run_every(self._look_at_hardware, seconds=_HARDWARE_SECONDS, clock=self._clock, name="hardware"),
                     run_every(self._upkeep, seconds=_UPKEEP_SECONDS, clock=self._clock, name="upkeep"),
                 )
             ]
@@ -300,6 +331,7 @@ class Daemon:
             task.cancel()
         await self._server.stop(0)
         await self._channels.close()
+        await self._observer.close()
         await self._store.close()
         DataDir(self._config.data_dir).listen_address.unlink(missing_ok=True)
 
@@ -307,6 +339,7 @@ class Daemon:
         content = own_advert(
             self._config,
             self._following.followed,
+            self._hardware,
             port=self._port,
             isolation=self._isolation,
             catalog_digest=self._catalog.digest,
@@ -361,11 +394,29 @@ class Daemon:
         self._heartbeats.add(measurement, self._registry.status(measurement.peer_id))
 
     def _sample(self) -> Sample:
-        return Sample(running_jobs=self._jobs.executor.running, local_health=self._prober.local_health)
+        return self._load.sample()
+
+    def _work(self) -> Work:
+        running = self._jobs.executor.running
+        return Work(
+            running_jobs=running,
+            queued_jobs=max(0, self._open_jobs - running),
+            active_transfers=self._sender.active,
+            calls=self._observer.calls,
+        )
+
+    async def _count_jobs(self) -> None:
+        self._open_jobs = await self._store.write(self._floor.repository.count_open)
+
+    async def _look_at_hardware(self) -> None:
+        self._hardware = await detect_hardware()
+        await self._publish_advert()
 
     async def _upkeep(self) -> None:
         await self._store.write(forget_old_answers)
         await self._heartbeats.prune()
+        kept_ms = round(self._config.audit.retention_days * 86_400_000)
+        await self._store.write(lambda tx: prune(tx, before=tx.now - kept_ms))
 
     def _facts(self) -> Facts:
         return Facts(

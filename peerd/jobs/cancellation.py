@@ -14,6 +14,7 @@ from peerd.jobs.changes import Changes
 from peerd.jobs.model import Job, JobKey, JobStatus, Stop
 from peerd.jobs.repository import JobRepository
 from peerd.store import Store, Tx
+from peerd.store.audit import note
 
 ANSWER_WITHIN_SECONDS = 2.0
 """One second of grace for the process, one for the rest; then the answer says that it is still being stopped."""
@@ -43,8 +44,10 @@ class Cancellation:
         elif job.status is JobStatus.RUNNING:
             if job.stop is not Stop.CANCEL:
                 job = self._repository.wish_stop(tx, job, Stop.CANCEL, message)
+                note(tx, "CancelJob", caller=key.orchestrator, target={"job_execution_id": job.id})
         elif not job.status.final:
             job = self._repository.move(tx, job, JobStatus.CANCELLED, reason="cancelled", message=message)
+            note(tx, "CancelJob", caller=key.orchestrator, target={"job_execution_id": job.id})
         failpoint("job.cancel.before_commit")
         return job
 

@@ -20,6 +20,7 @@ from peerd.jobs.commands import command_work, service_work
 from peerd.jobs.model import Job, JobKey, RetryPolicy, Work
 from peerd.jobs.repository import JobRepository, NewJob
 from peerd.store import Store, Tx
+from peerd.store.audit import note
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +96,18 @@ class Creation:
         orderer = Orderer(peer_id=caller, roles=self._gate.roles_of(caller))
         admit(self._gate.machine, orderer, service, cpus=order.cpus, memory_bytes=order.memory_bytes)
         job = self._repository.create(tx, _new_job(order, service))
+        note(tx, "CreateJob", caller=caller, target=_named(order, job))
         failpoint("job.create.before_commit")
         return job
+
+
+def _named(order: Order, job: Job) -> dict[str, object]:
+    return {
+        "job_execution_id": job.id,
+        "workflow_execution_id": order.key.workflow_execution_id,
+        "node_id": order.node_id,
+        "service": order.service or "(command)",
+    }
 
 
 def _new_job(order: Order, service: Service | None) -> NewJob:

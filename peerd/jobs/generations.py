@@ -21,6 +21,7 @@ from peerd.jobs.readiness import readiness
 from peerd.jobs.repository import JobRepository
 from peerd.jobs.sends import Sends
 from peerd.store import Store, Tx
+from peerd.store.audit import note
 from peerd.transfers.repository import forget_received
 
 
@@ -65,6 +66,7 @@ class Generations:
             return self._repository.get(tx, job.id)
         self._check(tx, job, edges)
         job = self._apply(tx, job, generation, edges)
+        note(tx, "StartJob", caller=key.orchestrator, target={"job_execution_id": job.id, "generation": generation})
         failpoint("job.start.before_commit")
         return job
 

@@ -20,6 +20,7 @@ from peerd.mesh.joining import JOIN_TYPE
 from peerd.mesh.mesh import Mesh
 from peerd.mesh.model import Record, check_grants, check_roles, from_timestamp, to_timestamp
 from peerd.rpc.caller import current_caller
+from peerd.rpc.paging import page_size, page_start
 from peerd.store import Store, Tx
 from peerd.store.requests import once
 from peerd.v1 import access_pb2, mesh_pb2, mesh_pb2_grpc
@@ -28,7 +29,6 @@ from peerd.v1.signed_pb2 import Envelope
 _SKEW_MILLIS = 5 * 60 * 1000
 _NONCE_BYTES = 16
 _PAGE = 100
-_MAX_PAGE = 1000
 
 M = TypeVar("M", bound=Message)
 
@@ -95,8 +95,8 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
         return answer
 
     async def ListInvites(self, request: mesh_pb2.ListInvitesRequest, context: Any) -> mesh_pb2.ListInvitesResponse:
-        size = min(max(request.page_size, 0) or _PAGE, _MAX_PAGE)
-        rows = await self._store.all(repository.INVITES_PAGE, (_parse_token(request.page_token), size + 1))
+        size = page_size(request.page_size, default=_PAGE)
+        rows = await self._store.all(repository.INVITES_PAGE, (page_start(request.page_token), size + 1))
         invites = [repository.invite_of(row) for row in rows]
         token = str(invites[size - 1].number) if len(invites) > size else ""
         return mesh_pb2.ListInvitesResponse(invites=map(self._invite, invites[:size]), next_page_token=token)
@@ -231,9 +231,3 @@ def _subject(text: str, resolve: Callable[[str], PeerId]) -> PeerId:
         if len(text) >= 50:  # meant as an id
             raise
         return resolve(text)
-
-
-def _parse_token(token: str) -> int:
-    if token and not token.isdigit():
-        raise PeerdError(Reason.INVALID_PAGE_TOKEN, "that page token is not one of ours")
-    return int(token or 0)

@@ -9,13 +9,13 @@ from peerd.mesh.documents import Document, DocumentTopic
 from peerd.mesh.model import check_name
 from peerd.profiles.profile import check_profile
 from peerd.rpc.caller import current_caller
+from peerd.rpc.paging import page_size, page_start
 from peerd.store import Store, Tx
 from peerd.store.requests import once
 from peerd.v1 import profiles_pb2, profiles_pb2_grpc
 from peerd.v1.profiles_pb2 import Profile
 
 _PAGE = 100
-_MAX_PAGE = 1000
 
 
 class ProfileServicer(profiles_pb2_grpc.ProfileServiceServicer):
@@ -109,8 +109,6 @@ def profile_message(document: Document[Profile]) -> Profile:
 
 
 def _page(found: list[Document[Profile]], size: int, token: str) -> tuple[list[Profile], str]:
-    if token and not token.isdigit():
-        raise PeerdError(Reason.INVALID_PAGE_TOKEN, "that page token is not one of ours")
-    count, start = min(max(size, 0) or _PAGE, _MAX_PAGE), int(token or 0)
+    count, start = page_size(size, default=_PAGE), page_start(token)
     rest = str(start + count) if len(found) > start + count else ""
     return [profile_message(entry) for entry in found[start : start + count]], rest

@@ -19,12 +19,12 @@ from peerd.registry.registry import Registry
 from peerd.registry.selection import Selector, mismatch, selector
 from peerd.registry.views import heartbeat_message, peer_message
 from peerd.rpc.caller import current_caller
+from peerd.rpc.paging import page_size, page_start
 from peerd.store import Store, Tx
 from peerd.store.requests import once
 from peerd.v1 import registry_pb2, registry_pb2_grpc
 
 _PAGE = 200
-_MAX_PAGE = 1000
 _END_OF_TIME = 2**62
 _MAX_SELECTOR = 200
 
@@ -55,7 +55,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         self._forget_external = forget_external
 
     async def ListPeers(self, request: registry_pb2.ListPeersRequest, context: Any) -> registry_pb2.ListPeersResponse:
-        size, start = _page(request.page_size), _parse_token(request.page_token)
+        size, start = page_size(request.page_size, default=_PAGE), page_start(request.page_token)
         wanted = _selector(request)
         found = [
             view
@@ -73,8 +73,8 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     async def ListHeartbeats(
         self, request: registry_pb2.ListHeartbeatsRequest, context: Any
     ) -> registry_pb2.ListHeartbeatsResponse:
-        peer_id, size = self._registry.get(request.peer).peer_id, _page(request.page_size)
-        before = Millis(_parse_token(request.page_token) or _END_OF_TIME)
+        peer_id, size = self._registry.get(request.peer).peer_id, page_size(request.page_size, default=_PAGE)
+        before = Millis(page_start(request.page_token) or _END_OF_TIME)
         await self._heartbeats.flush()
         found: list[Heartbeat] = await self._heartbeats.page(
             peer_id, since=from_timestamp(request.since), before=before, count=size + 1
@@ -175,13 +175,3 @@ def _selector(request: registry_pb2.ListPeersRequest) -> Selector:
         return replace(wanted, status=PeerStatus(request.status))
     except ValueError as error:
         raise PeerdError(Reason.INVALID_ARGUMENT, f"there is no status {request.status}") from error
-
-
-def _page(size: int) -> int:
-    return min(max(size, 0) or _PAGE, _MAX_PAGE)
-
-
-def _parse_token(token: str) -> int:
-    if token and not token.isdigit():
-        raise PeerdError(Reason.INVALID_PAGE_TOKEN, "that page token is not one of ours")
-    return int(token or 0)

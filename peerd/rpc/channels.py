@@ -71,27 +71,35 @@ class Channels:
             task.cancel()
 
     def _channel(self, peer_id: PeerId, purpose: str) -> aio.Channel:
-        target = self._target(peer_id)
+        targets = self._targets(peer_id)
         key = (peer_id, purpose)
         entry = self._open.get(key)
-        if entry is not None and entry.target == target and self._clock.now() < entry.renew_at:
+        if entry is None:
+            return self._dial(key, targets[0])
+        stands = entry.target in targets and self._clock.now() < entry.renew_at
+        failed = len(targets) > 1 and entry.channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE
+        if stands and not failed:
             return entry.channel
-        if entry is not None:
-            self._drain(entry.channel)
-        self._open[key] = self._dial(peer_id, target, purpose)
-        return self._open[key].channel
+        self._drain(entry.channel)
+        # What cannot be reached one way is tried the next: a host name, or the other kind of address.
+        position = targets.index(entry.target) + 1 if stands else 0
+        return self._dial(key, targets[position % len(targets)])
 
-    def _target(self, peer_id: PeerId) -> str:
+    def _targets(self, peer_id: PeerId) -> list[str]:
         if peer_id == self._identity.peer_id and self._socket is not None:
-            return f"unix:{self._socket}"
+            return [f"unix:{self._socket}"]
         addresses = self._addresses.addresses(peer_id)
         if not addresses:
             raise PeerdError(
                 Reason.NOT_TRUSTED_OR_UNREACHABLE, f"no address of {peer_id} is known", metadata={"peer": peer_id}
             )
-        return target_of(addresses)
+        return targets_of(addresses)
 
-    def _dial(self, peer_id: PeerId, target: str, purpose: str) -> _Open:
+    def _dial(self, key: tuple[PeerId, str], target: str) -> aio.Channel:
+        self._open[key] = self._connect(key[0], target, key[1])
+        return self._open[key].channel
+
+    def _connect(self, peer_id: PeerId, target: str, purpose: str) -> _Open:
         # A distinct argument keeps grpc from sharing one connection between the purposes.
         options = [*limits.CLIENT, ("peerd.purpose", purpose)]
         if target.startswith("unix:"):
@@ -115,12 +123,17 @@ class Channels:
         task.add_done_callback(self._closing.discard)
 
 
-def target_of(addresses: Sequence[str]) -> str:
-    """A grpc target that tries the addresses in order: all of them if they are IP addresses of one family."""
-    for family, version in (("ipv4", 4), ("ipv6", 6)):
-        if all(_ip_version(address) == version for address in addresses):
-            return f"{family}:{','.join(addresses)}"
-    return f"dns:///{addresses[0]}"
+def targets_of(addresses: Sequence[str]) -> list[str]:
+    """grpc targets, in the order of the addresses: neighbours that are IP addresses of one family share one."""
+    targets: list[tuple[str, list[str]]] = []
+    for address in addresses:
+        version = _ip_version(address)
+        kind = f"ipv{version}" if version else "dns"
+        if version and targets and targets[-1][0] == kind:
+            targets[-1][1].append(address)
+        else:
+            targets.append((kind, [address]))
+    return [f"dns:///{some[0]}" if kind == "dns" else f"{kind}:{','.join(some)}" for kind, some in targets]
 
 
 def _ip_version(address: str) -> int | None:

@@ -15,9 +15,20 @@ from grpc import aio
 from peerd.errors import PeerdError
 from peerd.identity.peer_id import PeerId
 from peerd.rpc.channels import Channels
-from peerd.rpc.status import DETAILS_KEY, from_rpc_error, to_status
+from peerd.rpc.status import DETAILS_KEY, fit_text, from_rpc_error, to_status
 
 METADATA_KEY = "peerd-peer"
+_MAX_DETAIL = 1000
+_TRANSPORT = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.UNIMPLEMENTED,
+    }
+)
+"""Codes that the connection may have made: we say what they mean."""
 
 
 class ForwardInterceptor(aio.ServerInterceptor):
@@ -62,4 +73,7 @@ async def _pass_on(context: aio.ServicerContext[Any, Any], error: aio.AioRpcErro
     trailing = tuple((key, value) for key, value in error.trailing_metadata() or ())
     if any(key == DETAILS_KEY for key, _ in trailing):
         await context.abort(error.code(), error.details() or "", trailing)
-    await context.abort(*to_status(from_rpc_error(error, peer_id)))
+    if error.code() in _TRANSPORT:
+        await context.abort(*to_status(from_rpc_error(error, peer_id)))
+    # Some other service's own words, such as those of health: as they are.
+    await context.abort(error.code(), fit_text(error.details() or "", _MAX_DETAIL))

@@ -7,19 +7,23 @@ bug: the caller gets ``internal``, the log the traceback.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import grpc
 import structlog
 from grpc import aio
 
+from peerd.clock import Clock
 from peerd.errors import PeerdError, Reason
 from peerd.rpc import limits
 from peerd.rpc.caller import Caller, current
 from peerd.rpc.calls import OpenCall, OpenCalls
+from peerd.rpc.rates import Rates
 from peerd.rpc.rules import Rules
 from peerd.rpc.status import to_status
 
@@ -36,12 +40,33 @@ class Authentication(Protocol):
         ...
 
 
+class Observer(Protocol):
+    """Is told of every call that ended."""
+
+    def handled(self, method: str, code: str, seconds: float) -> None:
+        """A call of that full method name ended with that status code, after so many seconds."""
+        ...
+
+    def refused(self, method: str, caller: Caller, request: object, error: PeerdError) -> None:
+        """A call that would have changed something was refused."""
+        ...
+
+
+_UNLIMITED = ("/peerd.v1.DetectorService/",)
+"""Their cost is bounded, and without them the caller would seem to be away."""
+
+
 class CallerInterceptor(aio.ServerInterceptor):
     """Decides each call before its handler runs, and ends it when its caller is revoked."""
 
-    def __init__(self, authentication: Authentication, calls: OpenCalls) -> None:
+    def __init__(
+        self, authentication: Authentication, calls: OpenCalls, clock: Clock, rates: Rates, observer: Observer | None
+    ) -> None:
         self._authentication = authentication
         self._calls = calls
+        self._clock = clock
+        self._rates = rates
+        self._observer = observer
         self._rules = Rules()
 
     async def intercept_service(
@@ -73,67 +98,97 @@ class CallerInterceptor(aio.ServerInterceptor):
 
     def _single(self, method: str, inner: Callable[[Any, Context], Awaitable[Any]], seconds: float | None) -> Any:
         async def handle(request: Any, context: Context) -> Any:
-            call: OpenCall | None = None
+            call = _Call(method, request, self._clock.monotonic())
             try:
-                with self._admitted(method, context) as call:
+                with self._admitted(call, context):
                     async with asyncio.timeout(seconds):
-                        return await inner(request, context)
+                        answer = await inner(request, context)
             except BaseException as error:  # noqa: BLE001 - every end of a call becomes a status
-                await _abort(context, method, error, call)
+                await self._abort(context, error, call)
+            self._ended(call, "OK")
+            return answer
 
         return handle
 
     def _streaming(self, method: str, inner: Callable[[Any, Context], Any]) -> Any:
-        async def handle(request: Any, context: Context) -> AsyncIterator[Any]:
-            call: OpenCall | None = None
+        async def handle(request: Any, context: Context) -> None:
+            # Written, not yielded: a caller that does not read holds us up in write(), where being ended reaches us.
+            call = _Call(method, request, self._clock.monotonic())
             try:
-                with self._admitted(method, context) as call:
+                with self._admitted(call, context):
                     answers = inner(request, context)
                     if inspect.isawaitable(answers):  # a handler that writes to the context itself, as health does
                         await answers
-                        return
-                    async for response in answers:
-                        yield response
+                    else:
+                        async with contextlib.aclosing(answers):
+                            async for response in answers:
+                                await context.write(response)
+                self._ended(call, "OK")
             except BaseException as error:  # noqa: BLE001 - every end of a call becomes a status
-                await _abort(context, method, error, call)
+                await self._abort(context, error, call)
 
         return handle
 
     @contextmanager
-    def _admitted(self, method: str, context: Context) -> Iterator[OpenCall]:
+    def _admitted(self, call: _Call, context: Context) -> Iterator[None]:
         auth_context: Any = context.auth_context()
-        caller = self._authentication.caller(auth_context)
-        self._rules.check(method, caller)
+        caller = call.caller = self._authentication.caller(auth_context)
+        if not caller.local and not call.method.startswith(_UNLIMITED):
+            self._rates.check(caller.peer_id, self._clock.monotonic())
+        self._rules.check(call.method, caller)
         token = current.set(caller)
         try:
-            with self._calls.track(caller.peer_id) as call:
-                yield call
+            with self._calls.track(caller.peer_id) as call.open:
+                yield
         finally:
             try:
                 current.reset(token)
             except ValueError:  # a generator closed by another task; its context is gone with it
                 pass
 
-
-async def _abort(context: Context, method: str, error: BaseException, call: OpenCall | None) -> None:
-    """End the call with the status of what happened. Always raises."""
-    if isinstance(error, GeneratorExit | aio.AbortError):
-        raise error
-    if isinstance(error, asyncio.CancelledError):
-        if call is None or call.ended_with is None:
+    async def _abort(self, context: Context, error: BaseException, call: _Call) -> None:
+        """End the call with the status of what happened. Always raises."""
+        if isinstance(error, GeneratorExit | aio.AbortError):
+            self._ended(call, "UNKNOWN")
             raise error
+        refusal = _refusal(error, call)
+        if refusal is None:
+            self._ended(call, "CANCELLED")
+            raise error
+        self._ended(call, refusal.reason.code)
+        if self._observer is not None and call.caller is not None:
+            self._observer.refused(call.method, call.caller, call.request, refusal)
+        code, message, metadata = to_status(refusal)
+        await context.abort(code, message, metadata)
+
+    def _ended(self, call: _Call, code: str) -> None:
+        if self._observer is not None:
+            self._observer.handled(call.method, code, self._clock.monotonic() - call.started)
+
+
+@dataclass(slots=True)
+class _Call:
+    method: str
+    request: object
+    started: float
+    caller: Caller | None = None
+    open: OpenCall | None = None
+
+
+def _refusal(error: BaseException, call: _Call) -> PeerdError | None:
+    """What to tell the caller; None for what is not ours to explain."""
+    if isinstance(error, asyncio.CancelledError):
+        if call.open is None or call.open.ended_with is None:
+            return None
         task = asyncio.current_task()
         if task is not None:
             task.uncancel()
-        refusal = call.ended_with
-    elif isinstance(error, PeerdError):
-        refusal = error
-    elif isinstance(error, TimeoutError):
-        refusal = PeerdError(Reason.DEADLINE_EXCEEDED, f"{method} took too long")
-    elif isinstance(error, Exception):
-        _log.exception("rpc.crashed", method=method, exc_info=error)
-        refusal = PeerdError(Reason.INTERNAL, f"{method} failed inside the daemon")
-    else:
-        raise error
-    code, message, metadata = to_status(refusal)
-    await context.abort(code, message, metadata)
+        return call.open.ended_with
+    if isinstance(error, PeerdError):
+        return error
+    if isinstance(error, TimeoutError):
+        return PeerdError(Reason.DEADLINE_EXCEEDED, f"{call.method} took too long")
+    if isinstance(error, Exception):
+        _log.exception("rpc.crashed", method=call.method, exc_info=error)
+        return PeerdError(Reason.INTERNAL, f"{call.method} failed inside the daemon")
+    return None

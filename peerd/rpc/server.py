@@ -23,8 +23,9 @@ from peerd.rpc.calls import OpenCalls
 from peerd.rpc.channels import Channels
 from peerd.rpc.credentials import ServerCredentials
 from peerd.rpc.forward import ForwardInterceptor
-from peerd.rpc.interceptor import CallerInterceptor
+from peerd.rpc.interceptor import CallerInterceptor, Observer
 from peerd.rpc.members import Members
+from peerd.rpc.rates import Rates
 
 Register = Callable[[Any], None]
 """Adds a servicer to a server, such as ``lambda server: add_JobServiceServicer_to_server(jobs, server)``."""
@@ -43,12 +44,15 @@ class RpcServer:
         clock: Clock,
         *,
         resolve: Callable[[str], PeerId],
+        rates: Rates | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.calls = OpenCalls()
         """For ending the calls of a revoked peer."""
         self._health = health.aio.HealthServicer()
-        tls = CallerInterceptor(TlsAuthentication(members, clock), self.calls)
-        local = CallerInterceptor(LocalAuthentication(identity.peer_id), self.calls)
+        limited = rates or Rates()
+        tls = CallerInterceptor(TlsAuthentication(members, clock), self.calls, clock, limited, observer)
+        local = CallerInterceptor(LocalAuthentication(identity.peer_id), self.calls, clock, limited, observer)
         forward = ForwardInterceptor(identity.peer_id, channels, resolve)
         self._peers = self._server([tls])
         self._local = self._server([forward, local])
@@ -107,6 +111,12 @@ def _prepare_socket(path: Path) -> None:
             Reason.KEY_EXPOSED,
             f"{path.parent} has mode {mode:04o}; whoever enters it commands this peer",
             next_action=f"chmod 700 {path.parent}",
+        )
+    if path.is_symlink() or (path.exists() and not path.is_socket()):
+        raise PeerdError(
+            Reason.INVALID_CONFIG,
+            f"{path} is there and is no socket",
+            next_action="move it away, or set another path with 'socket = ...' or PEERD_SOCKET",
         )
     if path.exists():
         with sockets.socket(sockets.AF_UNIX) as probe:

@@ -19,28 +19,58 @@ from peerd.errors import PeerdError, Reason, Violation
 DOMAIN = "peerd"
 DETAILS_KEY = "grpc-status-details-bin"
 
+_MAX_MESSAGE = 1000
+_MAX_FIELD = 500
+_MAX_DETAILS = 4096
+"""Bytes of details; they travel in base64 beside the message, in metadata of at most 8 KiB (limits.py)."""
+_ENTRY_OVERHEAD = 64
+
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
 def to_status(error: PeerdError) -> tuple[grpc.StatusCode, str, Metadata]:
     """Code, message and trailing metadata for ``context.abort``."""
     code = grpc.StatusCode[error.reason.code]
+    message = fit_text(error.message, _MAX_MESSAGE)
+    metadata = {fit_text(key, _MAX_FIELD): fit_text(value, _MAX_FIELD) for key, value in error.metadata.items()}
     info = error_details_pb2.ErrorInfo(
-        reason=error.reason.text, domain=DOMAIN, metadata={**error.metadata, "next_action": error.next_action}
+        reason=error.reason.text,
+        domain=DOMAIN,
+        metadata={**metadata, "next_action": fit_text(error.next_action, _MAX_FIELD)},
     )
     details: list[AnyMessage] = [_pack(info)]
     if error.violations:
-        bad = error_details_pb2.BadRequest()
-        for violation in error.violations[:100]:
-            bad.field_violations.add(field=violation.field, description=violation.message)
-        details.append(_pack(bad))
+        details.append(
+            _pack(_bad_request(error.violations, _MAX_DETAILS - info.ByteSize() - 2 * len(message.encode())))
+        )
     if error.retry_after_seconds is not None:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromMilliseconds(round(error.retry_after_seconds * 1000))
         details.append(_pack(retry))
     number: int = code.value[0]
-    status = status_pb2.Status(code=number, message=error.message, details=details)
-    return code, error.message, ((DETAILS_KEY, status.SerializeToString()),)
+    status = status_pb2.Status(code=number, message=message, details=details)
+    return code, message, ((DETAILS_KEY, status.SerializeToString()),)
+
+
+def fit_text(text: str, limit: int) -> str:
+    """The text as a status can carry it: whole characters only, at most so many, and no control ones but line ends."""
+    kept = text if len(text) <= limit else f"{text[: limit - 1]}…"
+    plain = kept.encode("utf-8", "replace").decode("utf-8")
+    return "".join(character if character.isprintable() or character == "\n" else " " for character in plain)
+
+
+def _bad_request(violations: Sequence[Violation], room: int) -> error_details_pb2.BadRequest:
+    """As many as fit into so many bytes; the last says how many more there are."""
+    bad = error_details_pb2.BadRequest()
+    for index, violation in enumerate(violations):
+        entry = error_details_pb2.BadRequest.FieldViolation(
+            field=fit_text(violation.field, _MAX_FIELD), description=fit_text(violation.message, _MAX_FIELD)
+        )
+        if bad.ByteSize() + entry.ByteSize() + _ENTRY_OVERHEAD > room:
+            bad.field_violations.add(field="", description=f"and {len(violations) - index} more")
+            break
+        bad.field_violations.append(entry)
+    return bad
 
 
 def from_rpc_error(error: aio.AioRpcError, callee: str) -> PeerdError:
@@ -66,8 +96,23 @@ def from_rpc_error(error: aio.AioRpcError, callee: str) -> PeerdError:
     if code is grpc.StatusCode.CANCELLED:
         return PeerdError(Reason.CANCELLED, f"the call to {callee} was cancelled")
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return PeerdError(Reason.TOO_LARGE, f"{callee}: {detail}")
-    return PeerdError(Reason.INTERNAL, f"{callee}: {code.name}: {detail}")
+        # grpc itself says this for messages and metadata that are too large, and when too many calls run.
+        too_large = any(word in detail.lower() for word in ("larger than max", "metadata size", "too large"))
+        return PeerdError(Reason.TOO_LARGE if too_large else Reason.OVERLOADED, f"{callee}: {detail}")
+    return PeerdError(_PLAIN.get(code, Reason.INTERNAL), f"{callee}: {code.name.lower()}: {detail}")
+
+
+_PLAIN = {
+    grpc.StatusCode.NOT_FOUND: Reason.NOT_FOUND,
+    grpc.StatusCode.INVALID_ARGUMENT: Reason.INVALID_ARGUMENT,
+    grpc.StatusCode.OUT_OF_RANGE: Reason.INVALID_ARGUMENT,
+    grpc.StatusCode.ALREADY_EXISTS: Reason.ALREADY_EXISTS,
+    grpc.StatusCode.PERMISSION_DENIED: Reason.PERMISSION_DENIED,
+    grpc.StatusCode.UNAUTHENTICATED: Reason.NOT_AUTHENTICATED,
+    grpc.StatusCode.FAILED_PRECONDITION: Reason.ILLEGAL_TRANSITION,
+    grpc.StatusCode.ABORTED: Reason.OVERLOADED,
+}
+"""For a status that some other service made, without a reason of ours."""
 
 
 @contextmanager
@@ -90,7 +135,10 @@ def _rebuild(value: bytes) -> PeerdError | None:
         status = status_pb2.Status.FromString(value)
     except DecodeError:
         return None
-    info, violations, retry_after = _unpack(status.details)
+    try:
+        info, violations, retry_after = _unpack(status.details)
+    except DecodeError:  # the right type, and rubbish inside
+        return None
     if info is None:
         return None
     metadata = dict(info.metadata)

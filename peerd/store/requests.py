@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 
 from peerd.digest import digest
 from peerd.errors import PeerdError, Reason
+from peerd.store.audit import record
 from peerd.store.writer import Tx
 
 M = TypeVar("M", bound=Message)
@@ -32,10 +33,13 @@ def once(
 ) -> M:
     """The stored answer if this caller's request was answered before, else what ``effect`` returns, stored.
 
-    An empty id asks for no protection. Raises REQUEST_ID_REUSED when the id came with a different request.
+    An empty id asks for no protection. The first time, the audit log gets a row, too. Raises REQUEST_ID_REUSED
+    when the id came with a different request.
     """
     if not request_id:
-        return effect()
+        answer = effect()
+        record(tx, request, caller=caller)
+        return answer
     if len(request_id) > _MAX_ID_LENGTH:
         raise PeerdError(Reason.INVALID_ARGUMENT, f"request_id is longer than {_MAX_ID_LENGTH} characters")
     fingerprint = digest(request.DESCRIPTOR.full_name.encode() + b"\0" + request.SerializeToString(deterministic=True))
@@ -45,6 +49,7 @@ def once(
             raise PeerdError(Reason.REQUEST_ID_REUSED, f"request id {request_id!r} came before with another request")
         return answer_type.FromString(row["answer"])
     answer = effect()
+    record(tx, request, caller=caller)
     tx.execute(
         "INSERT INTO requests (caller, request_id, digest, answer, answered_at) VALUES (?, ?, ?, ?, ?)",
         (caller, request_id, fingerprint, answer.SerializeToString(), tx.now),

@@ -80,6 +80,11 @@ class Sender:
         await self._store.write(lambda tx: repository.retry_now(tx, peer_id))
         self._wake.set()
 
+    @property
+    def active(self) -> int:
+        """Transfers that are under way."""
+        return len(self._active)
+
     async def run(self) -> None:
         """Send until cancelled."""
         async with asyncio.TaskGroup() as tasks:

@@ -9,6 +9,7 @@ from peerd.clock import to_datetime
 from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId
 from peerd.rpc.caller import current_caller
+from peerd.rpc.paging import page_size, page_start
 from peerd.store import Store
 from peerd.transfers.manifest import FileEntry
 from peerd.transfers.model import TransferKey
@@ -68,8 +69,8 @@ class TransferServicer(transfers_pb2_grpc.TransferServiceServicer):
     async def ListTransfers(
         self, request: transfers_pb2.ListTransfersRequest, context: Any
     ) -> transfers_pb2.ListTransfersResponse:
-        size = min(request.page_size or _PAGE, 1000)
-        after = _parse_token(request.page_token)
+        size = page_size(request.page_size, default=_PAGE)
+        after = page_start(request.page_token)
         rows = await self._store.all(
             "SELECT * FROM ("
             " SELECT id * 2 AS position, orchestrator_peer_id, store_id, workflow_execution_id, edge_id,"
@@ -129,11 +130,3 @@ class TransferServicer(transfers_pb2_grpc.TransferServiceServicer):
         elif row["next_try_at"]:
             transfer.next_try_at.FromDatetime(to_datetime(row["next_try_at"]))
         return transfer
-
-
-def _parse_token(token: str) -> int:
-    if not token:
-        return 0
-    if not token.isdigit():
-        raise PeerdError(Reason.INVALID_PAGE_TOKEN, "that page token is not one of ours")
-    return int(token)
