@@ -110,17 +110,18 @@ class Node:
 
 
 @asynccontextmanager
-async def node(folder: Path, table: Table, name: str) -> AsyncIterator[Node]:
+async def node(folder: Path, table: Table, name: str, *, workflows: Any = None, **more: Any) -> AsyncIterator[Node]:
     identity, clock, socket = Identity.generate(), SystemClock(), folder / f"{name}.d" / "s"
     table.active[identity.peer_id] = frozenset({access_pb2.GRANT_OBSERVE})
     channels = Channels(identity, table, clock, socket=socket)
-    server = RpcServer(identity, table, channels, clock, resolve=table.resolve)
+    server = RpcServer(identity, table, channels, clock, resolve=table.resolve, **more)
+    served = workflows or endless()
     server.register(
         [
             ("peerd.v1.DaemonService", lambda s: daemon_pb2_grpc.add_DaemonServiceServicer_to_server(echo(), s)),
             (
                 "peerd.v1.WorkflowService",
-                lambda s: workflows_pb2_grpc.add_WorkflowServiceServicer_to_server(endless(), s),
+                lambda s: workflows_pb2_grpc.add_WorkflowServiceServicer_to_server(served, s),
             ),
         ]
     )

@@ -1,0 +1,250 @@
+"""Refusals, limits and broken peers, on real connections."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from peerd.clock import SystemClock
+from peerd.errors import PeerdError, Reason, Violation
+from peerd.identity.key import Identity
+from peerd.identity.peer_id import PeerId
+from peerd.rpc.caller import Caller
+from peerd.rpc.channels import Channels, targets_of
+from peerd.rpc.rates import Bucket, Rates
+from peerd.rpc.server import RpcServer
+from peerd.rpc.status import DETAILS_KEY, from_rpc_error, remote_errors
+from peerd.v1 import daemon_pb2, daemon_pb2_grpc, workflows_pb2, workflows_pb2_grpc
+from tests.rpc.test_trust_on_the_wire import Node, Table, node, status_of
+
+BIG = 256 * 1024
+
+
+class Troubled(workflows_pb2_grpc.WorkflowServiceServicer):
+    """Refuses in many ways."""
+
+    async def GetExecution(self, request: Any, context: Any) -> Any:
+        match request.workflow_execution_id:
+            case 1:
+                wrong = [Violation(field=f"jobs[{n}].name", message="m" * 200) for n in range(100)]
+                raise PeerdError(Reason.INVALID_ARGUMENT, "too much is wrong", violations=wrong)
+            case 2:
+                raise PeerdError(Reason.INVALID_ARGUMENT, "a lone \ud800 surrogate, a \x07 bell and " + "x" * 5000)
+            case 3:
+                await asyncio.Event().wait()
+        return workflows_pb2.GetExecutionResponse()
+
+    async def WatchExecution(self, request: Any, context: Any) -> AsyncIterator[workflows_pb2.WatchExecutionResponse]:
+        while True:
+            execution = workflows_pb2.Execution(reason="x" * BIG)
+            yield workflows_pb2.WatchExecutionResponse(resume_token=1, execution=execution)
+
+
+troubled: Any = Troubled
+
+
+@pytest.fixture
+async def pair(tmp_path: Path) -> AsyncIterator[tuple[Node, Node]]:
+    table = Table()
+    async with node(tmp_path, table, "a") as a, node(tmp_path, table, "b", workflows=troubled()) as b:
+        yield a, b
+
+
+def workflows(a: Node, b: Node) -> workflows_pb2_grpc.WorkflowServiceAsyncStub:
+    return workflows_pb2_grpc.WorkflowServiceStub(a.channels.channel(b.identity.peer_id))
+
+
+async def refusal(a: Node, b: Node, number: int, timeout: float = 10) -> PeerdError:
+    with pytest.raises(PeerdError) as caught, remote_errors("b"):
+        await workflows(a, b).GetExecution(
+            workflows_pb2.GetExecutionRequest(workflow_execution_id=number), timeout=timeout
+        )
+    return caught.value
+
+
+async def test_a_revoked_peer_that_does_not_read_loses_its_stream_all_the_same(pair: tuple[Node, Node]) -> None:
+    a, b = pair
+    stream = workflows(a, b).WatchExecution(workflows_pb2.WatchExecutionRequest())
+    await stream.read()
+    await asyncio.sleep(0)
+    for _ in range(200):  # until flow control holds the sender up
+        await asyncio.sleep(0.005)
+    assert b.server.calls.end_calls(a.identity.peer_id, PeerdError(Reason.REVOKED, "revoked")) == 1
+    async with asyncio.timeout(2):
+        while b.server.calls.end_calls(a.identity.peer_id, PeerdError(Reason.REVOKED, "again")):
+            await asyncio.sleep(0.01)
+    with pytest.raises(PeerdError) as caught, remote_errors("b"):
+        async with asyncio.timeout(5):
+            while True:
+                await stream.read()
+    assert caught.value.reason is Reason.REVOKED
+
+
+async def test_a_hundred_violations_arrive_as_many_as_fit(pair: tuple[Node, Node]) -> None:
+    error = await refusal(*pair, 1)
+    assert (error.reason, error.message) == (Reason.INVALID_ARGUMENT, "too much is wrong")
+    assert len(error.violations) > 5
+    assert error.violations[0].field == "jobs[0].name"
+    assert error.violations[-1].message == f"and {100 - len(error.violations) + 1} more"
+
+
+async def test_a_message_that_no_status_can_carry_is_made_fit(pair: tuple[Node, Node]) -> None:
+    error = await refusal(*pair, 2)
+    assert error.reason is Reason.INVALID_ARGUMENT
+    assert error.message.startswith("a lone ? surrogate, a   bell and xxx")
+    assert len(error.message) == 1000
+
+
+async def test_a_message_that_is_too_large_is_permanent_and_overload_is_not(pair: tuple[Node, Node]) -> None:
+    a, b = pair
+    with pytest.raises(PeerdError) as caught, remote_errors("b"):
+        source = workflows_pb2.DefinitionSource(text="x" * (5 * 1024**2))
+        await workflows(a, b).ValidateWorkflow(workflows_pb2.ValidateWorkflowRequest(source=source), timeout=10)
+    assert (caught.value.reason, caught.value.retryable) == (Reason.TOO_LARGE, False)
+    overload = plain(grpc.StatusCode.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!")
+    assert from_rpc_error(overload, "b").reason is Reason.OVERLOADED
+    assert from_rpc_error(overload, "b").retryable
+
+
+def plain(code: grpc.StatusCode, details: str, trailing: tuple[tuple[str, bytes], ...] = ()) -> aio.AioRpcError:
+    return aio.AioRpcError(code, aio.Metadata(), aio.Metadata(*trailing), details=details)
+
+
+@pytest.mark.parametrize("rubbish", [b"", b"\xff\xff\xff", b"\x1a\x02\xff\xff", b"\x08\x05"])
+def test_rubbish_in_the_details_is_no_worse_than_none(rubbish: bytes) -> None:
+    error = from_rpc_error(plain(grpc.StatusCode.NOT_FOUND, "gone", ((DETAILS_KEY, rubbish),)), "b")
+    assert error.reason is Reason.NOT_FOUND
+    assert "gone" in error.message
+
+
+async def test_words_of_other_services_pass_through_the_socket_as_they_are(pair: tuple[Node, Node]) -> None:
+    a, b = pair
+    channel = aio.insecure_channel(f"unix:{a.socket}")
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    with pytest.raises(aio.AioRpcError) as caught:
+        await stub.Check(
+            health_pb2.HealthCheckRequest(service="no.such"), metadata=(("peerd-peer", b.identity.peer_id),), timeout=5
+        )
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    await channel.close()
+
+
+async def test_a_file_at_the_sockets_place_is_not_deleted(tmp_path: Path) -> None:
+    identity, table, clock = Identity.generate(), Table(), SystemClock()
+    server = RpcServer(identity, table, Channels(identity, table, clock), clock, resolve=table.resolve)
+    place = tmp_path / "run" / "s"
+    place.parent.mkdir(mode=0o700)
+    place.write_text("precious")
+    with pytest.raises(PeerdError) as caught:
+        await server.start(listen="127.0.0.1:0", socket=place)
+    assert caught.value.reason is Reason.INVALID_CONFIG
+    assert place.read_text() == "precious"
+    await server.stop(0)
+
+
+async def test_one_who_takes_the_connection_and_says_nothing_costs_no_more_than_the_deadline(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        identity, table, other = Identity.generate(), Table(), Identity.generate().peer_id
+        table.places[other] = f"127.0.0.1:{mute.getsockname()[1]}"
+        channels = Channels(identity, table, SystemClock())
+        stub = daemon_pb2_grpc.DaemonServiceStub(channels.channel(other))
+        with pytest.raises(PeerdError) as caught, remote_errors("mute"):
+            async with asyncio.timeout(5):
+                await stub.GetStatus(daemon_pb2.GetStatusRequest(), timeout=0.5)
+        assert caught.value.retryable
+        await channels.close()
+
+
+# -- Several addresses
+
+
+def test_addresses_of_one_family_share_a_target_and_the_order_stays() -> None:
+    assert targets_of(["10.0.0.1:1", "10.0.0.2:1"]) == ["ipv4:10.0.0.1:1,10.0.0.2:1"]
+    assert targets_of(["host:1", "10.0.0.1:1", "[::1]:2", "[::2]:2"]) == [
+        "dns:///host:1",
+        "ipv4:10.0.0.1:1",
+        "ipv6:[::1]:2,[::2]:2",
+    ]
+
+
+class Places(Table):
+    """A peer at several places."""
+
+    def addresses(self, peer_id: PeerId) -> tuple[str, ...]:
+        return tuple(self.places[peer_id].split())
+
+
+async def test_a_peer_is_reached_by_its_second_address_of_another_kind(tmp_path: Path) -> None:
+    table = Table()
+    async with node(tmp_path, table, "a") as a, node(tmp_path, table, "b") as b:
+        places = Places(active=table.active)
+        places.places[b.identity.peer_id] = f"[::1]:1 localhost:1 127.0.0.1:{b.port}"
+        channels = Channels(a.identity, places, SystemClock())
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    answer = await status_of(channels.channel(b.identity.peer_id))
+                    break
+                except PeerdError as error:
+                    assert error.reason is Reason.NOT_TRUSTED_OR_UNREACHABLE
+                    await asyncio.sleep(0.02)
+        assert answer.peer_id == a.identity.peer_id
+        await channels.close()
+
+
+# -- Rate limits and counting
+
+
+def test_a_bucket_gives_a_burst_and_then_a_steady_rate() -> None:
+    bucket = Bucket(tokens=3, filled_at=0.0)
+    assert [bucket.take(0.0, per_second=2, burst=3) for _ in range(4)] == [0, 0, 0, 0.5]
+    assert bucket.take(0.5, per_second=2, burst=3) == 0
+    assert bucket.take(0.5, per_second=2, burst=3) == pytest.approx(0.5)
+    assert [bucket.take(100.0, per_second=2, burst=3) for _ in range(4)] == [0, 0, 0, pytest.approx(0.5)]
+
+
+class Seen:
+    """What an observer is told."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str]] = []
+
+    def handled(self, method: str, code: str, seconds: float) -> None:
+        assert seconds >= 0
+        self.calls.append((method.rpartition("/")[2], code))
+
+    def refused(self, method: str, caller: Caller, request: object, error: PeerdError) -> None:
+        self.calls.append((caller.peer_id, error.reason.text))
+
+
+async def test_one_caller_is_limited_and_told_how_long_and_others_are_not(tmp_path: Path) -> None:
+    table, seen = Table(), Seen()
+    rates = Rates(per_second=0.01, burst=3)
+    async with (
+        node(tmp_path, table, "a") as a,
+        node(tmp_path, table, "c") as c,
+        node(tmp_path, table, "b", rates=rates, observer=seen) as b,
+    ):
+        channel = a.channels.channel(b.identity.peer_id)
+        for _ in range(3):
+            await status_of(channel)
+        with pytest.raises(PeerdError) as caught:
+            await status_of(channel)
+        assert (caught.value.reason, caught.value.retryable) == (Reason.RATE_LIMITED, True)
+        assert caught.value.retry_after_seconds == pytest.approx(100, abs=5)
+        await status_of(c.channels.channel(b.identity.peer_id))
+        local = aio.insecure_channel(f"unix:{b.socket}")
+        for _ in range(5):
+            await status_of(local)
+        await local.close()
+    assert seen.calls.count(("GetStatus", "OK")) == 9
+    assert seen.calls.count(("GetStatus", "RESOURCE_EXHAUSTED")) == 1
+    assert (a.identity.peer_id, "rate_limited") in seen.calls
