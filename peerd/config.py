@@ -114,6 +114,22 @@ class MeshConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HttpConfig:
+    """Health, metrics and JSON over HTTP."""
+
+    listen: str = "127.0.0.1:9205"
+    """host:port; on another address than this machine's own every request needs a token. Nothing listens when empty."""
+    tls_certificate: str = ""
+    """PEM file; with tls_key, HTTPS is spoken."""
+    tls_key: str = ""
+    external_offline_seconds: float = 300
+    """A machine without peerd counts as offline after so long without a heartbeat."""
+    requests_per_second: float = 50
+    """Of each token, or of each address without one; 0 limits nobody."""
+    burst: float = 200
+
+
+@dataclass(frozen=True, kw_only=True)
 class LimitsConfig:
     """What one peer may ask of this one."""
 
@@ -150,6 +166,7 @@ class Config:
     transfers: TransfersConfig = field(default_factory=TransfersConfig)
     workflows: WorkflowsConfig = field(default_factory=WorkflowsConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
+    http: HttpConfig = field(default_factory=HttpConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
     log: LogConfig = field(default_factory=LogConfig)
@@ -170,6 +187,7 @@ _SECTIONS: dict[str, type] = {
     "transfers": TransfersConfig,
     "workflows": WorkflowsConfig,
     "mesh": MeshConfig,
+    "http": HttpConfig,
     "limits": LimitsConfig,
     "audit": AuditConfig,
     "log": LogConfig,

@@ -23,6 +23,8 @@ class DataDir:
         """Private directories of running attempts: what the daemon and its wrappers tell each other."""
         self.listen_address = path / "run" / "listen"
         """Written while the daemon runs: the host:port it really listens on."""
+        self.http_address = path / "run" / "http"
+        """The same for HTTP."""
 
     @property
     def initialized(self) -> bool:

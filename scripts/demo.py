@@ -98,7 +98,8 @@ class Peer:
 
 def environment() -> dict[str, str]:
     """Ours without the caller's own peerd settings."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("PEERD_")}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("PEERD_")}
+    return {**kept, "PEERD_HTTP_LISTEN": "127.0.0.1:0"}
 
 
 def run(command: list[str | Path]) -> str:

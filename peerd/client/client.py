@@ -38,6 +38,8 @@ from peerd.v1 import (
     jobs_pb2,
     jobs_pb2_grpc,
     mesh_pb2,
+    tokens_pb2,
+    tokens_pb2_grpc,
     transfers_pb2,
     transfers_pb2_grpc,
     workflows_pb2,
@@ -72,6 +74,7 @@ class Client(RegistryCalls):
     ) -> None:
         super().__init__(socket=socket, peer=peer, timeout=timeout, cache=cache)
         self._audit = audit_pb2_grpc.AuditServiceStub(self._channel)
+        self._tokens = tokens_pb2_grpc.TokenServiceStub(self._channel)
         self._daemon = daemon_pb2_grpc.DaemonServiceStub(self._channel)
         self._catalog = catalog_pb2_grpc.CatalogServiceStub(self._channel)
         self._workflows = workflows_pb2_grpc.WorkflowServiceStub(self._channel)
@@ -98,6 +101,27 @@ class Client(RegistryCalls):
     async def verify_audit(self) -> audit_pb2.VerifyAuditResponse:
         """Whether the audit log is as it was written."""
         return await self._call(self._audit.VerifyAudit, audit_pb2.VerifyAuditRequest())
+
+    # Tokens for HTTP
+
+    async def create_token(
+        self, scope: tokens_pb2.TokenScope.ValueType, *, name: str = "", ttl_seconds: int = 0
+    ) -> tokens_pb2.CreateTokenResponse:
+        """Make a token; it is in this answer and nowhere else."""
+        request = tokens_pb2.CreateTokenRequest(
+            request_id=new_request_id(), scope=scope, name=name, ttl_seconds=ttl_seconds
+        )
+        return await self._call(self._tokens.CreateToken, request)
+
+    async def tokens(self) -> list[tokens_pb2.Token]:
+        """All tokens ever made on this peer."""
+        request = tokens_pb2.ListTokensRequest(page_size=PAGE_SIZE)
+        return await self._all(self._tokens.ListTokens, request, lambda page: page.tokens)
+
+    async def revoke_token(self, token_id: str) -> tokens_pb2.Token:
+        """End a token."""
+        request = tokens_pb2.RevokeTokenRequest(request_id=new_request_id(), token_id=token_id)
+        return (await self._call(self._tokens.RevokeToken, request)).details
 
     # Invites
 

@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
 import structlog
+from starlette.types import ASGIApp
 
+from peerd import __version__
 from peerd.audit.servicer import AuditServicer
 from peerd.catalog.catalog import Catalog
 from peerd.catalog.search import OnlinePeer, Search
 from peerd.catalog.servicer import CatalogServicer
 from peerd.clock import Clock, SystemClock
 from peerd.config import Config
+from peerd.daemon import http
 from peerd.daemon.advert import own_advert
 from peerd.daemon.following import Following, timing_of
 from peerd.daemon.hardware import detect_hardware
 from peerd.daemon.load import LoadMeter, Work
+from peerd.daemon.measuring import (
+    CountedDestinations,
+    CountedOutcomes,
+    JobCounter,
+    LoopLag,
+    call_ended,
+    collect,
+    probe_ended,
+)
 from peerd.daemon.observing import CallObserver
 from peerd.daemon.routing import RoutedDestinations, RoutedOutcomes
 from peerd.daemon.servicer import DaemonServicer, Facts
@@ -30,6 +43,7 @@ from peerd.detector.prober import Prober
 from peerd.detector.repository import next_incarnation
 from peerd.detector.servicer import DetectorServicer
 from peerd.errors import PeerdError, Reason
+from peerd.externals.externals import Externals
 from peerd.identity.key import Identity, load_identity
 from peerd.identity.peer_id import PeerId
 from peerd.jobs.assembly import JobFloor, Surroundings, assemble
@@ -40,7 +54,7 @@ from peerd.mesh.gossip import Gossip
 from peerd.mesh.mesh import Mesh
 from peerd.mesh.servicer import MeshServicer
 from peerd.profiles.profile import Followed, ProfileKind
-from peerd.profiles.servicer import ProfileServicer
+from peerd.profiles.servicer import ProfileServicer, profile_message
 from peerd.registry.adverts import Adverts
 from peerd.registry.heartbeats import FLUSH_SECONDS, Heartbeats
 from peerd.registry.notes import Notes
@@ -52,6 +66,8 @@ from peerd.rpc.server import RpcServer
 from peerd.store import Store, open_store
 from peerd.store.audit import prune
 from peerd.store.requests import forget_old_answers
+from peerd.tokens.servicer import TokenServicer
+from peerd.tokens.tokens import Tokens
 from peerd.transfers.receiver import Limits, Receiver
 from peerd.transfers.sender import Sender
 from peerd.transfers.servicer import TransferServicer
@@ -64,10 +80,15 @@ from peerd.v1 import (
     mesh_pb2_grpc,
     profiles_pb2_grpc,
     registry_pb2_grpc,
+    tokens_pb2_grpc,
     transfers_pb2_grpc,
     workflows_pb2_grpc,
 )
+from peerd.v1.profiles_pb2 import Profile
 from peerd.v1.registry_pb2 import Hardware, Sample
+from peerd.web.server import WebServer
+from peerd.web.surroundings import Check
+from peerd.web.surroundings import Surroundings as WebSurroundings
 from peerd.workflows.delivery import LocalPeer
 from peerd.workflows.logs import Logs
 from peerd.workflows.orchestrator import Orchestrator
@@ -80,6 +101,7 @@ _log = structlog.get_logger(__name__)
 
 _STOP_GRACE_SECONDS = 2.0
 _UPKEEP_SECONDS = 3600.0
+_SWEEP_SECONDS = 5.0
 _COUNT_SECONDS = 2.0
 _HARDWARE_SECONDS = 600.0
 _DRAIN_LOOK_SECONDS = 0.1
@@ -98,7 +120,11 @@ class Daemon:
         self._mesh = mesh
         self._started_at = clock.now()
         self._listen_address = ""
+        self._port = 0
         self._stopping = False
+        self._web = WebServer(config.http) if config.http.listen else None
+        self._tokens = Tokens(store, clock)
+        self._lag = LoopLag(clock)
         self._open_jobs = 0
         self._hardware = Hardware()
         self._background: set[asyncio.Task[Any]] = set()
@@ -114,7 +140,13 @@ class Daemon:
         self._profiles = DocumentTopic(ProfileKind(), store, mesh, identity)
         self._gossip.register(self._notes.topic)
         self._gossip.register(self._profiles)
-        self._observer = CallObserver(store)
+        self._externals = Externals(store, mesh, identity, clock, offline_seconds=config.http.external_offline_seconds)
+        self._gossip.register(self._externals.topic)
+        self._externals.topic.on_change(lambda key: self._push_own(self._externals.topic, key))
+        self._registry.list_externals(
+            lambda: self._externals.views(is_present=self._registry.is_online, name_of=self._registry.name_of)
+        )
+        self._observer = CallObserver(store, count=call_ended)
         self._server = RpcServer(
             identity,
             mesh,
@@ -138,6 +170,7 @@ class Daemon:
             await daemon._adverts.load()
             await daemon._notes.topic.load()
             await daemon._profiles.load()
+            await daemon._externals.load()
             daemon._detect(await next_incarnation(store))
             await daemon._catalog.sync(config.services)
             runner = await ProcessRunner.probe(
@@ -169,6 +202,7 @@ class Daemon:
         self._registry.attach(self._prober, own_sample=self._sample)
         self._prober.on_change(self._registry.changed)
         self._prober.on_measurement(self._measured)
+        self._prober.on_measurement(probe_ended)
         self._adverts.on_change(self._hurry)
         self._following = Following(
             self._config,
@@ -200,8 +234,8 @@ class Daemon:
             store_id=store.store_id,
             data_dir=config.data_dir,
         )
-        outcomes = RoutedOutcomes(jobs=self._floor.expectations, home=home)
-        destinations = RoutedDestinations(jobs=self._floor.expectations, home=home)
+        outcomes = CountedOutcomes(RoutedOutcomes(jobs=self._floor.expectations, home=home))
+        destinations = CountedDestinations(RoutedDestinations(jobs=self._floor.expectations, home=home))
         self._sender = Sender(self_id, store, self._channels, outcomes, clock, concurrency=config.transfers.concurrency)
         self._placer = Placer(self._registry, self._channels, clock)
         self._orchestrator = Orchestrator(
@@ -233,9 +267,10 @@ class Daemon:
             roles_of=self._mesh.roles,
             closed=self._closed,
             bounds=self._following.bounds,
-            reserve=lambda total: max(config.transfers.min_free_bytes, int(total * config.transfers.min_free_fraction)),
+            reserve=self._reserve,
         )
         self._jobs = assemble(self._floor, around, config.jobs)
+        self._floor.changes.subscribe(JobCounter(clock).changed)
         self._server.register(self._services())
         self._mesh.on_loss(self._end_calls)
         self._registry.on_online(self._peer_online)
@@ -253,9 +288,10 @@ class Daemon:
             own_addresses=lambda: self._registry.addresses(self._identity.peer_id),
         )
         registry = RegistryServicer(
-            self._store, self._registry, self._notes, self._heartbeats, forget_external=lambda tx, view: None
+            self._store, self._registry, self._notes, self._heartbeats, forget_external=self._externals.forget
         )
         detector = DetectorServicer(self._prober)
+        tokens = TokenServicer(self._store, self._tokens)
         audit = AuditServicer(self._identity.peer_id, self._store)
         profiles = ProfileServicer(self._store, self._profiles)
         catalog = CatalogServicer(self._store, self._catalog, search, self._identity.peer_id)
@@ -279,6 +315,7 @@ class Daemon:
             "DetectorService": lambda s: detector_pb2_grpc.add_DetectorServiceServicer_to_server(detector, s),
             "ProfileService": lambda s: profiles_pb2_grpc.add_ProfileServiceServicer_to_server(profiles, s),
             "AuditService": lambda s: audit_pb2_grpc.add_AuditServiceServicer_to_server(audit, s),
+            "TokenService": lambda s: tokens_pb2_grpc.add_TokenServiceServicer_to_server(tokens, s),
             "RegistryService": lambda s: registry_pb2_grpc.add_RegistryServiceServicer_to_server(registry, s),
             "CatalogService": lambda s: catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, s),
             "JobService": lambda s: jobs_pb2_grpc.add_JobServiceServicer_to_server(self._jobs.servicer, s),
@@ -297,6 +334,7 @@ class Daemon:
         self._hardware = await detect_hardware()
         await self._following.apply()
         await self._publish_advert()
+        app = self._http()
         _announce(DataDir(self._config.data_dir).listen_address, self._listen_address)
         _log.info("daemon.listens", peer=self._identity.peer_id, address=self._listen_address)
         async with asyncio.TaskGroup() as tasks:
@@ -310,11 +348,15 @@ class Daemon:
                     self._jobs.executor.run(),
                     self._jobs.reporter.run(),
                     self._orchestrator.run(),
+                    self._lag.run(),
+                    run_every(self._externals.sweep, seconds=_SWEEP_SECONDS, clock=self._clock, name="externals"),
                     run_every(self._count_jobs, seconds=_COUNT_SECONDS, clock=self._clock, name="count jobs"),
                     run_every(self._look_at_hardware, seconds=_HARDWARE_SECONDS, clock=self._clock, name="hardware"),
                     run_every(self._upkeep, seconds=_UPKEEP_SECONDS, clock=self._clock, name="upkeep"),
                 )
             ]
+            if self._web is not None and app is not None:
+                running.append(tasks.create_task(self._web.run(app)))
             await stop.wait()
             _log.info("daemon.stops")
             self._stopping = True
@@ -333,7 +375,10 @@ class Daemon:
         await self._channels.close()
         await self._observer.close()
         await self._store.close()
+        if self._web is not None:
+            self._web.stop()
         DataDir(self._config.data_dir).listen_address.unlink(missing_ok=True)
+        DataDir(self._config.data_dir).http_address.unlink(missing_ok=True)
 
     async def _publish_advert(self) -> None:
         content = own_advert(
@@ -350,6 +395,49 @@ class Daemon:
         """Our own: because something changed here, or because others held a later one from before a restore."""
         if self._identity.peer_id in peers:
             self._gossip.push("advert", [self._identity.peer_id])
+
+    def _http(self) -> ASGIApp | None:
+        """Take the address, and say where it is."""
+        if self._web is None:
+            return None
+        address = self._web.bind()
+        _announce(DataDir(self._config.data_dir).http_address, address)
+        _log.info("daemon.listens_http", address=address)
+        around = WebSurroundings(
+            self_id=self._identity.peer_id,
+            version=__version__,
+            started_at=self._started_at,
+            clock=self._clock,
+            peers=self._registry,
+            externals=self._externals,
+            tokens=self._tokens,
+            profile=self._profile_of,
+            checks=self._checks,
+            database=lambda: http.database(self._store, DataDir(self._config.data_dir).store),
+            collect=lambda: collect(self._registry.peers(), self._sample(), self._started_at),
+        )
+        return http.gated(around, self._config.http, loopback=self._web.loopback)
+
+    def _profile_of(self, role: str) -> Profile | None:
+        found = self._profiles.find(role)
+        return profile_message(found) if found is not None and not found.value.deleted else None
+
+    async def _checks(self) -> Sequence[Check]:
+        maintenance = self._notes.maintenance(self._identity.peer_id)
+        return await http.checks(
+            self._store,
+            self._config.data_dir,
+            reserve=self._reserve(shutil.disk_usage(self._config.data_dir).total),
+            listens=self._port > 0,
+            stopping=self._stopping,
+            loop_lag=self._lag.seconds,
+            maintenance=None if maintenance is None else maintenance.reason or "is in maintenance",
+        )
+
+    def _reserve(self, total: int) -> int:
+        """Bytes that stay free on a file system of that size."""
+        transfers = self._config.transfers
+        return max(transfers.min_free_bytes, int(total * transfers.min_free_fraction))
 
     def _closed(self) -> PeerdError | None:
         """Why this peer takes no new jobs now."""

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from peerd import metrics
 from peerd.clock import Clock, Millis
 from peerd.errors import PeerdError, Reason
 from peerd.failpoints import failpoint
@@ -200,13 +201,14 @@ class Writer:
             write.fail(_translate(error))
 
     def _attempt(self, connection: sqlite3.Connection, batch: list[_Write[Any]]) -> None:
-        now = self._clock.now()
+        now, began = self._clock.now(), self._clock.monotonic()
         connection.execute("BEGIN IMMEDIATE")
         for write in batch:
             write.run(connection, now)
         failpoint("store.before_commit")
         connection.execute("COMMIT")
         self.commits += 1
+        metrics.commit_duration.observe(self._clock.monotonic() - began)
 
     def _rollback(self, connection: sqlite3.Connection) -> None:
         if connection.in_transaction:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import structlog
 
+from peerd import metrics
 from peerd.clock import Clock, Millis
 from peerd.errors import PeerdError, Reason
 from peerd.failpoints import failpoint
@@ -126,7 +127,9 @@ class Sender:
         self._progress[order.key] = (0, total)
         if order.tries == 0:
             await self._store.write(lambda tx: repository.note_size(tx, order.id, bytes_total=total, file_count=count))
+        began = self._clock.monotonic()
         await self._deliver(order.key, scanned)
+        metrics.transfer_duration.observe(self._clock.monotonic() - began)
         failpoint("sender.delivered.before_commit")
 
         def record(tx: Tx) -> None:

@@ -1031,3 +1031,65 @@ class ForgetPeerResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ForgetPeerResponse: _TypeAlias = ForgetPeerResponse  # noqa: Y015
+
+@_typing.final
+class ExternalPeer(_message.Message):
+    """A machine without peerd that registered over HTTP, as its gateway peer says. Payload type
+    application/vnd.peerd.external.v1+protobuf.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ISSUED_AT_FIELD_NUMBER: _builtins.int
+    HOSTNAME_FIELD_NUMBER: _builtins.int
+    IP_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    REGISTERED_AT_FIELD_NUMBER: _builtins.int
+    ONLINE_FIELD_NUMBER: _builtins.int
+    LAST_HEARTBEAT_AT_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    """"ext-" and 16 hexadecimal digits; never a peer id."""
+    version: _builtins.int
+    hostname: _builtins.str
+    ip: _builtins.str
+    role: _builtins.str
+    online: _builtins.bool
+    """Whether it beats; said anew when that changes."""
+    removed: _builtins.bool
+    """Removed: it may register again."""
+    @_builtins.property
+    def issued_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def registered_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def last_heartbeat_at(self) -> _timestamp_pb2.Timestamp:
+        """The last heartbeat that the gateway knew of when it said this."""
+
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+        version: _builtins.int = ...,
+        issued_at: _timestamp_pb2.Timestamp | None = ...,
+        hostname: _builtins.str = ...,
+        ip: _builtins.str = ...,
+        role: _builtins.str = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        registered_at: _timestamp_pb2.Timestamp | None = ...,
+        online: _builtins.bool = ...,
+        last_heartbeat_at: _timestamp_pb2.Timestamp | None = ...,
+        removed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["issued_at", b"issued_at", "last_heartbeat_at", b"last_heartbeat_at", "registered_at", b"registered_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hostname", b"hostname", "ip", b"ip", "issued_at", b"issued_at", "labels", b"labels", "last_heartbeat_at", b"last_heartbeat_at", "node_id", b"node_id", "online", b"online", "registered_at", b"registered_at", "removed", b"removed", "role", b"role", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExternalPeer: _TypeAlias = ExternalPeer  # noqa: Y015

@@ -77,7 +77,12 @@ class Daemon:
         """Start the process; return when its socket answers."""
         assert self.process is None, f"{self.name} runs already"
         (self.data / "run" / "listen").unlink(missing_ok=True)
-        environ = {**os.environ, "PEERD_FAILPOINT": failpoint, "PEERD_LOG_FORMAT": "text"}
+        environ = {
+            **os.environ,
+            "PEERD_FAILPOINT": failpoint,
+            "PEERD_LOG_FORMAT": "text",
+            "PEERD_HTTP_LISTEN": "127.0.0.1:0",
+        }
         with self.log.open("ab") as log:
             log.write(f"--- start {self.name} failpoint={failpoint!r}\n".encode())
             self.process = subprocess.Popen(

@@ -1,0 +1,68 @@
+"""The HTTP surface of this daemon: what it is given, and its life."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from starlette.types import ASGIApp
+
+from peerd.config import HttpConfig
+from peerd.errors import PeerdError
+from peerd.rpc.rates import Rates
+from peerd.store import Store
+from peerd.web.app import application
+from peerd.web.gate import Gate
+from peerd.web.surroundings import Check, Surroundings
+
+_MAX_LAG_SECONDS = 1.0
+
+
+def gated(around: Surroundings, config: HttpConfig, *, loopback: bool) -> ASGIApp:
+    """The application behind its gate."""
+    rates = Rates(per_second=config.requests_per_second, burst=config.burst)
+    return Gate(application(around), tokens=around.tokens, clock=around.clock, rates=rates, loopback=loopback)
+
+
+async def checks(
+    store: Store,
+    data_dir: Path,
+    *,
+    reserve: int,
+    listens: bool,
+    stopping: bool,
+    loop_lag: float,
+    maintenance: str | None,
+) -> Sequence[Check]:
+    """Everything that being ready depends on, looked at now."""
+    free = shutil.disk_usage(data_dir).free
+    return [
+        await _store_check(store),
+        Check(name="disk", ok=free >= reserve, message=f"{free} bytes free, {reserve} are kept in reserve"),
+        Check(name="grpc", ok=listens, message="listens" if listens else "does not listen"),
+        Check(
+            name="event_loop",
+            ok=loop_lag < _MAX_LAG_SECONDS,
+            message=f"was late by {loop_lag:.3f} s when last looked at",
+        ),
+        Check(name="stopping", ok=not stopping, message="is being stopped" if stopping else "runs"),
+        Check(name="maintenance", ok=maintenance is None, message=maintenance or "takes jobs", required=False),
+    ]
+
+
+async def database(store: Store, path: Path) -> Mapping[str, object]:
+    """The store, in the words of the source document."""
+    check = await _store_check(store)
+    version = await store.one("PRAGMA user_version") if check.ok else None
+    return {"connected": check.ok, "path": str(path), "schema": version[0] if version is not None else None}
+
+
+async def _store_check(store: Store) -> Check:
+    try:
+        await store.write(lambda tx: tx.execute("UPDATE meta SET value = value WHERE key = 'store_id'"))
+    except PeerdError as error:
+        return Check(name="store", ok=False, message=error.message)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the store does not work
+        return Check(name="store", ok=False, message=type(error).__name__)
+    return Check(name="store", ok=True, message="takes writes")

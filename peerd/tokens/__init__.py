@@ -1,0 +1,1 @@
+"""Tokens for this peer's HTTP surface: scoped, expiring, revocable, shown once."""

@@ -1,0 +1,80 @@
+"""What the HTTP surface asks of the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from peerd.clock import Clock, Millis
+from peerd.identity.peer_id import PeerId
+from peerd.registry.model import PeerView
+from peerd.v1.profiles_pb2 import Profile
+from peerd.v1.registry_pb2 import ExternalPeer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One condition of being ready."""
+
+    name: str
+    ok: bool
+    message: str
+    required: bool = True
+    """Whether the daemon is not ready without it."""
+
+
+class Registered(Protocol):
+    """What came of a registration."""
+
+    @property
+    def node_id(self) -> str: ...
+
+    @property
+    def created(self) -> bool: ...
+
+
+class Peers(Protocol):
+    """The registry."""
+
+    def peers(self) -> tuple[PeerView, ...]:
+        """All peers, external ones included."""
+        ...
+
+
+class Externals(Protocol):
+    """Registration of machines without peerd."""
+
+    async def register(self, asked: ExternalPeer, *, caller: str) -> Registered:
+        """List a machine, or bring what is known of it up to date."""
+        ...
+
+    async def beat(self, node_id: str, *, status: str, metrics: Mapping[str, float]) -> Millis:
+        """A heartbeat came."""
+        ...
+
+
+class Tokens(Protocol):
+    """Who may."""
+
+    async def check(self, text: str, scope: int) -> object:
+        """Raises NOT_AUTHENTICATED or PERMISSION_DENIED."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """All of it."""
+
+    self_id: PeerId
+    version: str
+    started_at: Millis
+    clock: Clock
+    peers: Peers
+    externals: Externals
+    tokens: Tokens
+    profile: Callable[[str], Profile | None]
+    checks: Callable[[], Awaitable[Sequence[Check]]]
+    database: Callable[[], Awaitable[Mapping[str, object]]]
+    collect: Callable[[], None]
+    """Bring the gauges up to date."""
