@@ -17,6 +17,9 @@ from peerd.datadir import DataDir
 from peerd.errors import PeerdError
 from peerd.failpoints import FAILPOINTS
 
+EXIT_RESTART = 75
+"""EX_TEMPFAIL: the daemon ended to be started again, with a store that was restored."""
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="peerd")
@@ -98,7 +101,62 @@ def run(data_dir: Path | None, listen: str) -> None:
 
     config = load_config(data_dir=data_dir, flags={"peer.listen": listen} if listen else {})
     configure_logs(config.log)
-    asyncio.run(run_until_signalled(config))
+    if asyncio.run(run_until_signalled(config)):
+        sys.exit(EXIT_RESTART)
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--allow-other-identity", is_flag=True, help="Take the store of another peer.")
+@click.pass_obj
+def restore(data_dir: Path | None, file: Path, allow_other_identity: bool) -> None:
+    """Take the store in FILE, while no daemon runs. The present one is kept in backups/."""
+    from peerd.daemon import restore_offline
+
+    kept = restore_offline(load_config(data_dir=data_dir), file, allow_other_identity=allow_other_identity)
+    click.echo(f"restored   {file}")
+    if kept is not None:
+        click.echo(f"replaced   {kept}")
+    click.echo("next       peerd run")
+
+
+@cli.command()
+@click.option("-o", "output", type=click.Choice(["table", "json"]), default="table")
+@click.pass_obj
+def doctor(data_dir: Path | None, output: str) -> None:
+    """Look at everything on this machine that peerd depends on; exit 1 if something must be mended."""
+    from peerd.daemon.doctor import Verdict, examine_now
+
+    found = examine_now(load_config(data_dir=data_dir))
+    if output == "json":
+        rows = [
+            {"name": f.name, "verdict": f.verdict.value, "message": f.message, "next_action": f.next_action}
+            for f in found
+        ]
+        click.echo(json.dumps({"findings": rows}, indent=2))
+    else:
+        width = max(len(finding.name) for finding in found)
+        for finding in found:
+            click.echo(f"{finding.verdict.value:4}  {finding.name:{width}}  {finding.message}")
+            if finding.next_action:
+                click.echo(f"{'':{width + 8}}next: {finding.next_action}")
+    if any(finding.verdict is Verdict.FAIL for finding in found):
+        sys.exit(1)
+
+
+@cli.command()
+@click.option("--prefix", type=click.Path(path_type=Path), default=None, help="Default: /etc/systemd/system.")
+@click.option("--user", default="", help="Who the daemon runs as; root when not said.")
+@click.pass_obj
+def install(data_dir: Path | None, prefix: Path | None, user: str) -> None:
+    """Write the systemd unit."""
+    from peerd.daemon.install import DEFAULT_PREFIX, install_unit
+
+    settings = load_config(data_dir=data_dir)
+    path, changed = install_unit(data_dir=settings.data_dir, user=user, prefix=prefix or DEFAULT_PREFIX)
+    click.echo(f"unit       {path}{'' if changed else ' (unchanged)'}")
+    if changed:
+        click.echo("next       systemctl daemon-reload && systemctl enable --now peerd")
 
 
 @cli.group()

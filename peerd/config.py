@@ -114,6 +114,16 @@ class MeshConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoreConfig:
+    """Copies of the store, in the data directory's backups/."""
+
+    backup_hours: float = 24
+    """A copy is made this often; never when 0."""
+    backups_kept: int = 7
+    """Of those made by the clock; what an operator makes is kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class HttpConfig:
     """Health, metrics and JSON over HTTP."""
 
@@ -166,6 +176,7 @@ class Config:
     transfers: TransfersConfig = field(default_factory=TransfersConfig)
     workflows: WorkflowsConfig = field(default_factory=WorkflowsConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
     http: HttpConfig = field(default_factory=HttpConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
@@ -187,6 +198,7 @@ _SECTIONS: dict[str, type] = {
     "transfers": TransfersConfig,
     "workflows": WorkflowsConfig,
     "mesh": MeshConfig,
+    "store": StoreConfig,
     "http": HttpConfig,
     "limits": LimitsConfig,
     "audit": AuditConfig,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from blake3 import blake3
 
 DIGEST_BYTES = 32
@@ -14,3 +16,12 @@ def digest(data: bytes) -> bytes:
 
 Hasher = blake3
 """Incremental form: ``hasher.update(data)``, ``hasher.digest()``."""
+
+
+def digest_file(path: Path) -> bytes:
+    """BLAKE3 of a file's contents."""
+    hasher = blake3()
+    with path.open("rb") as file:
+        while piece := file.read(1024 * 1024):
+            hasher.update(piece)
+    return hasher.digest()

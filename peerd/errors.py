@@ -46,6 +46,10 @@ class Reason(Enum):
         "INVALID_ARGUMENT", False, "write it like 'gpus>=1 AND memory_gb>=16'; docs/peers.md has all names"
     )
     INVALID_PROFILE = _Rule("INVALID_ARGUMENT", False, "mend what the message names; docs/peers.md shows a profile")
+    INVALID_BACKUP = _Rule(
+        "FAILED_PRECONDITION", False, "use a whole backup ('peerctl backup list'), and a place to write to"
+    )
+    OTHER_IDENTITY = _Rule("FAILED_PRECONDITION", False, "restore it on the machine whose store it is")
     INVALID_PAGE_TOKEN = _Rule("INVALID_ARGUMENT", False, "start again without a page token")
     REQUEST_ID_REUSED = _Rule("ALREADY_EXISTS", False, "use a new request id for a different request")
     ALREADY_EXISTS = _Rule("ALREADY_EXISTS", False, "choose another name, or replace the existing one explicitly")

@@ -31,6 +31,8 @@ from peerd.client.registry import RegistryCalls
 from peerd.v1 import (
     audit_pb2,
     audit_pb2_grpc,
+    backup_pb2,
+    backup_pb2_grpc,
     catalog_pb2,
     catalog_pb2_grpc,
     daemon_pb2,
@@ -75,6 +77,7 @@ class Client(RegistryCalls):
         super().__init__(socket=socket, peer=peer, timeout=timeout, cache=cache)
         self._audit = audit_pb2_grpc.AuditServiceStub(self._channel)
         self._tokens = tokens_pb2_grpc.TokenServiceStub(self._channel)
+        self._backups = backup_pb2_grpc.BackupServiceStub(self._channel)
         self._daemon = daemon_pb2_grpc.DaemonServiceStub(self._channel)
         self._catalog = catalog_pb2_grpc.CatalogServiceStub(self._channel)
         self._workflows = workflows_pb2_grpc.WorkflowServiceStub(self._channel)
@@ -101,6 +104,24 @@ class Client(RegistryCalls):
     async def verify_audit(self) -> audit_pb2.VerifyAuditResponse:
         """Whether the audit log is as it was written."""
         return await self._call(self._audit.VerifyAudit, audit_pb2.VerifyAuditRequest())
+
+    # Backups
+
+    async def create_backup(self, path: str = "") -> backup_pb2.Backup:
+        """Copy the store while it is in use; ``path`` is absolute, on the daemon's machine."""
+        request = backup_pb2.CreateBackupRequest(request_id=new_request_id(), path=path)
+        return (await self._call(self._backups.CreateBackup, request)).backup
+
+    async def backups(self) -> list[backup_pb2.Backup]:
+        """The copies that this peer has, newest first."""
+        return list((await self._call(self._backups.ListBackups, backup_pb2.ListBackupsRequest())).backups)
+
+    async def restore_backup(self, path: str, *, allow_other_identity: bool = False) -> backup_pb2.Backup:
+        """Have the next start take that copy; the daemon ends."""
+        request = backup_pb2.RestoreBackupRequest(
+            request_id=new_request_id(), path=path, allow_other_identity=allow_other_identity
+        )
+        return (await self._call(self._backups.RestoreBackup, request)).backup
 
     # Tokens for HTTP
 

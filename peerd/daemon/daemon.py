@@ -15,6 +15,8 @@ from starlette.types import ASGIApp
 
 from peerd import __version__
 from peerd.audit.servicer import AuditServicer
+from peerd.backups.backups import Backups
+from peerd.backups.servicer import BackupServicer
 from peerd.catalog.catalog import Catalog
 from peerd.catalog.search import OnlinePeer, Search
 from peerd.catalog.servicer import CatalogServicer
@@ -34,6 +36,7 @@ from peerd.daemon.measuring import (
     collect,
     probe_ended,
 )
+from peerd.daemon.notify import Notifier
 from peerd.daemon.observing import CallObserver
 from peerd.daemon.routing import RoutedDestinations, RoutedOutcomes
 from peerd.daemon.servicer import DaemonServicer, Facts
@@ -65,6 +68,7 @@ from peerd.rpc.rates import Rates
 from peerd.rpc.server import RpcServer
 from peerd.store import Store, open_store
 from peerd.store.audit import prune
+from peerd.store.backup import swap_staged
 from peerd.store.requests import forget_old_answers
 from peerd.tokens.servicer import TokenServicer
 from peerd.tokens.tokens import Tokens
@@ -73,6 +77,7 @@ from peerd.transfers.sender import Sender
 from peerd.transfers.servicer import TransferServicer
 from peerd.v1 import (
     audit_pb2_grpc,
+    backup_pb2_grpc,
     catalog_pb2_grpc,
     daemon_pb2_grpc,
     detector_pb2_grpc,
@@ -102,6 +107,8 @@ _log = structlog.get_logger(__name__)
 _STOP_GRACE_SECONDS = 2.0
 _UPKEEP_SECONDS = 3600.0
 _SWEEP_SECONDS = 5.0
+_ANSWER_SECONDS = 0.2
+"""For the answer to a restore to reach whoever asked."""
 _COUNT_SECONDS = 2.0
 _HARDWARE_SECONDS = 600.0
 _DRAIN_LOOK_SECONDS = 0.1
@@ -125,6 +132,11 @@ class Daemon:
         self._web = WebServer(config.http) if config.http.listen else None
         self._tokens = Tokens(store, clock)
         self._lag = LoopLag(clock)
+        self._notifier = Notifier()
+        self._backups = Backups(config.store, DataDir(config.data_dir).store, identity.peer_id, clock)
+        self.restarts = False
+        """Whether it ended to be started again, with a restored store."""
+        self._stop = asyncio.Event()
         self._open_jobs = 0
         self._hardware = Hardware()
         self._background: set[asyncio.Task[Any]] = set()
@@ -291,6 +303,7 @@ class Daemon:
             self._store, self._registry, self._notes, self._heartbeats, forget_external=self._externals.forget
         )
         detector = DetectorServicer(self._prober)
+        backups = BackupServicer(self._backups, self._store, restart=self._end_to_restart)
         tokens = TokenServicer(self._store, self._tokens)
         audit = AuditServicer(self._identity.peer_id, self._store)
         profiles = ProfileServicer(self._store, self._profiles)
@@ -316,6 +329,7 @@ class Daemon:
             "ProfileService": lambda s: profiles_pb2_grpc.add_ProfileServiceServicer_to_server(profiles, s),
             "AuditService": lambda s: audit_pb2_grpc.add_AuditServiceServicer_to_server(audit, s),
             "TokenService": lambda s: tokens_pb2_grpc.add_TokenServiceServicer_to_server(tokens, s),
+            "BackupService": lambda s: backup_pb2_grpc.add_BackupServiceServicer_to_server(backups, s),
             "RegistryService": lambda s: registry_pb2_grpc.add_RegistryServiceServicer_to_server(registry, s),
             "CatalogService": lambda s: catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, s),
             "JobService": lambda s: jobs_pb2_grpc.add_JobServiceServicer_to_server(self._jobs.servicer, s),
@@ -328,6 +342,7 @@ class Daemon:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve and work until told to stop. Jobs go on without the daemon and are found again by the next one."""
+        self._stop = stop
         port = await self._server.start(listen=self._config.peer.listen, socket=self._config.socket)
         self._listen_address = f"{self._config.peer.listen.rpartition(':')[0]}:{port}"
         self._port = port
@@ -349,6 +364,8 @@ class Daemon:
                     self._jobs.reporter.run(),
                     self._orchestrator.run(),
                     self._lag.run(),
+                    self._notifier.watch(self._clock, self._is_well),
+                    run_every(self._backups.keep_up, seconds=_UPKEEP_SECONDS, clock=self._clock, name="backups"),
                     run_every(self._externals.sweep, seconds=_SWEEP_SECONDS, clock=self._clock, name="externals"),
                     run_every(self._count_jobs, seconds=_COUNT_SECONDS, clock=self._clock, name="count jobs"),
                     run_every(self._look_at_hardware, seconds=_HARDWARE_SECONDS, clock=self._clock, name="hardware"),
@@ -357,8 +374,10 @@ class Daemon:
             ]
             if self._web is not None and app is not None:
                 running.append(tasks.create_task(self._web.run(app)))
+            self._notifier.ready(f"listens on {self._listen_address}")
             await stop.wait()
             _log.info("daemon.stops")
+            self._notifier.stopping(self._config.jobs.stop_grace_seconds)
             self._stopping = True
             await self._drain()
             for task in running:
@@ -433,6 +452,19 @@ class Daemon:
             loop_lag=self._lag.seconds,
             maintenance=None if maintenance is None else maintenance.reason or "is in maintenance",
         )
+
+    async def _is_well(self) -> bool:
+        """What the watchdog wants to know: the loop is not stuck, and the store takes writes."""
+        try:
+            async with asyncio.timeout(self._notifier.watchdog_seconds / 3 or None):
+                return all(check.ok for check in await self._checks() if check.name in ("store", "event_loop"))
+        except TimeoutError:
+            return False
+
+    def _end_to_restart(self) -> None:
+        """Answer first, then end: what is acknowledged from now on would be lost with the store."""
+        self.restarts = self._stopping = True
+        asyncio.get_running_loop().call_later(_ANSWER_SECONDS, self._stop.set)
 
     def _reserve(self, total: int) -> int:
         """Bytes that stay free on a file system of that size."""
@@ -549,8 +581,11 @@ class Daemon:
         task.add_done_callback(self._background.discard)
 
 
-async def run_until_signalled(config: Config) -> None:
-    """Hold the data directory, run the daemon, end it in order at SIGTERM or SIGINT."""
+async def run_until_signalled(config: Config) -> bool:
+    """Hold the data directory, run the daemon, end it in order at SIGTERM or SIGINT.
+
+    True if it wants to be started again, with a store that was restored.
+    """
     folder = DataDir(config.data_dir)
     if not folder.initialized:
         raise PeerdError(Reason.NOT_INITIALIZED, f"there is no peer in {config.data_dir}")
@@ -560,11 +595,16 @@ async def run_until_signalled(config: Config) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        daemon = await Daemon.build(config, SystemClock())
+        clock = SystemClock()
+        replaced = swap_staged(folder.store, backup_dir=folder.store.parent / "backups", now=clock.now())
+        if replaced is not None:
+            _log.warning("daemon.store_restored", replaced=str(replaced))
+        daemon = await Daemon.build(config, clock)
         try:
             await daemon.run(stop)
         finally:
             await daemon.close()
+        return daemon.restarts
 
 
 def _announce(path: Path, address: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from peerd.clock import SystemClock
 from peerd.config import Config
@@ -15,6 +16,7 @@ from peerd.mesh.invites import parse_token
 from peerd.mesh.joining import join_as_admitted, join_with_token
 from peerd.mesh.mesh import Mesh
 from peerd.store import Store, open_store
+from peerd.store.backup import stage, swap_staged
 
 
 def ensure_identity(config: Config) -> Identity:
@@ -49,6 +51,18 @@ async def join_admitted(config: Config, mesh_id: str, address: str, member: str)
         clock = SystemClock()
         await join_as_admitted(store, identity, clock, mesh_id=mesh, member=parse_peer_id(member), address=address)
     return mesh
+
+
+def restore_offline(config: Config, file: Path, *, allow_other_identity: bool) -> Path | None:
+    """Take the store of a backup; returns where the one it replaces is kept.
+
+    Raises DAEMON_RUNNING, NOT_FOUND, INVALID_BACKUP, STORE_TOO_NEW or OTHER_IDENTITY.
+    """
+    identity = ensure_identity(config)
+    folder = DataDir(config.data_dir)
+    with folder.lock():
+        stage(file, folder.store, peer_id=identity.peer_id, allow_other_identity=allow_other_identity)
+        return swap_staged(folder.store, backup_dir=folder.store.parent / "backups", now=SystemClock().now())
 
 
 @asynccontextmanager

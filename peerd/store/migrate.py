@@ -40,6 +40,11 @@ def migrate(path: Path, *, backup_dir: Path) -> None:
         connection.close()
 
 
+def newest_schema() -> int:
+    """The schema that this program writes."""
+    return _migrations()[-1][0]
+
+
 def _migrations() -> list[tuple[int, str]]:
     folder = resources.files("peerd.store") / "migrations"
     files = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))

@@ -1,0 +1,1 @@
+"""Copies of this peer's store, while it runs."""

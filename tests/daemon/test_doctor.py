@@ -1,0 +1,89 @@
+"""Each thing that can be broken on a machine is broken, and named."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sqlite3
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from peerd.config import Config, load_config
+from peerd.daemon.doctor import Verdict, examine
+from peerd.daemon.offline import found
+from tests.e2e.fleet import free_port, tool
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """Of a new peer."""
+    folder = tmp_path / "d"
+    flags = {"peer.listen": f"127.0.0.1:{free_port()}", "http.listen": "", "transfers.min_free_bytes": "1"}
+    made = load_config(data_dir=folder, environ={}, flags={**flags, "transfers.min_free_fraction": "0"})
+    asyncio.run(found(made))
+    return made
+
+
+def verdicts(config: Config, **more: Path) -> dict[str, tuple[str, str, str]]:
+    findings = asyncio.run(examine(config, **more))
+    return {entry.name: (entry.verdict.value, entry.message, entry.next_action) for entry in findings}
+
+
+def test_a_new_peer_has_nothing_to_mend(config: Config) -> None:
+    found_now = verdicts(config)
+    assert not [name for name, entry in found_now.items() if entry[0] == Verdict.FAIL.value]
+    assert {"versions", "sqlite", "store", "disk", "peer port", "clock", "isolation", "runners"} <= found_now.keys()
+
+
+def test_an_open_key_and_directory(config: Config) -> None:
+    (config.data_dir / "identity.key").chmod(0o644)
+    config.data_dir.chmod(0o755)
+    found_now = verdicts(config)
+    assert found_now["identity key"][0] == found_now["data directory"][0] == "fail"
+    assert found_now["identity key"][2] == f"chmod 600 {config.data_dir / 'identity.key'}"
+
+
+def test_a_damaged_store(config: Config) -> None:
+    store = config.data_dir / "peerd.db"
+    connection = sqlite3.connect(store)
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    content = bytearray(store.read_bytes())
+    content[4096:20000] = b"\xa5" * (20000 - 4096)
+    store.write_bytes(content)
+    assert verdicts(config)["store"][0] == "fail"
+
+
+def test_a_port_that_another_holds(config: Config) -> None:
+    host, _, port = config.peer.listen.rpartition(":")
+    with socket.create_server((host, int(port))):
+        verdict, message, action = verdicts(config)["peer port"]
+    assert verdict == "fail"
+    assert config.peer.listen in message and action
+
+
+def test_a_full_disk(config: Config) -> None:
+    transfers = replace(config.transfers, min_free_bytes=2**60)
+    assert verdicts(replace(config, transfers=transfers))["disk"][0] == "fail"
+
+
+def test_a_serial_port_that_may_not_be_opened(config: Config, tmp_path: Path) -> None:
+    port = tmp_path / "ttyUSB0"
+    port.symlink_to("/nowhere")  # what even root may not open
+    verdict, message, action = verdicts(config, devices=tmp_path)["serial ports"]
+    assert (verdict, "dialout" in action) == ("warn", True)
+    assert str(port) in message
+
+
+def test_no_peer_at_all(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [tool("peerd"), "--data-dir", tmp_path / "none", "doctor", "-o", "json"], capture_output=True, check=False
+    )
+    assert done.returncode == 1
+    found_now = {entry["name"]: entry for entry in json.loads(done.stdout)["findings"]}
+    assert found_now["identity"]["verdict"] == "fail"
+    assert "peerd init" in found_now["identity"]["next_action"]
