@@ -53,6 +53,7 @@ def init(data_dir: Path | None, name: str, listen: str) -> None:
 @click.argument("token", required=False)
 @click.option("--mesh", "mesh_id", metavar="MESH_ID", help="Instead of a token: the mesh that has admitted this peer.")
 @click.option("--address", metavar="HOST:PORT", help="With --mesh: where one of its members listens.")
+@click.option("--replace", is_flag=True, help="With --mesh: leave the mesh that this machine belongs to.")
 @click.option("--peer", "peer_id", metavar="PEER_ID", help="With --mesh: which member that is. Default: the founder.")
 @_NAME
 @_LISTEN
@@ -62,6 +63,7 @@ def join(
     token: str | None,
     mesh_id: str | None,
     address: str | None,
+    replace: bool,
     peer_id: str | None,
     name: str,
     listen: str,
@@ -76,10 +78,22 @@ def join(
         mesh = asyncio.run(join_invited(config, token))
     else:
         assert mesh_id and address  # noqa: S101 - checked above
-        mesh = asyncio.run(join_admitted(config, mesh_id, address, peer_id or mesh_id))
+        mesh = asyncio.run(join_admitted(config, mesh_id, address, peer_id or mesh_id, replace=replace))
     click.echo(f"joined     {mesh}")
     click.echo(f"data       {config.data_dir}")
     click.echo("next       peerd run")
+
+
+@cli.command()
+@click.pass_obj
+def refound(data_dir: Path | None) -> None:
+    """The founder's key is lost: found the mesh anew on this machine, with all other members and what they had."""
+    from peerd.daemon import refound_mesh
+
+    mesh_id, count, address = asyncio.run(refound_mesh(load_config(data_dir=data_dir)))
+    click.echo(f"founded    {mesh_id}, with {count} other members")
+    click.echo("next       peerd run here; then, on each other machine, with its daemon stopped:")
+    click.echo(f"peerd join --replace --mesh {mesh_id} --address {address}")
 
 
 @cli.command()

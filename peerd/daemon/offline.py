@@ -12,9 +12,14 @@ from peerd.datadir import DataDir
 from peerd.errors import PeerdError, Reason
 from peerd.identity.key import Identity, create_identity, load_identity
 from peerd.identity.peer_id import PeerId, parse_peer_id
+from peerd.mesh.documents import DocumentTopic
 from peerd.mesh.invites import parse_token
 from peerd.mesh.joining import join_as_admitted, join_with_token
 from peerd.mesh.mesh import Mesh
+from peerd.mesh.refounding import refound
+from peerd.profiles.profile import ProfileKind
+from peerd.registry.adverts import Adverts
+from peerd.registry.notes import Notes
 from peerd.store import Store, open_store
 from peerd.store.backup import stage, swap_staged
 
@@ -44,12 +49,41 @@ async def join_invited(config: Config, token: str) -> PeerId:
     return parsed.mesh_id
 
 
-async def join_admitted(config: Config, mesh_id: str, address: str, member: str) -> PeerId:
-    """Join a mesh that has admitted this peer by its id; returns the id of the mesh."""
+async def refound_mesh(config: Config) -> tuple[PeerId, int, str]:
+    """Found anew with all members but the lost founder; returns our id, how many were admitted, and our address.
+
+    Raises NOT_INITIALIZED, ALREADY_INITIALIZED or DAEMON_RUNNING.
+    """
+    async with _held(config) as (identity, store):
+        clock = SystemClock()
+        mesh, old_founder = await refound(store, identity, clock)
+        notes = Notes(store, mesh, identity).topic
+        profiles = DocumentTopic(ProfileKind(), store, mesh, identity)
+        adverts = Adverts(store, mesh, identity)
+        await notes.load()
+        await notes.adopt(old_founder)
+        await profiles.load()
+        await profiles.adopt(old_founder)
+        await adverts.load()
+        advert = adverts.find(identity.peer_id)
+        address = advert.addresses[0] if advert is not None and advert.addresses else config.peer.listen
+        return identity.peer_id, len(mesh.others()), address
+
+
+async def join_admitted(config: Config, mesh_id: str, address: str, member: str, *, replace: bool = False) -> PeerId:
+    """Join a mesh that has admitted this peer by its id, leaving another if told; returns the id of the mesh."""
     mesh = parse_peer_id(mesh_id)
     async with _held(config) as (identity, store):
         clock = SystemClock()
-        await join_as_admitted(store, identity, clock, mesh_id=mesh, member=parse_peer_id(member), address=address)
+        await join_as_admitted(
+            store,
+            identity,
+            clock,
+            mesh_id=mesh,
+            member=parse_peer_id(member),
+            address=address,
+            replace=replace,
+        )
     return mesh
 
 

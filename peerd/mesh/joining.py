@@ -72,10 +72,21 @@ async def join_with_token(
 
 
 async def join_as_admitted(
-    store: Store, identity: Identity, clock: Clock, *, mesh_id: PeerId, member: PeerId, address: str
+    store: Store,
+    identity: Identity,
+    clock: Clock,
+    *,
+    mesh_id: PeerId,
+    member: PeerId,
+    address: str,
+    replace: bool = False,
 ) -> None:
-    """Fetch the records of a mesh that has admitted this peer by its id. Raises NOT_TRUSTED_OR_UNREACHABLE."""
-    await _check_free(store, identity, mesh_id)
+    """Fetch the records of a mesh that has admitted this peer by its id; with ``replace`` it leaves another for it.
+
+    Raises NOT_TRUSTED_OR_UNREACHABLE or ALREADY_A_MEMBER.
+    """
+    if not replace:
+        await _check_free(store, identity, mesh_id)
     channels = Channels(identity, _Fixed([address]), clock)
     documents: list[mesh_pb2.DocumentChain] = []
     try:
@@ -91,7 +102,7 @@ async def join_as_admitted(
                 break
     finally:
         await channels.close()
-    await adopt(store, identity, mesh_id, documents, hints={member: (address,)})
+    await adopt(store, identity, mesh_id, documents, hints={member: (address,)}, replace=replace)
 
 
 async def adopt(
@@ -101,12 +112,14 @@ async def adopt(
     chains: Sequence[mesh_pb2.DocumentChain],
     *,
     hints: dict[PeerId, tuple[str, ...]],
+    replace: bool = False,
 ) -> None:
     """Keep the records of a mesh that holds this peer. Raises NOT_A_MEMBER or ALREADY_A_MEMBER."""
     offered = _member_chains(chains)
 
     def write(tx: Tx) -> None:
-        _check(tx, identity, mesh_id)
+        if not replace:
+            _check(tx, identity, mesh_id)
         known = repository.find_mesh_id(tx) == mesh_id
         before = repository.load_membership(tx, mesh_id) if known else Membership(mesh_id=mesh_id)
         merged = merge(before, offered)

@@ -57,6 +57,9 @@ class Daemon:
         self.log = log
         self.process: subprocess.Popen[bytes] | None = None
         self.peer_id = ""
+        self.host = "127.0.0.1"
+        self.namespace: str | None = None
+        """A network namespace that the daemon runs in."""
 
     @property
     def socket(self) -> Path:
@@ -64,7 +67,8 @@ class Daemon:
 
     def peerd(self, *args: str, check: bool = True, failpoint: str = "") -> subprocess.CompletedProcess[str]:
         """Run an offline ``peerd`` command on this data directory."""
-        command = [tool("peerd"), "--data-dir", str(self.data), *args]
+        inside = ["nsenter", f"--net=/var/run/netns/{self.namespace}"] if self.namespace else []
+        command = [*inside, tool("peerd"), "--data-dir", str(self.data), *args]
         environ = {**os.environ, "PEERD_FAILPOINT": failpoint}
         return subprocess.run(command, capture_output=True, text=True, check=check, timeout=60, env=environ)
 
@@ -85,8 +89,9 @@ class Daemon:
         }
         with self.log.open("ab") as log:
             log.write(f"--- start {self.name} failpoint={failpoint!r}\n".encode())
+            inside = ["nsenter", f"--net=/var/run/netns/{self.namespace}"] if self.namespace else []
             self.process = subprocess.Popen(
-                [tool("peerd"), "--data-dir", str(self.data), "run"], stdout=log, stderr=log, env=environ
+                [*inside, tool("peerd"), "--data-dir", str(self.data), "run"], stdout=log, stderr=log, env=environ
             )
         if wait:
             self.wait_until_listening()
@@ -179,7 +184,7 @@ class Fleet:
     def found(self, *, grants: str = ALL_GRANTS, configure: Mapping[str, str] | None = None) -> None:
         """Found the mesh, join everybody by invite, start everybody, publish the step service everywhere."""
         first, *rest = self.daemons.values()
-        first.peerd("init", "--name", first.name, "--listen", f"127.0.0.1:{first.port}")
+        first.peerd("init", "--name", first.name, "--listen", f"{first.host}:{first.port}")
         first.configure(self.service_toml() + (configure or {}).get(first.name, ""))
         first.start()
         for daemon in rest:
@@ -190,7 +195,7 @@ class Fleet:
 
     def join(self, daemon: Daemon, *, grants: str = ALL_GRANTS, role: str = "worker", configure: str = "") -> None:
         token = self.founder.json("invite", "--role", role, "--grants", grants)["token"]
-        daemon.peerd("join", token, "--name", daemon.name, "--listen", f"127.0.0.1:{daemon.port}")
+        daemon.peerd("join", token, "--name", daemon.name, "--listen", f"{daemon.host}:{daemon.port}")
         daemon.configure(self.service_toml() + configure)
         daemon.start()
 
