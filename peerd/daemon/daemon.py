@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from starlette.types import ASGIApp
 
-from peerd import __version__
+from peerd import __version__, metrics
 from peerd.audit.servicer import AuditServicer
 from peerd.backups.backups import Backups
 from peerd.backups.servicer import BackupServicer
@@ -498,6 +498,8 @@ class Daemon:
             self._later(self._following.apply())
         for peer_id in peers:
             record = self._mesh.membership.current.get(peer_id)
+            if record is not None and record.version == 1:
+                metrics.registrations.labels("member").inc()
             if record is not None and record.signer == self._identity.peer_id:
                 # What a peer said whose word we took away is said again by us, where it still counts.
                 self._later(self._adopt(peer_id))

@@ -80,7 +80,8 @@ def mismatch(wanted: Selector, peer: PeerView) -> Mismatch | None:
         )
     if wanted.where is not None and (lacks := unmet(wanted.where, peer)):
         found = "; ".join(str(entry) for entry in lacks)
-        return Mismatch(message=f"{name}: {found}", change=f"change what is asked, or {name}: {found}")
+        has = ", ".join(f"{entry.comparison.name} {entry.found}" for entry in lacks)
+        return Mismatch(message=f"{name}: {found}", change=f"ask for what {name} has: {has}")
     if wanted.status is not None and wanted.status is not peer.status:
         return Mismatch(message=f"{name} is {peer.status.name.lower()}", change=f"ask for {peer.status.name.lower()}")
     if wanted.words and (absent := [word for word in wanted.words if word not in _said(peer)]):

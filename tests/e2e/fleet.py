@@ -58,6 +58,7 @@ class Daemon:
         self.process: subprocess.Popen[bytes] | None = None
         self.peer_id = ""
         self.host = "127.0.0.1"
+        self.http_listen = "127.0.0.1:0"
         self.namespace: str | None = None
         """A network namespace that the daemon runs in."""
 
@@ -85,7 +86,7 @@ class Daemon:
             **os.environ,
             "PEERD_FAILPOINT": failpoint,
             "PEERD_LOG_FORMAT": "text",
-            "PEERD_HTTP_LISTEN": "127.0.0.1:0",
+            "PEERD_HTTP_LISTEN": self.http_listen,
         }
         with self.log.open("ab") as log:
             log.write(f"--- start {self.name} failpoint={failpoint!r}\n".encode())
