@@ -22,10 +22,3 @@ async def next_incarnation(store: Store) -> int:
         return incarnation
 
     return await store.write(write)
-
-
-async def keep_incarnation(store: Store, incarnation: int) -> None:
-    """Remember one that an answer to a suspicion has used."""
-    await store.write(
-        lambda tx: tx.execute("UPDATE detector SET incarnation = max(incarnation, ?) WHERE one = 1", (incarnation,))
-    )

@@ -1,0 +1,103 @@
+"""Every gRPC service of the daemon, with what it is served by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from peerd.audit.servicer import AuditServicer
+from peerd.backups.backups import Backups
+from peerd.backups.servicer import BackupServicer
+from peerd.catalog.catalog import Catalog
+from peerd.catalog.search import Search
+from peerd.catalog.servicer import CatalogServicer
+from peerd.clock import Clock
+from peerd.config import Config
+from peerd.daemon.neighbours import Neighbours
+from peerd.daemon.servicer import DaemonServicer, Facts
+from peerd.daemon.workshop import Workshop
+from peerd.detector.servicer import DetectorServicer
+from peerd.identity.key import Identity
+from peerd.mesh.servicer import MeshServicer
+from peerd.profiles.servicer import ProfileServicer
+from peerd.registry.servicer import RegistryServicer
+from peerd.store import Store
+from peerd.tokens.servicer import TokenServicer
+from peerd.tokens.tokens import Tokens
+from peerd.transfers.servicer import TransferServicer
+from peerd.v1 import (
+    audit_pb2_grpc,
+    backup_pb2_grpc,
+    catalog_pb2_grpc,
+    daemon_pb2_grpc,
+    detector_pb2_grpc,
+    jobs_pb2_grpc,
+    mesh_pb2_grpc,
+    profiles_pb2_grpc,
+    registry_pb2_grpc,
+    tokens_pb2_grpc,
+    transfers_pb2_grpc,
+    workflows_pb2_grpc,
+)
+from peerd.workflows.reports import JobReportServicer
+from peerd.workflows.servicer import WorkflowServicer
+
+
+def all_services(
+    config: Config,
+    clock: Clock,
+    identity: Identity,
+    store: Store,
+    *,
+    neighbours: Neighbours,
+    workshop: Workshop,
+    catalog: Catalog,
+    tokens: Tokens,
+    backups: Backups,
+    facts: Callable[[], Facts],
+    restart: Callable[[], None],
+) -> list[tuple[str, Callable[[Any], None]]]:
+    """(full name, how to add it to a server) of each. ``restart`` ends the daemon after a restore."""
+    self_id, registry, jobs = identity.peer_id, neighbours.registry, workshop.jobs.servicer
+    search = Search(neighbours.channels, neighbours.online_peers)
+    mesh = MeshServicer(
+        store,
+        neighbours.mesh,
+        neighbours.gossip,
+        clock,
+        resolve=registry.resolve,
+        own_addresses=lambda: registry.addresses(self_id),
+    )
+    peers = RegistryServicer(
+        store, registry, neighbours.notes, neighbours.heartbeats, forget_external=neighbours.externals.forget
+    )
+    daemon = DaemonServicer(
+        identity,
+        config,
+        registry,
+        clock,
+        facts=facts,
+        load=lambda: (workshop.running, workshop.orchestrator.active),
+    )
+    workflows = WorkflowServicer(store, clock, workshop.orchestrator, workshop.placer, workshop.logs, workshop.viewer)
+    reports = JobReportServicer(workshop.orchestrator, clock, store.store_id)
+    transfers = TransferServicer(self_id, store, workshop.receiver, workshop.sender)
+    audit, profiles = AuditServicer(self_id, store), ProfileServicer(store, neighbours.profiles)
+    detector, services = DetectorServicer(neighbours.prober), CatalogServicer(store, catalog, search, self_id)
+    tokens_servicer, backup = TokenServicer(store, tokens), BackupServicer(backups, store, restart=restart)
+    add: dict[str, Callable[[Any], None]] = {
+        "MeshService": lambda s: mesh_pb2_grpc.add_MeshServiceServicer_to_server(mesh, s),
+        "DetectorService": lambda s: detector_pb2_grpc.add_DetectorServiceServicer_to_server(detector, s),
+        "RegistryService": lambda s: registry_pb2_grpc.add_RegistryServiceServicer_to_server(peers, s),
+        "ProfileService": lambda s: profiles_pb2_grpc.add_ProfileServiceServicer_to_server(profiles, s),
+        "CatalogService": lambda s: catalog_pb2_grpc.add_CatalogServiceServicer_to_server(services, s),
+        "JobService": lambda s: jobs_pb2_grpc.add_JobServiceServicer_to_server(jobs, s),
+        "JobReportService": lambda s: jobs_pb2_grpc.add_JobReportServiceServicer_to_server(reports, s),
+        "TransferService": lambda s: transfers_pb2_grpc.add_TransferServiceServicer_to_server(transfers, s),
+        "WorkflowService": lambda s: workflows_pb2_grpc.add_WorkflowServiceServicer_to_server(workflows, s),
+        "AuditService": lambda s: audit_pb2_grpc.add_AuditServiceServicer_to_server(audit, s),
+        "TokenService": lambda s: tokens_pb2_grpc.add_TokenServiceServicer_to_server(tokens_servicer, s),
+        "BackupService": lambda s: backup_pb2_grpc.add_BackupServiceServicer_to_server(backup, s),
+        "DaemonService": lambda s: daemon_pb2_grpc.add_DaemonServiceServicer_to_server(daemon, s),
+    }
+    return [(f"peerd.v1.{name}", register) for name, register in add.items()]
