@@ -17,6 +17,7 @@ from peerd.errors import PeerdError, Reason
 from peerd.web import nodes
 from peerd.web.bodies import read_heartbeat, read_object, read_registration
 from peerd.web.errors import on_http_error, on_refusal
+from peerd.web.gate import CALLER
 from peerd.web.surroundings import Surroundings
 
 SERVICE = "peerd"
@@ -102,7 +103,7 @@ class Paths:
     async def register(self, request: Request) -> Response:
         """A machine without peerd comes, or comes again."""
         asked = read_registration(await read_object(request))
-        done = await self._around.externals.register(asked, caller="http")
+        done = await self._around.externals.register(asked, caller=request.scope[CALLER])
         if done.created:
             metrics.registrations.labels("external").inc()
         found = nodes.find_node(self._around.peers, done.node_id) or {}

@@ -17,6 +17,10 @@ OPEN = ("/livez", "/readyz")
 """What a supervisor asks from anywhere: they tell nothing but yes or no, and which check failed."""
 
 
+CALLER = "peerd.caller"
+"""In the scope of a request: by which token it came, for the audit log."""
+
+
 def is_loopback(host: str) -> bool:
     """Whether that address, or name, is this machine's own."""
     if host == "localhost":
@@ -70,7 +74,8 @@ class Gate:
                 next_action="send 'Authorization: Bearer TOKEN'; peerctl tokens create makes one on this peer",
             )
         wanted = TokenScope.TOKEN_SCOPE_REGISTER if writes else TokenScope.TOKEN_SCOPE_READ
-        await self._tokens.check(token, wanted)
+        checked = await self._tokens.check(token, wanted)
+        scope[CALLER] = f"token {checked.token_id}"
 
 
 def _host_of(header: str) -> str:

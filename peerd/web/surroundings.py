@@ -54,10 +54,17 @@ class Externals(Protocol):
         ...
 
 
+class Token(Protocol):
+    """A token that was checked."""
+
+    @property
+    def token_id(self) -> str: ...
+
+
 class Tokens(Protocol):
     """Who may."""
 
-    async def check(self, text: str, scope: int) -> object:
+    async def check(self, text: str, scope: int) -> Token:
         """Raises NOT_AUTHENTICATED or PERMISSION_DENIED."""
         ...
 

@@ -106,6 +106,8 @@ def test_a_machine_without_peerd_registers_beats_goes_stale_moves_and_is_removed
     again = ask(c, "/api/v1/nodes/register", token=token, body={**body, "labels": ["paper"]})
     assert (again.status, again.json["created"], again.json["node_id"]) == (200, False, node_id)
     assert again.json["labels"] == ["paper"]
+    audited = c.json("audit", "list", "--method", "RegisterExternal")["entries"][0]
+    assert audited["caller"] == f"token {token.split('_')[1]}"
     beat = ask(c, "/api/v1/nodes/heartbeat", token=token, body={"node_id": node_id, "metrics": {"cpu_percent": 12.5}})
     assert (beat.status, beat.json["success"], beat.json["node_id"]) == (200, True, node_id)
 
