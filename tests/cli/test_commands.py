@@ -15,12 +15,15 @@ from peerd.cli.app import NOUNS
 from peerd.cli.app import peerctl as app
 from peerd.v1 import (
     access_pb2,
+    audit_pb2,
+    backup_pb2,
     catalog_pb2,
     daemon_pb2,
     jobs_pb2,
     mesh_pb2,
     profiles_pb2,
     registry_pb2,
+    tokens_pb2,
     transfers_pb2,
     workflows_pb2,
 )
@@ -31,6 +34,8 @@ from tests.cli.fake_daemon import FakeDaemon
 PEER = registry_pb2.Peer(
     peer_id="b" * 52, name="beta", status=registry_pb2.PEER_STATUS_OFFLINE, status_reason="no answer", roles=["worker"]
 )
+TOKEN = tokens_pb2.Token(token_id="0123", scope=tokens_pb2.TOKEN_SCOPE_REGISTER, name="printers")
+BACKUP = backup_pb2.Backup(path="/b/x.db", bytes=4096, peer_id="a" * 52, schema=10)
 PROFILE = profiles_pb2.Profile(
     role="worker",
     version=4,
@@ -100,6 +105,16 @@ ANSWERS: dict[str, Message] = {
     "DaemonService.ExportTls": daemon_pb2.ExportTlsResponse(
         certificate_pem=b"CERT", private_key_pem=b"KEY", anchor_pem=b"CA"
     ),
+    "TokenService.CreateToken": tokens_pb2.CreateTokenResponse(details=TOKEN, token="peerd_x_y"),
+    "TokenService.ListTokens": tokens_pb2.ListTokensResponse(tokens=[TOKEN]),
+    "TokenService.RevokeToken": tokens_pb2.RevokeTokenResponse(details=TOKEN),
+    "BackupService.CreateBackup": backup_pb2.CreateBackupResponse(backup=BACKUP),
+    "BackupService.ListBackups": backup_pb2.ListBackupsResponse(backups=[BACKUP]),
+    "BackupService.RestoreBackup": backup_pb2.RestoreBackupResponse(backup=BACKUP),
+    "AuditService.ListAudit": audit_pb2.ListAuditResponse(
+        entries=[audit_pb2.AuditEntry(id=3, method="AdmitPeer", result="permission_denied")]
+    ),
+    "AuditService.VerifyAudit": audit_pb2.VerifyAuditResponse(entries=7, intact=True),
     "RegistryService.ListHeartbeats": registry_pb2.ListHeartbeatsResponse(
         heartbeats=[
             registry_pb2.Heartbeat(status=registry_pb2.PEER_STATUS_SUSPECT),
@@ -182,6 +197,14 @@ COMMANDS: dict[str, tuple[str, list[str]]] = {
     "profiles history worker": ("ProfileService.ListProfileHistory", ["deleted"]),
     "profiles set worker PROFILE --comment x": ("ProfileService.SetProfile", ["worker has profile version 4"]),
     "profiles delete worker": ("ProfileService.DeleteProfile", ["no profile any more"]),
+    "tokens create --scope read --name n": ("TokenService.CreateToken", ["peerd_x_y"]),
+    "tokens list": ("TokenService.ListTokens", ["0123", "register", "printers"]),
+    "tokens revoke 0123": ("TokenService.RevokeToken", ["0123 is revoked"]),
+    "backup create": ("BackupService.CreateBackup", ["/b/x.db", "verified"]),
+    "backup list": ("BackupService.ListBackups", ["/b/x.db"]),
+    "backup restore x.db": ("BackupService.RestoreBackup", ["the daemon ends now"]),
+    "audit list": ("AuditService.ListAudit", ["AdmitPeer", "permission_denied"]),
+    "audit verify": ("AuditService.VerifyAudit", ["7 entries, intact"]),
     "why 100 count": ("WorkflowService.ExplainPlacement", ["count is on beta", "chosen", "refused", "next: x"]),
     "peers revoke beta --yes --reason lost": ("MeshService.RevokePeer", ["is revoked"]),
     "invite create": ("MeshService.CreateInvite", ["peerd1-token"]),

@@ -131,8 +131,10 @@ EXTRA_HITS = {
     "catalog.change.before_commit": "@2",
 }
 NEEDS_CANCEL = tuple(name for name in FAILPOINTS if ".cancel" in name)
-# Those of the mesh and the catalog are walked further below; blocks on their way need the large transfers above.
-NOT_IN_A_RUN = tuple(name for name in FAILPOINTS if name.startswith(("mesh.", "registry.", "catalog.", "sender.push.")))
+# Those of the mesh and the catalog are walked further below, those of backups in tests/store; blocks on their way need
+# the large transfers above.
+OF_THE_MESH = tuple(name for name in FAILPOINTS if name.startswith(("mesh.", "registry.", "catalog.", "documents.")))
+NOT_IN_A_RUN = (*OF_THE_MESH, *(name for name in FAILPOINTS if name.startswith(("backup.", "sender.push."))))
 
 
 @pytest.mark.parametrize("name", [n for n in FAILPOINTS if n not in NEEDS_CANCEL and n not in NOT_IN_A_RUN])
@@ -187,9 +189,6 @@ def test_every_daemon_dies_once_at_every_failpoint_of_a_cancel(failpoint_fleet: 
     assert fleet.effects_seen()["done one"] == 0
 
 
-OF_THE_MESH = tuple(name for name in FAILPOINTS if name.startswith(("mesh.", "registry.", "catalog.")))
-
-
 @pytest.mark.parametrize("name", OF_THE_MESH)
 def test_every_daemon_dies_once_at_every_failpoint_of_joining_and_of_the_catalog(
     failpoint_fleet: Fleet, name: str
@@ -200,7 +199,7 @@ def test_every_daemon_dies_once_at_every_failpoint_of_joining_and_of_the_catalog
     offered = f"extra-{name.replace('.', '-')}"
     service.write_text(json.dumps({"name": offered, "kind": "SERVICE_KIND_PROCESS", "argv": ["/bin/true"]}))
     newcomer = Daemon("n", fleet.folder / f"n-{name}", 0, fleet.folder / "n.log")
-    deaths, added, joined, promoted, token, peer_id = 0, False, False, False, "", ""
+    deaths, added, drained, joined, promoted, token, peer_id = 0, False, False, False, False, "", ""
     until = time.monotonic() + 60
 
     def known_everywhere() -> bool:
@@ -214,6 +213,8 @@ def test_every_daemon_dies_once_at_every_failpoint_of_joining_and_of_the_catalog
         if not added:
             done = c.peerctl("services", "add", str(service), code=None)
             added = done.returncode == 0 or "already_exists" in done.stderr
+        elif not drained:
+            drained = c.peerctl("peers", "drain", "b", "--reason", name, code=None).returncode == 0
         elif not token:
             done = c.peerctl("invite", "--grants", "observe", "-o", "json", code=None)
             token = json.loads(done.stdout)["token"] if done.returncode == 0 else ""
@@ -230,6 +231,9 @@ def test_every_daemon_dies_once_at_every_failpoint_of_joining_and_of_the_catalog
     assert deaths >= 1, f"nobody passed {name}: the test shows nothing"
     assert [s["declaration"]["name"] for s in fleet["c"].json("services", "list")["services"]].count(offered) == 1
     assert sum(peer["peer_id"] == peer_id for peer in fleet["c"].json("peers", "list")["peers"]) == 1
+    told = lambda daemon: daemon.json("peers", "show", "b").get("maintenance", {}).get("reason") == name  # noqa: E731
+    wait_for(lambda: all(map(told, fleet.daemons.values())), 20, "everybody was told of the maintenance")
+    fleet["c"].peerctl("peers", "resume", "b")
 
 
 def arm(fleet: Fleet, name: str) -> None:

@@ -146,6 +146,18 @@ swap_staged(folder / "s.db", backup_dir=folder / "backups", now=1)
 """
 
 
+async def test_killed_while_it_is_made_a_backup_has_no_name_and_the_next_one_is_made(tmp_path: Path) -> None:
+    await store_with(tmp_path / "s.db", "one")
+    program = (
+        "import sys; from pathlib import Path; from peerd.store.backup import create_backup as c;"
+        "f = Path(sys.argv[1]); c(f / 's.db', f / 'b.db', peer_id='me', now=1)"
+    )
+    environ = {**os.environ, "PEERD_FAILPOINT": "backup.create.before_rename"}
+    assert subprocess.run([sys.executable, "-c", program, tmp_path], env=environ, check=False).returncode == -9
+    assert list_backups(tmp_path) == []
+    create_backup(tmp_path / "s.db", tmp_path / "b.db", peer_id="me", now=NOW)
+
+
 @pytest.mark.parametrize(
     "failpoint",
     [
