@@ -75,6 +75,15 @@ class Transition:
     """Who got no answer, for SUSPECT and OFFLINE."""
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one holds of a peer, as views are compared."""
+
+    peer_id: PeerId
+    incarnation: int
+    present: bool
+
+
 class Voice(Protocol):
     """Makes the statements of this peer; signs them where there is a wire."""
 

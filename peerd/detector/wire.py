@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 import structlog
 from google.protobuf.message import DecodeError
 
-from peerd.detector.machine import Detector, Entry
-from peerd.detector.model import Alive, Suspicion, Update
+from peerd.detector.machine import Detector
+from peerd.detector.model import Alive, Entry, Suspicion, Update
 from peerd.errors import PeerdError, Reason
 from peerd.identity.envelope import open_envelope, seal
 from peerd.identity.key import Identity

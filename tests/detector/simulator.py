@@ -97,7 +97,7 @@ class Simulation:
             node.detector.take_transitions()
             # News of the start is old news.
             for _ in range(self.timing.transmissions(peers)):
-                node.detector._news.take(peers, limit=1)
+                node.detector._known._news.take(peers, limit=1)
             self._plan(node, self.rng.uniform(0, self.timing.period))
 
     def _node(self, index: int, peer_id: PeerId, life: int) -> Node:
