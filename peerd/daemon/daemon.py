@@ -162,7 +162,9 @@ class Daemon:
         self._stop = stop
         self._port = await self._server.start(listen=self._config.peer.listen, socket=self._config.socket)
         self._listen_address = f"{self._config.peer.listen.rpartition(':')[0]}:{self._port}"
-        self._hardware = await detect_hardware()
+        # What it had before, until it has been looked at anew: programs are asked for that, and nobody should wait.
+        known = self._neighbours.adverts.find(self._identity.peer_id)
+        self._hardware = known.hardware if known is not None else await detect_hardware()
         await self._following.apply()
         await self._publish_advert()
         app = self._http()

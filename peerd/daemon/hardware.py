@@ -6,51 +6,60 @@ What cannot be found out is left out. Every text is made fit for an advert: prin
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import re
 import shutil
+import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
+from peerd.daemon.cgroup import Roots, cpu_limit, memory_limit
+from peerd.daemon.cgroup import read_text as _read
 from peerd.v1.registry_pb2 import Disk, Gpu, Hardware, JobRunner, SerialPort
 
+_log = structlog.get_logger(__name__)
+
 _MAX_TEXT = 256
+_MAX_BYTES = 16 * 1024
+"""Half of an advert: a machine with hundreds of disks says of the first ones only."""
 _COMMAND_SECONDS = 5.0
-_REAL_FILESYSTEMS = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "vfat", "overlay"})
+_END_SECONDS = 1.0
+"""For a killed program; one that the kernel holds (a driver that hangs) is left behind."""
+_LOCAL_FILESYSTEMS = frozenset(
+    {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "jfs", "vfat", "exfat", "ntfs3", "overlay"}
+)
+"""Those of disks. None of them is asked over a network, where an answer may never come."""
 _GPU_VENDORS = {"0x10de": "nvidia", "0x1002": "amd", "0x8086": "intel"}
 """PCI vendor ids, https://pci-ids.ucw.cz/"""
 _RUNNERS = {"bubblewrap": ("bwrap", "--version"), "podman": ("podman", "--version"), "docker": ("docker", "--version")}
 _NVIDIA = ("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Roots:
-    """Where the kernel tells; others in tests."""
-
-    proc: Path = Path("/proc")
-    sys: Path = Path("/sys")
-
-
 async def detect_hardware(roots: Roots | None = None) -> Hardware:
     """All that can be found out now."""
     places = roots or Roots()
     runners, nvidia = await asyncio.gather(_runners(), _nvidia_gpus())
-    return Hardware(
+    hardware = Hardware(
         cpu_model=_cpu_model(places.proc),
-        cpu_cores=len(os.sched_getaffinity(0)),
+        cpu_cores=_cpu_cores(places),
         memory_bytes=memory_total(places),
         disks=list(_disks(places.proc)),
         gpus=nvidia + list(_drm_gpus(places.sys, skip_nvidia=bool(nvidia))),
         serial_ports=list(_serial_ports(places.sys)),
         runners=runners,
     )
+    while hardware.ByteSize() > _MAX_BYTES:
+        max((hardware.disks, hardware.gpus, hardware.serial_ports), key=len).pop()
+    return hardware
 
 
 def memory_total(roots: Roots) -> int:
     """Bytes of memory, or what the control group of this process allows if that is less."""
     meminfo = read_meminfo(roots)
-    return min(filter(None, (meminfo.get("MemTotal", 0), _cgroup_limit(roots.sys))), default=0)
+    return min(filter(None, (meminfo.get("MemTotal", 0), memory_limit(roots))), default=0)
 
 
 def read_meminfo(roots: Roots) -> dict[str, int]:
@@ -59,12 +68,11 @@ def read_meminfo(roots: Roots) -> dict[str, int]:
     return {key: int(value) * 1024 for key, value in found}
 
 
-def _cgroup_limit(sys: Path) -> int:
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        text = _read(sys / "fs" / "cgroup" / name).strip()
-        if text.isdigit() and int(text) < 1 << 60:  # version 1 says a huge number for none
-            return int(text)
-    return 0
+def _cpu_cores(roots: Roots) -> int:
+    """Cores that this process may use: by affinity, and by the time that its control group is given."""
+    allowed = len(os.sched_getaffinity(0))
+    quota = cpu_limit(roots)
+    return allowed if quota is None else min(allowed, max(1, math.ceil(quota)))
 
 
 def _cpu_model(proc: Path) -> str:
@@ -80,7 +88,11 @@ def _disks(proc: Path) -> Iterator[Disk]:
     seen: set[str] = set()
     for line in _read(proc / "self" / "mounts").splitlines():
         fields = line.split()
-        if len(fields) < 3 or fields[2] not in _REAL_FILESYSTEMS or fields[0] in seen:
+        if len(fields) < 3 or fields[2] not in _LOCAL_FILESYSTEMS:
+            continue
+        # Data sets of one pool share it. An overlay lies on a disk that is mounted elsewhere, unless it is all there is.
+        device = fields[0].partition("/")[0] if fields[2] == "zfs" else fields[0]
+        if device in seen or (fields[2] == "overlay" and fields[1] != "/"):
             continue
         # Spaces and the like are written as octal escapes.
         path = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields[1])
@@ -89,7 +101,7 @@ def _disks(proc: Path) -> Iterator[Disk]:
         except OSError:
             continue
         if total:
-            seen.add(fields[0])
+            seen.add(device)
             yield Disk(path=_fit(path), filesystem=fields[2], total_bytes=total)
 
 
@@ -109,8 +121,9 @@ async def _nvidia_gpus() -> list[Gpu]:
     found = []
     for line in (await _output(*_NVIDIA)).splitlines():
         name, _, mebibytes = line.rpartition(",")
-        if name and mebibytes.strip().isdigit():
-            found.append(Gpu(vendor="nvidia", model=_fit(name), memory_bytes=int(mebibytes) * 1024**2))
+        if name:  # some share the machine's memory, and say [N/A]
+            memory = int(mebibytes) if mebibytes.strip().isdigit() else 0
+            found.append(Gpu(vendor="nvidia", model=_fit(name), memory_bytes=memory * 1024**2))
     return found
 
 
@@ -159,28 +172,34 @@ async def _output(*command: str) -> str:
     program = shutil.which(command[0])
     if program is None:
         return ""
-    process = await asyncio.create_subprocess_exec(
-        program,
-        *command[1:],
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            program,
+            *command[1:],
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError:  # made for another machine, or just removed
+        return ""
     try:
         async with asyncio.timeout(_COMMAND_SECONDS):
             output, _ = await process.communicate()
     except TimeoutError:
-        process.kill()
-        await process.wait()
+        await _end(process)
         return ""
     return output.decode(errors="replace") if process.returncode == 0 else ""
 
 
-def _read(path: Path) -> str:
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill it with all that it started, and do not wait for ever."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+        os.killpg(process.pid, signal.SIGKILL)
+        async with asyncio.timeout(_END_SECONDS):
+            await process.wait()
+    except (ProcessLookupError, TimeoutError):
+        _log.warning("hardware.command_hangs", pid=process.pid)
 
 
 def _fit(text: str) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peerd.clock import Clock
-from peerd.daemon.hardware import Roots, memory_total, read_meminfo
+from peerd.daemon.cgroup import Roots, memory_left
+from peerd.daemon.hardware import memory_total, read_meminfo
 from peerd.v1.registry_pb2 import Sample
 
 _FRESH_SECONDS = 1.0
@@ -74,12 +75,18 @@ class LoadMeter:
         self._last = Sample(
             cpu_percent=round(min(max(percent, 0.0), 100.0), 1),
             memory_total_bytes=memory,
-            memory_available_bytes=min(read_meminfo(self._roots).get("MemAvailable", 0), memory),
+            memory_available_bytes=min(_available(self._roots), memory),
             disk_total_bytes=disk.total,
             disk_free_bytes=disk.free,
             requests_per_second=round(max(rate, 0.0), 1),
         )
         self._cpu, self._calls, self._looked_at, self._measured = (busy, total), calls, now, True
+
+
+def _available(roots: Roots) -> int:
+    """Bytes that could be used without swapping, and without passing the limit of the control group."""
+    machine, group = read_meminfo(roots).get("MemAvailable", 0), memory_left(roots)
+    return machine if group is None else min(machine, group)
 
 
 def _cpu_times(roots: Roots) -> tuple[int, int]:
