@@ -16,8 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from peerd.daemon.cgroup import Roots, cpu_limit, memory_limit
-from peerd.daemon.cgroup import read_text as _read
+from peerd.daemon.cgroup import Roots, cpu_limit, memory_limit, read_text
 from peerd.v1.registry_pb2 import Disk, Gpu, Hardware, JobRunner, SerialPort
 
 _log = structlog.get_logger(__name__)
@@ -64,7 +63,7 @@ def memory_total(roots: Roots) -> int:
 
 def read_meminfo(roots: Roots) -> dict[str, int]:
     """/proc/meminfo in bytes."""
-    found = re.findall(r"^(\w+):\s+(\d+) kB$", _read(roots.proc / "meminfo"), re.MULTILINE)
+    found = re.findall(r"^(\w+):\s+(\d+) kB$", read_text(roots.proc / "meminfo"), re.MULTILINE)
     return {key: int(value) * 1024 for key, value in found}
 
 
@@ -76,7 +75,7 @@ def _cpu_cores(roots: Roots) -> int:
 
 
 def _cpu_model(proc: Path) -> str:
-    text = _read(proc / "cpuinfo")
+    text = read_text(proc / "cpuinfo")
     for key in ("model name", "Model", "Hardware", "cpu model"):  # x86; Raspberry Pi; older ARM; MIPS
         match = re.search(rf"^{key}\s*:\s*(.+)$", text, re.MULTILINE)
         if match:
@@ -86,11 +85,11 @@ def _cpu_model(proc: Path) -> str:
 
 def _disks(proc: Path) -> Iterator[Disk]:
     seen: set[str] = set()
-    for line in _read(proc / "self" / "mounts").splitlines():
+    for line in read_text(proc / "self" / "mounts").splitlines():
         fields = line.split()
         if len(fields) < 3 or fields[2] not in _LOCAL_FILESYSTEMS:
             continue
-        # Data sets of one pool share it. An overlay lies on a disk that is mounted elsewhere, unless it is all there is.
+        # Data sets of a pool share it. An overlay lies on a disk that is listed itself, unless it is all there is.
         device = fields[0].partition("/")[0] if fields[2] == "zfs" else fields[0]
         if device in seen or (fields[2] == "overlay" and fields[1] != "/"):
             continue
@@ -109,12 +108,12 @@ def _drm_gpus(sys: Path, *, skip_nvidia: bool) -> Iterator[Gpu]:
     for card in sorted((sys / "class" / "drm").glob("card[0-9]*")):
         if not re.fullmatch(r"card\d+", card.name):
             continue
-        vendor = _GPU_VENDORS.get(_read(card / "device" / "vendor").strip(), "")
+        vendor = _GPU_VENDORS.get(read_text(card / "device" / "vendor").strip(), "")
         if not vendor or (vendor == "nvidia" and skip_nvidia):
             continue
-        memory = _read(card / "device" / "mem_info_vram_total").strip()
-        model = _read(card / "device" / "product_name").strip() or _read(card / "device" / "device").strip()
-        yield Gpu(vendor=vendor, model=_fit(model), memory_bytes=int(memory) if memory.isdigit() else 0)
+        memory = read_text(card / "device" / "mem_info_vram_total").strip()
+        model = read_text(card / "device" / "product_name").strip() or read_text(card / "device" / "device").strip()
+        yield Gpu(vendor=vendor, model=_fit(model), memory_bytes=int(memory) if memory.isdecimal() else 0)
 
 
 async def _nvidia_gpus() -> list[Gpu]:
@@ -122,7 +121,7 @@ async def _nvidia_gpus() -> list[Gpu]:
     for line in (await _output(*_NVIDIA)).splitlines():
         name, _, mebibytes = line.rpartition(",")
         if name:  # some share the machine's memory, and say [N/A]
-            memory = int(mebibytes) if mebibytes.strip().isdigit() else 0
+            memory = int(mebibytes) if mebibytes.strip().isdecimal() else 0
             found.append(Gpu(vendor="nvidia", model=_fit(name), memory_bytes=memory * 1024**2))
     return found
 
@@ -137,9 +136,9 @@ def _serial_ports(sys: Path) -> Iterator[SerialPort]:
             continue
         yield SerialPort(
             path=f"/dev/{_fit(port.name)}",
-            vendor_id=_fit(_read(usb / "idVendor")) if usb else "",
-            product_id=_fit(_read(usb / "idProduct")) if usb else "",
-            serial_number=_fit(_read(usb / "serial")) if usb else "",
+            vendor_id=_fit(read_text(usb / "idVendor")) if usb else "",
+            product_id=_fit(read_text(usb / "idProduct")) if usb else "",
+            serial_number=_fit(read_text(usb / "serial")) if usb else "",
         )
 
 
@@ -154,7 +153,7 @@ def _usb_parent(device: Path) -> Path | None:
 
 def _is_real_uart(port: Path) -> bool:
     """The kernel lists ports of boards that have none; a real one has a type."""
-    return _read(port / "type").strip() not in ("", "0")
+    return read_text(port / "type").strip() not in ("", "0")
 
 
 async def _runners() -> list[JobRunner]:
