@@ -13,7 +13,6 @@ from peerd.errors import PeerdError
 from peerd.rpc.rates import Rates
 from peerd.store import Store
 from peerd.web.app import application
-from peerd.web.gate import Gate
 from peerd.web.surroundings import Check, Surroundings
 
 _MAX_LAG_SECONDS = 1.0
@@ -22,7 +21,7 @@ _MAX_LAG_SECONDS = 1.0
 def gated(around: Surroundings, config: HttpConfig, *, loopback: bool) -> ASGIApp:
     """The application behind its gate."""
     rates = Rates(per_second=config.requests_per_second, burst=config.burst)
-    return Gate(application(around), tokens=around.tokens, clock=around.clock, rates=rates, loopback=loopback)
+    return application(around, rates=rates, loopback=loopback)
 
 
 async def checks(

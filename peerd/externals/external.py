@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ _NODE_ID = re.compile(r"ext-[0-9a-f]{16}")
 _HOSTNAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_-]{1,63})*")
 """RFC 1123, and the underscores that machines have all the same."""
 _MAX_LABELS = 64
+_MAX_METADATA = 4096
+_MAX_DEPTH = 16
+DEGRADED, MAINTENANCE, OFFLINE = "degraded", "maintenance", "offline"
 
 
 class ExternalKind:
@@ -87,6 +91,11 @@ def check_external(external: ExternalPeer) -> None:
     for index, label in enumerate(external.labels[:_MAX_LABELS]):
         for part in label.split("=", 1):
             wrong.extend(_name_faults(part, f"labels[{index}]"))
+    if external.said not in ("", DEGRADED, MAINTENANCE, OFFLINE):
+        wrong.append(Violation(field="status", message=f"there is no status {external.said[:80]!r}"))
+    fault = _metadata_fault(external.metadata)
+    if fault:
+        wrong.append(Violation(field="metadata", message=fault))
     if wrong:
         said = "; ".join(f"{entry.field}: {entry.message}" for entry in wrong[:5])
         raise PeerdError(Reason.INVALID_ARGUMENT, said, violations=wrong)
@@ -123,10 +132,14 @@ def view_of(
         if external.online and not gateway_present:
             why = f"{gateway_name}, to which it sent heartbeats, is away"
     since = Millis(known.last_heartbeat + offline_ms) if silent else from_timestamp(external.registered_at)
+    status = PeerStatus.OFFLINE if silent else PeerStatus.ONLINE
+    if external.said and not silent:
+        status = _SAID[external.said]
+        since, why = from_timestamp(external.issued_at), f"says that it is {external.said}"
     return PeerView(
         peer_id=PeerId(external.node_id),
         name=external.hostname,
-        status=PeerStatus.OFFLINE if silent else PeerStatus.ONLINE,
+        status=status,
         since=min(since, now),
         why=why,
         roles=frozenset({external.role}),
@@ -139,6 +152,34 @@ def view_of(
         via=known.gateway,
         joined_at=from_timestamp(external.registered_at),
     )
+
+
+_SAID = {
+    DEGRADED: PeerStatus.ONLINE,  # it works, if badly; why says so
+    MAINTENANCE: PeerStatus.MAINTENANCE,
+    OFFLINE: PeerStatus.OFFLINE,
+}
+
+
+def _metadata_fault(text: str) -> str:
+    """Why this cannot be shown as a JSON object; empty when it can."""
+    if not text:
+        return ""
+    if len(text) > _MAX_METADATA:
+        return f"has {len(text)} characters as JSON; at most {_MAX_METADATA} are allowed"
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return f"is not JSON: {error}"
+    if not isinstance(content, dict):
+        return "must be an object"
+    level: list[object] = [content]
+    for _ in range(_MAX_DEPTH):
+        inner = (
+            entry.values() if isinstance(entry, dict) else entry for entry in level if isinstance(entry, dict | list)
+        )
+        level = [value for values in inner for value in values]
+    return f"is nested deeper than {_MAX_DEPTH} levels" if level else ""
 
 
 def _name_faults(text: str, field: str) -> Sequence[Violation]:

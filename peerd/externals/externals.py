@@ -6,6 +6,7 @@ import json
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from peerd.clock import Clock, Millis
 from peerd.errors import PeerdError, Reason
@@ -29,6 +30,17 @@ class Registered:
 
     node_id: str
     created: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Details:
+    """What an external machine tells of itself beyond what every peer has."""
+
+    said: str
+    """degraded, maintenance or offline; empty when all is well."""
+    metadata: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    """Of its last heartbeat; known to its gateway alone."""
 
 
 class Externals:
@@ -67,8 +79,20 @@ class Externals:
             for entry in self.known()
         ]
 
+    def details(self, node_id: str) -> Details | None:
+        """Of one external machine, if it is known."""
+        document = self.topic.find(node_id)
+        if document is None or document.value.removed:
+            return None
+        known = self._known(document)
+        metadata = json.loads(known.external.metadata) if known.external.metadata else {}
+        return Details(said=known.external.said, metadata=metadata, metrics=json.loads(known.metrics))
+
     async def register(self, asked: ExternalPeer, *, caller: str) -> Registered:
-        """List a machine, or bring what is known of it up to date. Raises INVALID_ARGUMENT, NOT_FOUND, TOO_LARGE."""
+        """List a machine, or bring what is known of it up to date.
+
+        Raises INVALID_ARGUMENT, NOT_FOUND, QUOTA_EXCEEDED.
+        """
         check_external(asked)
 
         def write(tx: Tx) -> Registered:
@@ -82,10 +106,12 @@ class Externals:
                 offline_ms=self._offline_ms,
             )
             if found is None and asked.node_id:
-                raise _unknown(asked.node_id)
+                raise _unknown(asked.node_id, "register without a node_id, and keep the one in the answer")
             if found is None and len(everyone) >= MAX_EXTERNALS:
                 raise PeerdError(
-                    Reason.TOO_LARGE, f"{MAX_EXTERNALS} external machines are listed", next_action="forget some first"
+                    Reason.QUOTA_EXCEEDED,
+                    f"{MAX_EXTERNALS} external machines are listed",
+                    next_action="forget some first: peerctl peers forget NODE_ID",
                 )
             external = ExternalPeer()
             external.CopyFrom(asked)
@@ -115,8 +141,9 @@ class Externals:
             if document is None or document.value.removed:
                 raise _unknown(node_id)
             self._beat(tx, node_id, status, json.dumps(dict(metrics)))
-            if not document.value.online or document.signer != self._self_id:
-                self._say(tx, document.value, online=True, at=tx.now)
+            said = "" if status == "online" else status
+            if not document.value.online or document.signer != self._self_id or document.value.said != said:
+                self._say(tx, document.value, online=True, said=said, at=tx.now)
             return tx.now
 
         return await self._store.write(write)
@@ -144,7 +171,7 @@ class Externals:
         for entry in silent:
             await self._store.write(
                 lambda tx, entry=entry: self._say(  # type: ignore[misc]
-                    tx, entry.external, online=False, at=entry.last_heartbeat
+                    tx, entry.external, online=False, said="", at=entry.last_heartbeat
                 )
             )
 
@@ -160,12 +187,12 @@ class Externals:
             return known
         return replace(known, last_heartbeat=max(known.last_heartbeat, beat[0]), metrics=beat[1])
 
-    def _say(self, tx: Tx, external: ExternalPeer, *, online: bool, at: Millis) -> None:
-        said = ExternalPeer()
-        said.CopyFrom(external)
-        said.online = online
-        said.last_heartbeat_at.CopyFrom(to_timestamp(at))
-        self.topic.put(tx, said.node_id, said)
+    def _say(self, tx: Tx, external: ExternalPeer, *, online: bool, said: str, at: Millis) -> None:
+        anew = ExternalPeer()
+        anew.CopyFrom(external)
+        anew.online, anew.said = online, said
+        anew.last_heartbeat_at.CopyFrom(to_timestamp(at))
+        self.topic.put(tx, anew.node_id, anew)
 
     def _beat(self, tx: Tx, node_id: str, status: str, metrics: str) -> None:
         tx.execute(
@@ -187,9 +214,5 @@ def _said(external: ExternalPeer) -> bytes:
     return said.SerializeToString(deterministic=True)
 
 
-def _unknown(node_id: str) -> PeerdError:
-    return PeerdError(
-        Reason.NOT_FOUND,
-        f"Node not found: {node_id[:80]}",
-        next_action="register first: POST /api/v1/nodes/register",
-    )
+def _unknown(node_id: str, next_action: str = "register first: POST /api/v1/nodes/register") -> PeerdError:
+    return PeerdError(Reason.NOT_FOUND, f"Node not found: {node_id[:80]}", next_action=next_action)

@@ -1051,6 +1051,8 @@ class ExternalPeer(_message.Message):
     ONLINE_FIELD_NUMBER: _builtins.int
     LAST_HEARTBEAT_AT_FIELD_NUMBER: _builtins.int
     REMOVED_FIELD_NUMBER: _builtins.int
+    SAID_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """"ext-" and 16 hexadecimal digits; never a peer id."""
     version: _builtins.int
@@ -1061,6 +1063,10 @@ class ExternalPeer(_message.Message):
     """Whether it beats; said anew when that changes."""
     removed: _builtins.bool
     """Removed: it may register again."""
+    said: _builtins.str
+    """What it says of itself: "degraded", "maintenance" or "offline"; empty when all is well."""
+    metadata: _builtins.str
+    """A JSON object, as it was registered: what the machine can do, in its own words. At most 4 KiB."""
     @_builtins.property
     def issued_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -1085,10 +1091,12 @@ class ExternalPeer(_message.Message):
         online: _builtins.bool = ...,
         last_heartbeat_at: _timestamp_pb2.Timestamp | None = ...,
         removed: _builtins.bool = ...,
+        said: _builtins.str = ...,
+        metadata: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["issued_at", b"issued_at", "last_heartbeat_at", b"last_heartbeat_at", "registered_at", b"registered_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hostname", b"hostname", "ip", b"ip", "issued_at", b"issued_at", "labels", b"labels", "last_heartbeat_at", b"last_heartbeat_at", "node_id", b"node_id", "online", b"online", "registered_at", b"registered_at", "removed", b"removed", "role", b"role", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hostname", b"hostname", "ip", b"ip", "issued_at", b"issued_at", "labels", b"labels", "last_heartbeat_at", b"last_heartbeat_at", "metadata", b"metadata", "node_id", b"node_id", "online", b"online", "registered_at", b"registered_at", "removed", b"removed", "role", b"role", "said", b"said", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

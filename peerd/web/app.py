@@ -7,6 +7,7 @@ from typing import Any
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -14,11 +15,12 @@ from starlette.routing import Route
 from peerd import metrics
 from peerd.clock import to_datetime
 from peerd.errors import PeerdError, Reason
+from peerd.rpc.rates import Rates
 from peerd.web import nodes
 from peerd.web.bodies import read_heartbeat, read_object, read_registration
-from peerd.web.errors import on_http_error, on_refusal
-from peerd.web.gate import CALLER
-from peerd.web.surroundings import Surroundings
+from peerd.web.errors import on_failure, on_http_error, on_refusal
+from peerd.web.gate import CALLER, STRANGER, Gate
+from peerd.web.surroundings import Check, Surroundings
 
 SERVICE = "peerd"
 
@@ -52,7 +54,7 @@ class Paths:
             {
                 "status": "failing" if failing else "ok",
                 "failing": failing,
-                "checks": [{"name": check.name, "ok": check.ok, "message": check.message} for check in checks],
+                "checks": [{"name": check.name, "ok": check.ok, **_message(request, check)} for check in checks],
             },
             status_code=503 if failing else 200,
         )
@@ -78,16 +80,16 @@ class Paths:
 
     async def list_nodes(self, request: Request) -> Response:
         """Peers, by role, label and status."""
-        return JSONResponse(nodes.list_nodes(self._around.peers, **_query(request, "role", "label", "status")))
+        return JSONResponse(self._list(request, "role", "label", "status"))
 
     async def route_nodes(self, request: Request) -> Response:
         """As the router of the source document asks."""
-        return JSONResponse(nodes.list_nodes(self._around.peers, **_query(request, "role")))
+        return JSONResponse(self._list(request, "role"))
 
     async def get_node(self, request: Request) -> Response:
         """One peer."""
         node_id = request.path_params["node_id"]
-        found = nodes.find_node(self._around.peers, node_id)
+        found = nodes.find_node(self._around.peers, self._around.externals, node_id)
         if found is None:
             raise PeerdError(Reason.NOT_FOUND, f"Node not found: {node_id[:80]}")
         return JSONResponse(found)
@@ -106,7 +108,7 @@ class Paths:
         done = await self._around.externals.register(asked, caller=request.scope[CALLER])
         if done.created:
             metrics.registrations.labels("external").inc()
-        found = nodes.find_node(self._around.peers, done.node_id) or {}
+        found = nodes.find_node(self._around.peers, self._around.externals, done.node_id) or {}
         return JSONResponse(
             {**found, "success": True, "created": done.created}, status_code=201 if done.created else 200
         )
@@ -118,45 +120,38 @@ class Paths:
         moment = to_datetime(at).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         return JSONResponse({"success": True, "node_id": node_id, "timestamp": moment, "message": "heartbeat received"})
 
+    def _list(self, request: Request, *parameters: str) -> dict[str, Any]:
+        return nodes.list_nodes(self._around.peers, self._around.externals, **_query(request, *parameters))
+
     def routes(self) -> list[Route]:
         """All paths."""
         return [
-            Route("/", self._counted(self.index)),
-            Route("/livez", self._counted(self.livez)),
-            Route("/readyz", self._counted(self.readyz)),
-            Route("/health", self._counted(self.health)),
-            Route("/metrics", self._counted(self.metrics)),
-            Route("/nodes", self._counted(self.route_nodes)),
-            Route("/api/v1/nodes", self._counted(self.list_nodes)),
-            Route("/api/v1/nodes/register", self._counted(self.register), methods=["POST"]),
-            Route("/api/v1/nodes/heartbeat", self._counted(self.heartbeat), methods=["POST"]),
-            Route("/api/v1/nodes/{node_id}", self._counted(self.get_node)),
-            Route("/api/v1/profiles/{role}", self._counted(self.get_profile)),
+            Route("/", self.index),
+            Route("/livez", self.livez),
+            Route("/readyz", self.readyz),
+            Route("/health", self.health),
+            Route("/metrics", self.metrics),
+            Route("/nodes", self.route_nodes),
+            Route("/api/v1/nodes", self.list_nodes),
+            Route("/api/v1/nodes/register", self.register, methods=["POST"]),
+            Route("/api/v1/nodes/heartbeat", self.heartbeat, methods=["POST"]),
+            Route("/api/v1/nodes/{node_id}", self.get_node),
+            Route("/api/v1/profiles/{role}", self.get_profile),
         ]
 
-    def _counted(self, endpoint: Any) -> Any:
-        """Count its answers, refusals included."""
 
-        async def counted(request: Request) -> Response:
-            code = "500"
-            try:
-                response: Response = await endpoint(request)
-                code = str(response.status_code)
-            except PeerdError as error:
-                response = await on_refusal(request, error)
-                code = str(response.status_code)
-            finally:
-                metrics.http_requests.labels(endpoint.__name__, request.method, code).inc()
-            return response
-
-        return counted
-
-
-def application(around: Surroundings) -> Starlette:
-    """The application without its gate."""
+def application(around: Surroundings, *, rates: Rates, loopback: bool) -> Starlette:
+    """The paths behind their gate. ``loopback``: only this machine reaches them."""
     return Starlette(
-        routes=Paths(around).routes(), exception_handlers={HTTPException: on_http_error, PeerdError: on_refusal}
+        routes=Paths(around).routes(),
+        middleware=[Middleware(Gate, tokens=around.tokens, clock=around.clock, rates=rates, loopback=loopback)],
+        exception_handlers={HTTPException: on_http_error, PeerdError: on_refusal, Exception: on_failure},
     )
+
+
+def _message(request: Request, check: Check) -> dict[str, str]:
+    """What a check says; strangers hear only whether it is passed."""
+    return {} if request.scope.get(STRANGER) else {"message": check.message}
 
 
 def _query(request: Request, *known: str) -> dict[str, str]:

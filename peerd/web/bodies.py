@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from collections.abc import Mapping
@@ -11,24 +12,29 @@ from starlette.requests import Request
 
 from peerd.errors import PeerdError, Reason, Violation
 from peerd.v1.registry_pb2 import ExternalPeer
+from peerd.web.errors import HttpRefusalError
 
 MAX_BODY_BYTES = 64 * 1024
+_BODY_SECONDS = 10.0
 _MAX_TEXT = 255
 _MAX_METRICS = 64
 _STATUSES = ("online", "offline", "maintenance", "degraded")
 
 
 async def read_object(request: Request) -> dict[str, Any]:
-    """The JSON object of a request. Raises TOO_LARGE or INVALID_ARGUMENT."""
+    """The JSON object of a request. Raises TOO_LARGE or INVALID_ARGUMENT, the latter for one that is too slow, too."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise PeerdError(
-            Reason.INVALID_ARGUMENT, "the body must be JSON", next_action="send Content-Type: application/json"
-        )
+        raise HttpRefusalError(415, "the body must be JSON", next_action="send Content-Type: application/json")
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY_BYTES:
-            raise PeerdError(Reason.TOO_LARGE, f"the body is longer than {MAX_BODY_BYTES} bytes")
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > MAX_BODY_BYTES:
+                    raise PeerdError(Reason.TOO_LARGE, f"the body is longer than {MAX_BODY_BYTES} bytes")
+    except TimeoutError as error:
+        message = f"the body did not come within {_BODY_SECONDS:g} s"
+        raise HttpRefusalError(408, message, next_action="send it faster") from error
     try:
         content = json.loads(bytes(body), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
@@ -49,7 +55,9 @@ def read_registration(content: Mapping[str, Any]) -> ExternalPeer:
         node_id=fields.text("node_id", required=False),
         labels=sorted(set(labels)),
     )
-    fields.mapping("metadata")
+    metadata = fields.mapping("metadata")
+    if metadata:
+        external.metadata = json.dumps(metadata, sort_keys=True, separators=(",", ":"))
     fields.raise_if_wrong()
     return external
 
@@ -68,12 +76,13 @@ def read_heartbeat(content: Mapping[str, Any]) -> tuple[str, str, dict[str, floa
     for name, value in list(given.items())[:_MAX_METRICS]:
         if name == "timestamp":
             continue  # the gateway's own clock counts
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            fields.wrong(f"metrics.{name[:40]}", "must be a finite number")
-        elif len(name) > 64 or not name.isprintable():
+        number = _finite(value)
+        if len(name) > 64 or not name.isprintable():
             fields.wrong("metrics", "has a name that is too long or holds control characters")
+        elif number is None:
+            fields.wrong(f"metrics.{name}", "must be a finite number")
         else:
-            metrics[name] = float(value)
+            metrics[name] = number
     fields.raise_if_wrong()
     return node_id, status, metrics
 
@@ -83,7 +92,8 @@ class _Fields:
         self._content = content
         self._wrong: list[Violation] = []
         for name in sorted(content.keys() - known):
-            self.wrong(name[:80], f"is unknown; there are {', '.join(sorted(known))}")
+            shown = name[:80] if name.isprintable() else ascii(name[:80])
+            self.wrong(shown, f"is unknown; there are {', '.join(sorted(known))}")
 
     def wrong(self, field: str, message: str) -> None:
         self._wrong.append(Violation(field=field, message=message))
@@ -127,6 +137,17 @@ class _Fields:
             self.wrong(field, f"must have at most {_MAX_TEXT} characters and no control ones")
             return ""
         return value
+
+
+def _finite(value: object) -> float | None:
+    """As a number, if it is one that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _no_constant(name: str) -> float:

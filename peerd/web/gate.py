@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from peerd import metrics
 from peerd.clock import Clock
 from peerd.errors import PeerdError, Reason
 from peerd.rpc.rates import Rates
@@ -14,11 +15,13 @@ from peerd.web.errors import refusal
 from peerd.web.surroundings import Tokens
 
 OPEN = ("/livez", "/readyz")
-"""What a supervisor asks from anywhere: they tell nothing but yes or no, and which check failed."""
-
+"""What a supervisor asks from anywhere: they tell strangers nothing but yes or no, and which check failed."""
 
 CALLER = "peerd.caller"
 """In the scope of a request: by which token it came, for the audit log."""
+STRANGER = "peerd.stranger"
+"""In the scope of a request: whether it came from anywhere, without a token."""
+_METHODS = ("GET", "HEAD", "POST")
 
 
 def is_loopback(host: str) -> bool:
@@ -32,7 +35,7 @@ def is_loopback(host: str) -> bool:
 
 
 class Gate:
-    """Stands before the application."""
+    """Stands before the paths: admits, limits and counts."""
 
     def __init__(self, app: ASGIApp, *, tokens: Tokens, clock: Clock, rates: Rates, loopback: bool) -> None:
         self._app = app
@@ -42,13 +45,28 @@ class Gate:
         self._loopback = loopback
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        code = 500
+
+        async def noting(message: Message) -> None:
+            nonlocal code
+            if message["type"] == "http.response.start":
+                code = message["status"]
+            await send(message)
+
+        try:
             try:
                 await self._admit(scope)
             except PeerdError as error:
-                await refusal(error)(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+                await refusal(error)(scope, receive, noting)
+            else:
+                await self._app(scope, receive, noting)
+        finally:
+            route = getattr(scope.get("endpoint"), "__name__", "none")
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            metrics.http_requests.labels(route, method, str(code)).inc()
 
     async def _admit(self, scope: Scope) -> None:
         """Raises NOT_AUTHENTICATED, PERMISSION_DENIED or RATE_LIMITED."""
@@ -63,19 +81,31 @@ class Gate:
         scheme, _, text = headers.get("authorization", "").partition(" ")
         token = text.strip() if scheme.lower() == "bearer" else ""
         client = scope.get("client")
-        self._rates.check(token[:20] or (client[0] if client else ""), self._clock.monotonic())
+        address = f"address {client[0] if client else ''}"
         writes = scope["method"] not in ("GET", "HEAD")
         if scope["path"] in OPEN or (self._loopback and not writes):
+            self._limit(address)
+            scope[STRANGER] = not self._loopback
             return
         if not token:
+            self._limit(address)
             raise PeerdError(
                 Reason.NOT_AUTHENTICATED,
                 "this needs a token",
                 next_action="send 'Authorization: Bearer TOKEN'; peerctl tokens create makes one on this peer",
             )
         wanted = TokenScope.TOKEN_SCOPE_REGISTER if writes else TokenScope.TOKEN_SCOPE_READ
-        checked = await self._tokens.check(token, wanted)
+        try:
+            checked = await self._tokens.check(token, wanted)
+        except PeerdError:
+            # Only a token that holds has a bucket: else guessing would go on under ever new names, or use up another's.
+            self._limit(address)
+            raise
+        self._limit(f"token {checked.token_id}")
         scope[CALLER] = f"token {checked.token_id}"
+
+    def _limit(self, caller: str) -> None:
+        self._rates.check(caller, self._clock.monotonic())
 
 
 def _host_of(header: str) -> str:

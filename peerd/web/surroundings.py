@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from peerd.clock import Clock, Millis
 from peerd.identity.peer_id import PeerId
@@ -42,8 +42,25 @@ class Peers(Protocol):
         ...
 
 
+class Details(Protocol):
+    """What an external machine tells of itself."""
+
+    @property
+    def said(self) -> str: ...
+
+    @property
+    def metadata(self) -> Mapping[str, Any]: ...
+
+    @property
+    def metrics(self) -> Mapping[str, float]: ...
+
+
 class Externals(Protocol):
     """Registration of machines without peerd."""
+
+    def details(self, node_id: str) -> Details | None:
+        """Of one, if it is known."""
+        ...
 
     async def register(self, asked: ExternalPeer, *, caller: str) -> Registered:
         """List a machine, or bring what is known of it up to date."""
