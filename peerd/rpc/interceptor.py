@@ -23,6 +23,7 @@ from peerd.errors import PeerdError, Reason
 from peerd.rpc import limits
 from peerd.rpc.caller import Caller, current
 from peerd.rpc.calls import OpenCall, OpenCalls
+from peerd.rpc.hangup import hang_up
 from peerd.rpc.rates import Rates
 from peerd.rpc.rules import Rules
 from peerd.rpc.status import to_status
@@ -51,6 +52,9 @@ class Observer(Protocol):
         """A call that would have changed something was refused."""
         ...
 
+
+_LAST_WORD_SECONDS = 0.5
+"""How long one whose call we end may take to hear why; then its connection goes."""
 
 _UNLIMITED = ("/peerd.v1.DetectorService/",)
 """Their cost is bounded, and without them the caller would seem to be away."""
@@ -158,8 +162,14 @@ class CallerInterceptor(aio.ServerInterceptor):
         self._ended(call, refusal.reason.code)
         if self._observer is not None and call.caller is not None:
             self._observer.refused(call.method, call.caller, call.request, refusal)
-        code, message, metadata = to_status(refusal)
-        await context.abort(code, message, metadata)
+        if call.open is None or call.open.ended_with is None:
+            await context.abort(*to_status(refusal))
+        try:
+            async with asyncio.timeout(_LAST_WORD_SECONDS):
+                await context.abort(*to_status(refusal))
+        except TimeoutError:
+            _log.info("rpc.hung_up", method=call.method, connections=hang_up(context.peer()))
+            raise asyncio.CancelledError from None
 
     def _ended(self, call: _Call, code: str) -> None:
         if self._observer is not None:
