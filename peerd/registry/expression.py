@@ -7,6 +7,9 @@
 
 Numbers take ``= != < <= > >=``; texts take ``= !=`` and ``~`` (contains, whatever the case). A set, such as the labels,
 equals what it contains. A word alone is a label. Words are as in labels; other values stand in double quotes.
+
+Gigabytes are 10^9 bytes, as machines and disks are sold: one of "16 GB" has 15.5 GiB for its programs, and is found by
+``memory_gb>=16``. What a peer has not said compares with nothing, not even with ``!=``.
 """
 
 from __future__ import annotations
@@ -20,32 +23,50 @@ from dataclasses import dataclass
 
 from peerd.errors import PeerdError, Reason, Violation
 from peerd.registry.model import PeerView
-from peerd.v1.registry_pb2 import IsolationLevel
+from peerd.v1.registry_pb2 import Hardware, IsolationLevel, Sample
 
 MAX_LENGTH = 1000
 MAX_DEPTH = 32
 
-_GIB = 1024**3
+_GB = 1000**3
 
 
-def _gib(octets: int) -> float:
-    return octets / _GIB
+def _of_hardware(measure: Callable[[Hardware], float]) -> Callable[[PeerView], float | None]:
+    """None as long as the peer has not said what it has."""
+    return lambda peer: measure(peer.hardware) if peer.hardware.ByteSize() else None
 
 
-NUMBERS: Mapping[str, Callable[[PeerView], float]] = {
-    "cpus": lambda peer: peer.hardware.cpu_cores,
-    "memory_gb": lambda peer: _gib(peer.hardware.memory_bytes),
-    "memory_free_gb": lambda peer: _gib(peer.sample.memory_available_bytes),
-    "disk_gb": lambda peer: _gib(sum(disk.total_bytes for disk in peer.hardware.disks)),
-    "disk_free_gb": lambda peer: _gib(peer.sample.disk_free_bytes),
-    "gpus": lambda peer: len(peer.hardware.gpus),
-    "gpu_memory_gb": lambda peer: _gib(max((gpu.memory_bytes for gpu in peer.hardware.gpus), default=0)),
-    "serial_ports": lambda peer: len(peer.hardware.serial_ports),
-    "running_jobs": lambda peer: peer.running_jobs,
-    "cpu_percent": lambda peer: peer.sample.cpu_percent,
-    "latency_ms": lambda peer: math.inf if peer.latency_ms is None else peer.latency_ms,
+def _of_sample(measure: Callable[[Sample], float]) -> Callable[[PeerView], float | None]:
+    """None as long as the peer has not said how it is."""
+    return lambda peer: measure(peer.sample) if peer.sample.ByteSize() else None
+
+
+NUMBERS: Mapping[str, Callable[[PeerView], float | None]] = {
+    "cpus": _of_hardware(lambda hardware: hardware.cpu_cores),
+    "memory_gb": _of_hardware(lambda hardware: hardware.memory_bytes / _GB),
+    "memory_free_gb": _of_sample(lambda sample: sample.memory_available_bytes / _GB),
+    "disk_gb": _of_hardware(lambda hardware: sum(disk.total_bytes for disk in hardware.disks) / _GB),
+    "disk_free_gb": _of_sample(lambda sample: sample.disk_free_bytes / _GB),
+    "gpus": _of_hardware(lambda hardware: len(hardware.gpus)),
+    "gpu_memory_gb": _of_hardware(lambda hardware: max((gpu.memory_bytes for gpu in hardware.gpus), default=0) / _GB),
+    "serial_ports": _of_hardware(lambda hardware: len(hardware.serial_ports)),
+    "running_jobs": _of_sample(lambda sample: sample.running_jobs),
+    "cpu_percent": _of_sample(lambda sample: sample.cpu_percent),
+    "latency_ms": lambda peer: 0.0 if peer.is_self else peer.latency_ms,
 }
-"""What is compared as a number: memory and disks in GiB."""
+"""What is compared as a number; None where it is not known."""
+
+CHANGING = frozenset({"memory_free_gb", "disk_free_gb", "running_jobs", "cpu_percent", "latency_ms", "status"})
+"""What changes by itself: a peer that lacks it now may have it in a minute."""
+
+
+def _isolation(peer: PeerView) -> str:
+    try:
+        name = IsolationLevel.Name(IsolationLevel.ValueType(peer.isolation))
+    except ValueError:  # said by a newer version
+        return str(peer.isolation)
+    return name.removeprefix("ISOLATION_LEVEL_").lower()
+
 
 TEXTS: Mapping[str, Callable[[PeerView], frozenset[str]]] = {
     "name": lambda peer: frozenset({peer.name}),
@@ -53,9 +74,7 @@ TEXTS: Mapping[str, Callable[[PeerView], frozenset[str]]] = {
     "platform": lambda peer: frozenset({peer.platform}),
     "region": lambda peer: frozenset({peer.region}),
     "status": lambda peer: frozenset({peer.status.name.lower()}),
-    "isolation": lambda peer: frozenset(
-        {IsolationLevel.Name(IsolationLevel.ValueType(peer.isolation)).removeprefix("ISOLATION_LEVEL_").lower()}
-    ),
+    "isolation": lambda peer: frozenset({_isolation(peer)}),
     "version": lambda peer: frozenset({peer.peerd_version}),
     "cpu_model": lambda peer: frozenset({peer.hardware.cpu_model}),
     "gpu": lambda peer: frozenset(gpu.model for gpu in peer.hardware.gpus),
@@ -89,7 +108,8 @@ class Comparison:
     def holds(self, peer: PeerView) -> bool:
         """Whether the peer has it."""
         if isinstance(self.value, float):
-            return _ORDER[self.operator](NUMBERS[self.name](peer), self.value)
+            number = NUMBERS[self.name](peer)
+            return number is not None and _ORDER[self.operator](number, self.value)
         has = TEXTS[self.name](peer)
         if self.operator == "~":
             return any(self.value.casefold() in text.casefold() for text in has)
@@ -98,7 +118,8 @@ class Comparison:
     def found(self, peer: PeerView) -> str:
         """What the peer has instead."""
         if isinstance(self.value, float):
-            return f"{NUMBERS[self.name](peer):.4g}"
+            number = NUMBERS[self.name](peer)
+            return "unknown" if number is None else _rounded(number, self.value)
         return ", ".join(sorted(text for text in TEXTS[self.name](peer) if text)) or "nothing"
 
     def __str__(self) -> str:
@@ -170,6 +191,23 @@ def parse_expression(text: str) -> Expression:
 def unmet(expression: Expression, peer: PeerView) -> tuple[Unmet, ...]:
     """The fewest comparisons that would have to turn out otherwise; empty when it holds."""
     return _unmet(expression, peer, wanted=True)
+
+
+def may_hold(expression: Expression, peer: PeerView) -> bool:
+    """Whether it holds, or would if nothing but :data:`CHANGING` facts were otherwise."""
+    return _chances(expression, peer)[0]
+
+
+def _chances(expression: Expression, peer: PeerView) -> tuple[bool, bool]:
+    """(may be true, may be false)."""
+    if isinstance(expression, Comparison):
+        holds, changing = expression.holds(peer), expression.name in CHANGING
+        return holds or changing, not holds or changing
+    if isinstance(expression, Not):
+        true, false = _chances(expression.of, peer)
+        return false, true
+    trues, falses = zip(*(_chances(part, peer) for part in expression.parts), strict=True)
+    return (all(trues), any(falses)) if isinstance(expression, And) else (any(trues), all(falses))
 
 
 def _unmet(expression: Expression, peer: PeerView, *, wanted: bool) -> tuple[Unmet, ...]:
@@ -304,9 +342,15 @@ def _tokens(text: str) -> Iterator[_Token]:
         position = match.end()
 
 
+def _rounded(number: float, asked: float) -> str:
+    """Short, but never so that it looks like what it is compared with and is not."""
+    short = f"{number:.4g}"
+    return short if number == asked or float(short) != asked else repr(float(number))
+
+
 def _quoted(value: str | float) -> str:
     if isinstance(value, float):
-        return repr(value)
+        return repr(value).removesuffix(".0")
     plain = _TOKEN.fullmatch(value)
     return value if plain is not None and plain["word"] == value and value.upper() not in _KEYWORDS else f'"{value}"'
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from peerd.registry.expression import Expression, parse_expression, unmet
+from peerd.registry.expression import Expression, may_hold, parse_expression, unmet
 from peerd.registry.model import PeerStatus, PeerView
 
 MAX_TEXT_LENGTH = 200
@@ -33,6 +33,8 @@ class Mismatch:
 
     message: str
     change: str
+    passes: bool = False
+    """It may match in a while, with nobody changing anything: what it lacks is about its load, not about what it is."""
 
 
 def selector(
@@ -81,7 +83,11 @@ def mismatch(wanted: Selector, peer: PeerView) -> Mismatch | None:
     if wanted.where is not None and (lacks := unmet(wanted.where, peer)):
         found = "; ".join(str(entry) for entry in lacks)
         has = ", ".join(f"{entry.comparison.name} {entry.found}" for entry in lacks)
-        return Mismatch(message=f"{name}: {found}", change=f"ask for what {name} has: {has}")
+        return Mismatch(
+            message=f"{name}: {found}",
+            change=f"ask for what {name} has: {has}",
+            passes=may_hold(wanted.where, peer),
+        )
     if wanted.status is not None and wanted.status is not peer.status:
         return Mismatch(message=f"{name} is {peer.status.name.lower()}", change=f"ask for {peer.status.name.lower()}")
     if wanted.words and (absent := [word for word in wanted.words if word not in _said(peer)]):
