@@ -5,7 +5,17 @@ Base units; no label whose values grow without bound: no peer, job, token or req
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nothing asks for
 
 REGISTRY = CollectorRegistry()
 """Of this process."""

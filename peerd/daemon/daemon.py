@@ -322,7 +322,7 @@ class Daemon:
             self._store,
             self._config.data_dir,
             reserve=self.reserve(shutil.disk_usage(self._config.data_dir).total),
-            listens=self._port > 0,
+            address=self._listen_address,
             stopping=self._stopping,
             loop_lag=self._lag.seconds,
             maintenance=None if maintenance is None else maintenance.reason or "is in maintenance",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from peerd.web.app import application
 from peerd.web.surroundings import Check, Surroundings
 
 _MAX_LAG_SECONDS = 1.0
+_CONNECT_SECONDS = 1.0
 
 
 def gated(around: Surroundings, config: HttpConfig, *, loopback: bool) -> ASGIApp:
@@ -29,17 +31,18 @@ async def checks(
     data_dir: Path,
     *,
     reserve: int,
-    listens: bool,
+    address: str,
     stopping: bool,
     loop_lag: float,
     maintenance: str | None,
 ) -> Sequence[Check]:
     """Everything that being ready depends on, looked at now."""
+    answers = await listens(address)
     free = shutil.disk_usage(data_dir).free
     return [
         await _store_check(store),
         Check(name="disk", ok=free >= reserve, message=f"{free} bytes free, {reserve} are kept in reserve"),
-        Check(name="grpc", ok=listens, message="listens" if listens else "does not listen"),
+        Check(name="grpc", ok=answers, message=f"{'listens' if answers else 'does not answer'} on {address}"),
         Check(
             name="event_loop",
             ok=loop_lag < _MAX_LAG_SECONDS,
@@ -48,6 +51,19 @@ async def checks(
         Check(name="stopping", ok=not stopping, message="is being stopped" if stopping else "runs"),
         Check(name="maintenance", ok=maintenance is None, message=maintenance or "takes jobs", required=False),
     ]
+
+
+async def listens(address: str) -> bool:
+    """Whether somebody takes connections at that address of this machine."""
+    host, _, port = address.rpartition(":")
+    host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "[::]": "::1"}.get(host, host.strip("[]"))  # noqa: S104
+    try:
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            _, writer = await asyncio.open_connection(host, int(port))
+    except (OSError, ValueError):
+        return False
+    writer.close()
+    return True
 
 
 async def database(store: Store, path: Path) -> Mapping[str, object]:

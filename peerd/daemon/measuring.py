@@ -35,9 +35,10 @@ def probe_ended(measurement: Measurement) -> None:
 
 def collect(peers: tuple[PeerView, ...], sample: Sample, started_at: int) -> None:
     """Set the gauges to what is so now."""
+    of_members = frozenset(role for peer in peers if not peer.external for role in peer.roles)
     metrics.build.labels(__version__).set(1)
     metrics.start_time.set(started_at / 1000)
-    counts = Counter((role, peer.status.name.lower()) for peer in peers for role in sorted(peer.roles) or ["none"])
+    counts = Counter((role, peer.status.name.lower()) for peer in peers for role in _roles(peer, of_members))
     metrics.peers.clear()
     for (role, status), count in counts.items():
         metrics.peers.labels(role, status).set(count)
@@ -47,6 +48,13 @@ def collect(peers: tuple[PeerView, ...], sample: Sample, started_at: int) -> Non
     metrics.jobs_running.set(sample.running_jobs)
     metrics.jobs_queued.set(sample.queued_jobs)
     metrics.transfers_active.set(sample.active_transfers)
+
+
+def _roles(peer: PeerView, of_members: frozenset[str]) -> list[str]:
+    """As labels, of which there must not be ever more: a machine without peerd may call itself anything."""
+    if peer.external and not peer.roles <= of_members:
+        return ["external"]
+    return sorted(peer.roles) or ["none"]
 
 
 class JobCounter:

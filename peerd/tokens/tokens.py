@@ -8,6 +8,8 @@ import secrets
 import sqlite3
 from dataclasses import dataclass
 
+import structlog
+
 from peerd.clock import Clock, Millis
 from peerd.digest import digest
 from peerd.errors import PeerdError, Reason
@@ -20,6 +22,10 @@ _MAX_NAME = 100
 _TOKEN = re.compile(r"peerd_([0-9a-f]{12})_([0-9a-f]{48})")
 _USED_EVERY_MS = 60_000
 """How exactly the last use is kept."""
+_ENDED_KEPT_MS = 90 * 86_400_000
+"""How long a token is still listed after it was revoked or has expired."""
+
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,16 +50,26 @@ class Tokens:
         self._clock = clock
 
     def create(self, tx: Tx, *, scope: int, name: str, ttl_seconds: int) -> tuple[Token, str]:
-        """A new token, and the one text that holds its secret. Raises INVALID_ARGUMENT or TOO_LARGE."""
+        """A new token, and the one text that holds its secret. Raises INVALID_ARGUMENT or QUOTA_EXCEEDED."""
         if scope not in (READ, REGISTER):
             raise PeerdError(Reason.INVALID_ARGUMENT, "a token needs the scope read or register")
         if len(name) > _MAX_NAME or not name.isprintable():
             raise PeerdError(Reason.INVALID_ARGUMENT, f"a token's name has at most {_MAX_NAME} printable characters")
         if not 0 <= ttl_seconds <= 10 * 366 * 86_400:
             raise PeerdError(Reason.INVALID_ARGUMENT, "a token lives for up to ten years; 0 is for ever")
-        count = tx.one("SELECT count(*) FROM http_tokens WHERE revoked_at IS NULL")
+        tx.execute(
+            "DELETE FROM http_tokens WHERE coalesce(min(revoked_at, expires_at), revoked_at, expires_at) < ?",
+            (tx.now - _ENDED_KEPT_MS,),
+        )
+        count = tx.one(
+            "SELECT count(*) FROM http_tokens WHERE revoked_at IS NULL AND coalesce(expires_at > ?, 1)", (tx.now,)
+        )
         if count is not None and count[0] >= MAX_TOKENS:
-            raise PeerdError(Reason.TOO_LARGE, f"there are {MAX_TOKENS} tokens", next_action="revoke some first")
+            raise PeerdError(
+                Reason.QUOTA_EXCEEDED,
+                f"there are {MAX_TOKENS} tokens that hold",
+                next_action="revoke some first: peerctl tokens revoke ID",
+            )
         token_id, secret = secrets.token_hex(6), secrets.token_hex(24)
         expires = tx.now + ttl_seconds * 1000 if ttl_seconds else None
         tx.execute(
@@ -97,10 +113,17 @@ class Tokens:
                 next_action=f"make one: peerctl tokens create --scope {wanted}",
             )
         if token.last_used_at is None or now - token.last_used_at >= _USED_EVERY_MS:
+            await self._used(token, now)
+        return token
+
+    async def _used(self, token: Token, now: Millis) -> None:
+        """Keep when it was used; a disk that is full does not make a token wrong."""
+        try:
             await self._store.write(
                 lambda tx: tx.execute("UPDATE http_tokens SET last_used_at = ? WHERE id = ?", (now, token.number))
             )
-        return token
+        except PeerdError as error:
+            _log.warning("tokens.use_not_kept", token_id=token.token_id, reason=error.reason.text)
 
     def _get(self, tx: Tx, token_id: str) -> Token:
         row = tx.one("SELECT * FROM http_tokens WHERE token_id = ?", (token_id,))
