@@ -11,8 +11,9 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableSequence
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -50,8 +51,9 @@ async def detect_hardware(roots: Roots | None = None) -> Hardware:
         serial_ports=list(_serial_ports(places.sys)),
         runners=runners,
     )
+    lists: list[MutableSequence[Any]] = [hardware.disks, hardware.gpus, hardware.serial_ports]
     while hardware.ByteSize() > _MAX_BYTES:
-        max((hardware.disks, hardware.gpus, hardware.serial_ports), key=len).pop()
+        max(lists, key=len).pop()
     return hardware
 
 
