@@ -15,10 +15,9 @@ from grpc import aio
 from peerd.errors import PeerdError
 from peerd.identity.peer_id import PeerId
 from peerd.rpc.channels import Channels
-from peerd.rpc.status import DETAILS_KEY, fit_text, from_rpc_error, to_status
+from peerd.rpc.status import DETAILS_KEY, fit_message, from_rpc_error, to_status
 
 METADATA_KEY = "peerd-peer"
-_MAX_DETAIL = 1000
 _TRANSPORT = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
@@ -76,4 +75,4 @@ async def _pass_on(context: aio.ServicerContext[Any, Any], error: aio.AioRpcErro
     if error.code() in _TRANSPORT:
         await context.abort(*to_status(from_rpc_error(error, peer_id)))
     # Some other service's own words, such as those of health: as they are.
-    await context.abort(error.code(), fit_text(error.details() or "", _MAX_DETAIL))
+    await context.abort(error.code(), fit_message(error.details() or ""))

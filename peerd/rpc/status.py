@@ -5,8 +5,9 @@ ErrorInfo carries the stable reason (domain ``peerd``) and the next action, BadR
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -18,45 +19,87 @@ from peerd.errors import PeerdError, Reason, Violation
 
 DOMAIN = "peerd"
 DETAILS_KEY = "grpc-status-details-bin"
+_CUT = "…"
 
-_MAX_MESSAGE = 1000
-_MAX_FIELD = 500
-_MAX_DETAILS = 4096
-"""Bytes of details; they travel in base64 beside the message, in metadata of at most 8 KiB (limits.py)."""
+# Trailing metadata holds 8 KiB (limits.py), and the message is in it twice: by itself, percent-encoded, and in the
+# details, which travel in base64. These bounds together stay below, whatever is said in whatever script.
+_MAX_MESSAGE = 1500
+"""As percent-encoded."""
+_MAX_DETAILS = 4400
+_MAX_INFO = 1400
+_MAX_NEXT_ACTION = 800
+_MAX_FIELD = 200
+_MAX_TEXT = 500
+_ENVELOPES = 200
+"""Type names and lengths around the parts of the details."""
 _ENTRY_OVERHEAD = 64
+_MAX_RETRY_SECONDS = 86_400.0
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
 def to_status(error: PeerdError) -> tuple[grpc.StatusCode, str, Metadata]:
-    """Code, message and trailing metadata for ``context.abort``."""
+    """Code, message and trailing metadata for ``context.abort``; what does not fit is cut short or left out."""
     code = grpc.StatusCode[error.reason.code]
-    message = fit_text(error.message, _MAX_MESSAGE)
-    metadata = {fit_text(key, _MAX_FIELD): fit_text(value, _MAX_FIELD) for key, value in error.metadata.items()}
-    info = error_details_pb2.ErrorInfo(
-        reason=error.reason.text,
-        domain=DOMAIN,
-        metadata={**metadata, "next_action": fit_text(error.next_action, _MAX_FIELD)},
-    )
+    message = fit_message(error.message)
+    info = _error_info(error)
     details: list[AnyMessage] = [_pack(info)]
     if error.violations:
-        details.append(
-            _pack(_bad_request(error.violations, _MAX_DETAILS - info.ByteSize() - 2 * len(message.encode())))
-        )
+        room = _MAX_DETAILS - _ENVELOPES - info.ByteSize() - len(message.encode())
+        details.append(_pack(_bad_request(error.violations, room)))
     if error.retry_after_seconds is not None:
         retry = error_details_pb2.RetryInfo()
-        retry.retry_delay.FromMilliseconds(round(error.retry_after_seconds * 1000))
+        retry.retry_delay.FromMilliseconds(round(_sane(error.retry_after_seconds) * 1000))
         details.append(_pack(retry))
     number: int = code.value[0]
     status = status_pb2.Status(code=number, message=message, details=details)
     return code, message, ((DETAILS_KEY, status.SerializeToString()),)
 
 
-def fit_text(text: str, limit: int) -> str:
-    """The text as a status can carry it: whole characters only, at most so many, and no control ones but line ends."""
-    kept = text if len(text) <= limit else f"{text[: limit - 1]}…"
-    plain = kept.encode("utf-8", "replace").decode("utf-8")
-    return "".join(character if character.isprintable() or character == "\n" else " " for character in plain)
+def _utf8(character: str) -> int:
+    return len(character.encode())
+
+
+def _percent_encoded(character: str) -> int:
+    return 1 if " " <= character <= "~" and character != "%" else 3 * len(character.encode())
+
+
+def fit_text(text: str, limit: int, *, cost: Callable[[str], int] = _utf8) -> str:
+    """The text as a status can carry it: whole characters only, no control ones but line ends, within so many bytes."""
+    whole = text[: limit + 1].encode("utf-8", "replace").decode("utf-8")
+    plain = "".join(character if character.isprintable() or character == "\n" else " " for character in whole)
+    costs = [cost(character) for character in plain]
+    if sum(costs) <= limit:
+        return plain
+    room = limit - cost(_CUT)
+    return plain[: sum(end <= room for end in accumulate(costs))] + _CUT
+
+
+def fit_message(text: str) -> str:
+    """The text as the message of a status."""
+    return fit_text(text, _MAX_MESSAGE, cost=_percent_encoded)
+
+
+def _sane(seconds: float) -> float:
+    """A wait of at most a day; of nobody's clock can more be said."""
+    return min(max(seconds, 0.0), _MAX_RETRY_SECONDS) if seconds == seconds else 0.0
+
+
+def _error_info(error: PeerdError) -> error_details_pb2.ErrorInfo:
+    info = error_details_pb2.ErrorInfo(
+        reason=error.reason.text,
+        domain=DOMAIN,
+        metadata={"next_action": fit_text(error.next_action, _MAX_NEXT_ACTION)},
+    )
+    left = _MAX_INFO - info.ByteSize()
+    for key, value in error.metadata.items():
+        name, content = fit_text(key, _MAX_FIELD), fit_text(value, _MAX_TEXT)
+        left -= len(name.encode()) + len(content.encode()) + _ENTRY_OVERHEAD
+        if left < 0:
+            break
+        if name != "next_action":
+            info.metadata[name] = content
+    return info
 
 
 def _bad_request(violations: Sequence[Violation], room: int) -> error_details_pb2.BadRequest:
@@ -64,7 +107,7 @@ def _bad_request(violations: Sequence[Violation], room: int) -> error_details_pb
     bad = error_details_pb2.BadRequest()
     for index, violation in enumerate(violations):
         entry = error_details_pb2.BadRequest.FieldViolation(
-            field=fit_text(violation.field, _MAX_FIELD), description=fit_text(violation.message, _MAX_FIELD)
+            field=fit_text(violation.field, _MAX_FIELD), description=fit_text(violation.message, _MAX_TEXT)
         )
         if bad.ByteSize() + entry.ByteSize() + _ENTRY_OVERHEAD > room:
             bad.field_violations.add(field="", description=f"and {len(violations) - index} more")
@@ -81,7 +124,7 @@ def from_rpc_error(error: aio.AioRpcError, callee: str) -> PeerdError:
             rebuilt = _rebuild(value)
             if rebuilt is not None:
                 return rebuilt
-    detail = error.details() or code.name
+    detail = fit_message(error.details() or code.name)
     if code is grpc.StatusCode.UNAVAILABLE:
         # A stranger is refused inside TLS and sees no more than this; so we say what it may be.
         return PeerdError(
@@ -141,10 +184,11 @@ def _rebuild(value: bytes) -> PeerdError | None:
         return None
     if info is None:
         return None
-    metadata = dict(info.metadata)
+    # Another peer's words: they are shown on our terminals, so they are made fit like our own.
+    metadata = {fit_text(key, _MAX_FIELD): fit_text(value, _MAX_NEXT_ACTION) for key, value in info.metadata.items()}
     return PeerdError(
         Reason.from_text(info.reason),
-        status.message,
+        fit_message(status.message),
         next_action=metadata.pop("next_action", None),
         violations=violations,
         metadata=metadata,
@@ -167,9 +211,12 @@ def _unpack(
         elif detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
             bad = error_details_pb2.BadRequest()
             detail.Unpack(bad)
-            violations = [Violation(field=v.field, message=v.description) for v in bad.field_violations]
+            violations = [
+                Violation(field=fit_text(v.field, _MAX_FIELD), message=fit_text(v.description, _MAX_TEXT))
+                for v in bad.field_violations
+            ]
         elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
             retry = error_details_pb2.RetryInfo()
             detail.Unpack(retry)
-            retry_after = retry.retry_delay.ToTimedelta().total_seconds()
+            retry_after = _sane(retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9)
     return info, violations, retry_after

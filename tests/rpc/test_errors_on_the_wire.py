@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from hypothesis import given
+from hypothesis import strategies as st
 
 from peerd.clock import SystemClock
 from peerd.errors import PeerdError, Reason, Violation
@@ -21,7 +27,7 @@ from peerd.rpc.caller import Caller
 from peerd.rpc.channels import Channels, targets_of
 from peerd.rpc.rates import Bucket, Rates
 from peerd.rpc.server import RpcServer
-from peerd.rpc.status import DETAILS_KEY, from_rpc_error, remote_errors
+from peerd.rpc.status import DETAILS_KEY, from_rpc_error, remote_errors, to_status
 from peerd.v1 import daemon_pb2, daemon_pb2_grpc, workflows_pb2, workflows_pb2_grpc
 from tests.rpc.test_trust_on_the_wire import Node, Table, node, status_of
 
@@ -42,6 +48,16 @@ class Troubled(workflows_pb2_grpc.WorkflowServiceServicer):
                 raise PeerdError(Reason.INVALID_ARGUMENT, "a lone \ud800 surrogate, a \x07 bell and " + "x" * 5000)
             case 3:
                 await asyncio.Event().wait()
+            case 4:
+                raise PeerdError(Reason.NOT_FOUND, "界" * 5000)
+            case 5:
+                raise PeerdError(Reason.NOT_FOUND, "gone", metadata={f"k{n}": "v" * 400 for n in range(40)})
+            case 6:
+                big = "\U0001f600" * 3000
+                wrong = [Violation(field=big, message=big)] * 50
+                raise PeerdError(Reason.INVALID_ARGUMENT, big, next_action=big, violations=wrong, metadata={"k": big})
+            case 7:
+                raise PeerdError(Reason.OVERLOADED, "later", retry_after_seconds=float("inf"))
         return workflows_pb2.GetExecutionResponse()
 
     async def WatchExecution(self, request: Any, context: Any) -> AsyncIterator[workflows_pb2.WatchExecutionResponse]:
@@ -127,7 +143,48 @@ async def test_a_message_that_no_status_can_carry_is_made_fit(pair: tuple[Node, 
     error = await refusal(*pair, 2)
     assert error.reason is Reason.INVALID_ARGUMENT
     assert error.message.startswith("a lone ? surrogate, a   bell and xxx")
-    assert len(error.message) == 1000
+    assert (error.message[-2:], 1400 < len(error.message) <= 1500) == ("x…", True)
+
+
+@pytest.mark.parametrize(
+    ("number", "reason", "begins"),
+    [
+        (4, Reason.NOT_FOUND, "界界"),
+        (5, Reason.NOT_FOUND, "gone"),
+        (6, Reason.INVALID_ARGUMENT, "\U0001f600"),
+        (7, Reason.OVERLOADED, "later"),
+    ],
+    ids=["wide message", "many notes", "everything wide", "wait for ever"],
+)
+async def test_no_error_is_too_large_for_its_status(
+    pair: tuple[Node, Node], number: int, reason: Reason, begins: str
+) -> None:
+    for _ in range(10):  # above the soft limit grpc refuses by chance
+        error = await refusal(*pair, number)
+        assert error.reason is reason
+        assert error.message.startswith(begins)
+
+
+@given(
+    message=st.text(max_size=3000),
+    next_action=st.text(max_size=3000),
+    notes=st.dictionaries(st.text(max_size=40), st.text(max_size=2000), max_size=30),
+    wrong=st.lists(st.builds(Violation, field=st.text(max_size=900), message=st.text(max_size=900)), max_size=60),
+    wait=st.none() | st.floats(),
+)
+def test_whatever_is_said_fits_into_the_metadata(
+    message: str, next_action: str, notes: dict[str, str], wrong: list[Violation], wait: float | None
+) -> None:
+    error = PeerdError(
+        Reason.NOT_FOUND, message, next_action=next_action, metadata=notes, violations=wrong, retry_after_seconds=wait
+    )
+    code, text, metadata = to_status(error)
+    details = metadata[0][1]
+    assert isinstance(details, bytes)
+    on_the_wire = len(quote(text, safe="".join(map(chr, range(0x20, 0x7F))).replace("%", ""))) + len(b64encode(details))
+    assert on_the_wire < 7800
+    back = from_rpc_error(plain(code, text, ((DETAILS_KEY, details),)), "b")
+    assert (back.reason, back.message) == (Reason.NOT_FOUND, text)
 
 
 async def test_a_message_that_is_too_large_is_permanent_and_overload_is_not(pair: tuple[Node, Node]) -> None:
@@ -150,6 +207,36 @@ def test_rubbish_in_the_details_is_no_worse_than_none(rubbish: bytes) -> None:
     error = from_rpc_error(plain(grpc.StatusCode.NOT_FOUND, "gone", ((DETAILS_KEY, rubbish),)), "b")
     assert error.reason is Reason.NOT_FOUND
     assert "gone" in error.message
+
+
+def details(*more: Any, message: str = "no", reason: str = "overloaded") -> bytes:
+    """What a peer may send that keeps to no rule."""
+    packed = [AnyMessage() for _ in range(1 + len(more))]
+    info = error_details_pb2.ErrorInfo(reason=reason, domain="peerd", metadata={"next_action": message})
+    for one, content in zip(packed, (info, *more), strict=True):
+        one.Pack(content)
+    said: bytes = status_pb2.Status(code=8, message=message, details=packed).SerializeToString()
+    return said
+
+
+@pytest.mark.parametrize("seconds", [2**62, -(2**62), 10**12, -1])
+def test_a_wait_that_makes_no_sense_is_none_at_all(seconds: int) -> None:
+    retry = error_details_pb2.RetryInfo()
+    retry.retry_delay.seconds = seconds
+    error = from_rpc_error(plain(grpc.StatusCode.RESOURCE_EXHAUSTED, "no", ((DETAILS_KEY, details(retry)),)), "b")
+    assert error.reason is Reason.OVERLOADED
+    assert error.retry_after_seconds is None or 0 <= error.retry_after_seconds <= 86_400
+
+
+def test_what_another_peer_says_does_not_steer_our_terminal() -> None:
+    bad = error_details_pb2.BadRequest()
+    bad.field_violations.add(field="\x1b[2J", description="\u202e\x9b")
+    said = details(bad, message="\x1b[2Jwiped")
+    error = from_rpc_error(plain(grpc.StatusCode.RESOURCE_EXHAUSTED, "x", ((DETAILS_KEY, said),)), "b")
+    texts = [error.message, error.next_action, error.violations[0].field, error.violations[0].message]
+    assert all(text.isprintable() for text in texts), texts
+    bare = from_rpc_error(plain(grpc.StatusCode.NOT_FOUND, "\x1b[2Jwiped"), "b")
+    assert bare.message.isprintable()
 
 
 async def test_words_of_other_services_pass_through_the_socket_as_they_are(pair: tuple[Node, Node]) -> None:
