@@ -26,6 +26,7 @@ FAILPOINTS: dict[str, str] = {
     "backup.stage.before_rename": "a restored store is copied and synced, the next start does not see it",
     "backup.stage.after_rename": "a restored store waits for the next start",
     "backup.swap.before_replace": "the old store is kept under another name, too; the restored one is not in its place",
+    "backup.swap.without_journal": "the old store's journal is gone; the restored one is not in its place",
     "backup.swap.after_replace": "the restored store is in its place, nothing has opened it",
     "documents.put.before_commit": "a signed document is written but not committed",
     "registry.advert.before_commit": "an advert is written but not committed",

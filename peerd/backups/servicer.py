@@ -11,9 +11,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from peerd.backups.backups import Backups
 from peerd.errors import PeerdError, Reason
 from peerd.rpc.caller import current_caller
-from peerd.store import Store
-from peerd.store.audit import note
+from peerd.store import Store, Tx
 from peerd.store.backup import Backup
+from peerd.store.requests import once
 from peerd.v1 import backup_pb2, backup_pb2_grpc
 
 
@@ -28,10 +28,25 @@ class BackupServicer(backup_pb2_grpc.BackupServiceServicer):
     async def CreateBackup(
         self, request: backup_pb2.CreateBackupRequest, context: Any
     ) -> backup_pb2.CreateBackupResponse:
-        made = await self._backups.create(_absolute(request.path) if request.path else None)
         caller = current_caller().peer_id
-        await self._store.write(lambda tx: note(tx, "CreateBackup", caller=caller, target={"path": str(made.path)}))
-        return backup_pb2.CreateBackupResponse(backup=_message(made))
+
+        async def answer_with(effect: Callable[[], backup_pb2.CreateBackupResponse]) -> backup_pb2.CreateBackupResponse:
+            return await self._store.write(
+                lambda tx: once(
+                    tx,
+                    caller=caller,
+                    request_id=request.request_id,
+                    request=request,
+                    answer_type=backup_pb2.CreateBackupResponse,
+                    effect=effect,
+                )
+            )
+
+        try:
+            return await answer_with(_not_yet)
+        except _NotYetError:
+            made = await self._backups.create(_absolute(request.path) if request.path else None)
+            return await answer_with(lambda: backup_pb2.CreateBackupResponse(backup=_message(made)))
 
     async def ListBackups(self, request: backup_pb2.ListBackupsRequest, context: Any) -> backup_pb2.ListBackupsResponse:
         return backup_pb2.ListBackupsResponse(backups=[_message(entry) for entry in await self._backups.list()])
@@ -39,10 +54,46 @@ class BackupServicer(backup_pb2_grpc.BackupServiceServicer):
     async def RestoreBackup(
         self, request: backup_pb2.RestoreBackupRequest, context: Any
     ) -> backup_pb2.RestoreBackupResponse:
-        path = _absolute(request.path)
-        staged = await self._backups.stage(path, allow_other_identity=request.allow_other_identity)
-        self._restart()
-        return backup_pb2.RestoreBackupResponse(backup=_message(staged))
+        caller = current_caller().peer_id
+
+        def then(tx: Tx, found: Backup) -> None:
+            # In the restored store: there the call is known, and a repeat of it does not restore again.
+            once(
+                tx,
+                caller=caller,
+                request_id=request.request_id,
+                request=request,
+                answer_type=backup_pb2.RestoreBackupResponse,
+                effect=lambda: backup_pb2.RestoreBackupResponse(backup=_message(found)),
+            )
+
+        try:
+            return await self._store.write(
+                lambda tx: once(
+                    tx,
+                    caller=caller,
+                    request_id=request.request_id,
+                    request=request,
+                    answer_type=backup_pb2.RestoreBackupResponse,
+                    effect=_not_yet,
+                )
+            )
+        except _NotYetError:
+            taken = await self._backups.restore(
+                _absolute(request.path),
+                allow_other_identity=request.allow_other_identity,
+                then=then,
+                end=self._restart,
+            )
+            return backup_pb2.RestoreBackupResponse(backup=_message(taken))
+
+
+class _NotYetError(Exception):
+    """A request was not answered before. What it asks for is a file, and so cannot be done inside a transaction."""
+
+
+def _not_yet() -> Any:
+    raise _NotYetError
 
 
 def _absolute(text: str) -> Path:

@@ -42,8 +42,8 @@ from peerd.rpc.rates import Rates
 from peerd.rpc.server import RpcServer
 from peerd.store import Store, open_store
 from peerd.store.audit import prune
-from peerd.store.backup import swap_staged
 from peerd.store.requests import forget_old_answers
+from peerd.store.restore import swap_staged
 from peerd.tokens.tokens import Tokens
 from peerd.v1.registry_pb2 import Hardware, Sample
 from peerd.web.server import WebServer
@@ -85,7 +85,8 @@ class Daemon:
         self._neighbours = Neighbours(config, clock, identity, store, mesh)
         self._catalog = Catalog(store, config.data_dir)
         self._tokens = Tokens(store, clock)
-        self._backups = Backups(config.store, self._folder.store, identity.peer_id, clock)
+        self._backups = Backups(config.store, store, self._folder.store, identity.peer_id, clock, reserve=self.reserve)
+        self._running: list[asyncio.Task[None]] = []
         self._web = WebServer(config.http) if config.http.listen else None
         self._lag = LoopLag(clock)
         self._notifier = Notifier()
@@ -172,7 +173,7 @@ class Daemon:
         _log.info("daemon.listens", peer=self._identity.peer_id, address=self._listen_address)
         neighbours, workshop = self._neighbours, self._workshop
         async with asyncio.TaskGroup() as tasks:
-            running = [
+            self._running = running = [
                 tasks.create_task(work)
                 for work in (
                     neighbours.prober.run(),
@@ -198,12 +199,14 @@ class Daemon:
             _log.info("daemon.stops")
             self._notifier.stopping(self._config.jobs.stop_grace_seconds)
             self._stopping = True
-            await self._drain()
+            if not self.restarts:
+                await self._drain()
             for task in running:
                 task.cancel()
             await neighbours.prober.leave(_LEAVE_SECONDS)
             await self._server.stop(_STOP_GRACE_SECONDS)
-            await neighbours.heartbeats.flush()
+            if not self.restarts:
+                await neighbours.heartbeats.flush()
 
     async def close(self) -> None:
         """End what is open, whatever state it is in."""
@@ -223,8 +226,10 @@ class Daemon:
             await self._clock.sleep(_DRAIN_LOOK_SECONDS)
 
     def _end_to_restart(self) -> None:
-        """Answer first, then end: what is acknowledged from now on would be lost with the store."""
+        """Stop all work at once, answer, then end: what is acknowledged from now on would be lost with the store."""
         self.restarts = self._stopping = True
+        for task in self._running:
+            task.cancel()
         asyncio.get_running_loop().call_later(_ANSWER_SECONDS, self._stop.set)
 
     async def _upkeep(self) -> None:
@@ -359,7 +364,12 @@ async def run_until_signalled(config: Config) -> bool:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         clock = SystemClock()
-        replaced = swap_staged(folder.store, backup_dir=folder.store.parent / "backups", now=clock.now())
+        replaced = swap_staged(
+            folder.store,
+            backup_dir=folder.store.parent / "backups",
+            peer_id=load_identity(folder.identity_key).peer_id,
+            now=clock.now(),
+        )
         if replaced is not None:
             _log.warning("daemon.store_restored", replaced=str(replaced))
         daemon = await Daemon.build(config, clock)

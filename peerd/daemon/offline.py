@@ -21,7 +21,7 @@ from peerd.profiles.profile import ProfileKind
 from peerd.registry.adverts import Adverts
 from peerd.registry.notes import Notes
 from peerd.store import Store, open_store
-from peerd.store.backup import stage, swap_staged
+from peerd.store.restore import prepare, stage, swap_staged
 
 
 def ensure_identity(config: Config) -> Identity:
@@ -90,13 +90,21 @@ async def join_admitted(config: Config, mesh_id: str, address: str, member: str,
 def restore_offline(config: Config, file: Path, *, allow_other_identity: bool) -> Path | None:
     """Take the store of a backup; returns where the one it replaces is kept.
 
-    Raises DAEMON_RUNNING, NOT_FOUND, INVALID_BACKUP, STORE_TOO_NEW or OTHER_IDENTITY.
+    Raises NOT_INITIALIZED, DAEMON_RUNNING, NOT_FOUND, INVALID_BACKUP, STORE_TOO_NEW, OTHER_IDENTITY or DISK_LOW.
     """
-    identity = ensure_identity(config)
     folder = DataDir(config.data_dir)
+    if not folder.initialized:
+        raise PeerdError(
+            Reason.NOT_INITIALIZED,
+            f"there is no peer in {config.data_dir}, and no backup holds a key",
+            next_action="put the peer's identity.key back first; for a new peer: 'peerd identity'",
+        )
+    folder.check_mode()
+    self_id, now = load_identity(folder.identity_key).peer_id, SystemClock().now()
     with folder.lock():
-        stage(file, folder.store, peer_id=identity.peer_id, allow_other_identity=allow_other_identity)
-        return swap_staged(folder.store, backup_dir=folder.store.parent / "backups", now=SystemClock().now())
+        prepare(file, folder.store, peer_id=self_id, allow_other_identity=allow_other_identity, now=now)
+        stage(folder.store)
+        return swap_staged(folder.store, backup_dir=folder.store.parent / "backups", peer_id=self_id, now=now)
 
 
 @asynccontextmanager

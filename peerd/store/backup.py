@@ -1,18 +1,19 @@
-"""Copies of the store: made while it is written to, verified by opening them, and put back at a start.
+"""Copies of the store: made while it is written to, and verified by opening them. They are put back by
+:mod:`peerd.store.restore`.
 
-Restoring has two steps, so that a kill at any point leaves the old store or the new one, whole. The copy is verified
-and staged beside the store (:func:`stage`); the next start, which holds the directory, swaps it in before the store is
-opened (:func:`swap_staged`). A restored store gets a new store id: what others remember of its rows is not of them.
+The copy is of one moment: the source is read inside one transaction. Without it SQLite begins again whenever another
+connection has written, and under a steady load never ends.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-import shutil
+import re
 import sqlite3
 import uuid
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from peerd.clock import Millis
@@ -20,11 +21,15 @@ from peerd.digest import digest_file
 from peerd.errors import PeerdError, Reason
 from peerd.failpoints import failpoint
 from peerd.store.migrate import newest_schema
-from peerd.store.writer import connect
 
 _PEER_ID, _MADE_AT = "backup_peer_id", "backup_made_at"
 _PAGES = 500
-"""Copied at once; between them the writer gets its turn."""
+"""Copied at once; between them other threads get their turn."""
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{32}\.tmp(-journal|-wal|-shm)?")
+COMPANIONS = ("-wal", "-shm", "-journal")
+"""Files that SQLite keeps beside its own; those of another content would be played into it."""
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What file systems say that know no second names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +45,10 @@ class Backup:
 
 
 def create_backup(store: Path, target: Path, *, peer_id: str, now: Millis) -> Backup:
-    """Copy a store that is in use. Blocks; run it in a thread. Raises INVALID_BACKUP or ALREADY_EXISTS."""
+    """Copy a store that is in use. Blocks; run it in a thread.
+
+    Raises INVALID_BACKUP, INVALID_PATH, ALREADY_EXISTS or DISK_LOW.
+    """
     if target.exists():
         raise PeerdError(Reason.ALREADY_EXISTS, f"{target} is there already")
     if not target.parent.is_dir():
@@ -48,123 +56,137 @@ def create_backup(store: Path, target: Path, *, peer_id: str, now: Millis) -> Ba
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as source, closing(connect(temporary)) as copy:
-            source.backup(copy, pages=_PAGES, sleep=0.001)
-            for key, value in ((_PEER_ID, peer_id), (_MADE_AT, str(int(now)))):
-                copy.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))
-            copy.execute("PRAGMA journal_mode=DELETE")  # one file, without companions
-        _sync(temporary)
+        _copy(store, temporary)
+        with closing(open_alone(temporary)) as copy:
+            label(copy, peer_id=peer_id, now=now)
+        sync(temporary)
         found = read_backup(temporary)
         failpoint("backup.create.before_rename")
-        os.rename(temporary, target)
-        _sync(target.parent)
-    except OSError as error:
-        raise PeerdError(Reason.INVALID_BACKUP, f"cannot write {target}: {error.strerror}") from error
+        _name(temporary, target)
+        sync(target.parent)
+    except FileExistsError as error:
+        raise PeerdError(Reason.ALREADY_EXISTS, f"{target} is there already") from error
+    except (OSError, sqlite3.Error) as error:
+        raise cannot(f"write {target}", error) from error
     finally:
-        temporary.unlink(missing_ok=True)
-    return Backup(**{**found.__dict__, "path": target})
+        remove(temporary)
+    return replace(found, path=target)
+
+
+def _name(temporary: Path, target: Path) -> None:
+    try:
+        os.link(temporary, target)  # unlike a rename, never over a file that came meanwhile
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        os.rename(temporary, target)
+
+
+def _copy(store: Path, target: Path) -> None:
+    with (
+        closing(sqlite3.connect(read_only(store), uri=True, isolation_level=None)) as source,
+        closing(sqlite3.connect(target, isolation_level=None)) as copy,
+    ):
+        source.execute("BEGIN")
+        source.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # from here on it stands still
+        source.backup(copy, pages=_PAGES, sleep=0.001)
 
 
 def read_backup(path: Path) -> Backup:
     """Open a copy and look whether it is whole. Raises NOT_FOUND, INVALID_BACKUP or STORE_TOO_NEW."""
     if not path.is_file():
-        raise PeerdError(Reason.NOT_FOUND, f"there is no file {path}")
+        raise PeerdError(
+            Reason.NOT_FOUND,
+            f"there is no file {path}",
+            next_action="give the path as the daemon sees it; under systemd it has a /tmp of its own",
+        )
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        with closing(sqlite3.connect(read_only(path), uri=True)) as connection:
             (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
             (schema,) = connection.execute("PRAGMA user_version").fetchone()
             meta = dict(connection.execute("SELECT key, value FROM meta").fetchall())
-    except sqlite3.Error as error:
+        size, digest = path.stat().st_size, digest_file(path)
+    except (OSError, sqlite3.Error) as error:
         raise PeerdError(Reason.INVALID_BACKUP, f"{path} is no backup of a store: {error}") from error
     if verdict != "ok":
         raise PeerdError(Reason.INVALID_BACKUP, f"{path} is damaged: {verdict}")
     if schema > newest_schema():
         raise PeerdError(Reason.STORE_TOO_NEW, f"{path} has schema {schema}, this peerd knows up to {newest_schema()}")
-    if _PEER_ID not in meta or "store_id" not in meta:
+    made_at = str(meta.get(_MADE_AT, ""))
+    if _PEER_ID not in meta or "store_id" not in meta or not made_at.isdecimal():
         raise PeerdError(Reason.INVALID_BACKUP, f"{path} is not a backup that peerd made")
     return Backup(
-        path=path,
-        size=path.stat().st_size,
-        peer_id=str(meta[_PEER_ID]),
-        schema=schema,
-        made_at=Millis(int(meta[_MADE_AT])),
-        digest=digest_file(path),
+        path=path, size=size, peer_id=str(meta[_PEER_ID]), schema=schema, made_at=Millis(int(made_at)), digest=digest
     )
 
 
-def list_backups(folder: Path) -> list[Backup]:
-    """The whole ones in a directory, newest first."""
+def list_backups(folder: Path, *, prefix: str = "") -> list[Backup]:
+    """The whole ones in a directory whose names begin so, newest first."""
     found = []
-    for path in sorted(folder.glob("*.db")):
+    for path in sorted(folder.glob(f"{prefix}*.db")):
         try:
             found.append(read_backup(path))
         except PeerdError:
-            continue  # a copy made before a migration, or a replaced store: kept, but not made by a backup
+            continue  # a copy made before a migration, or a damaged store that was replaced: kept, but no backup
     return sorted(found, key=lambda backup: backup.made_at, reverse=True)
 
 
-def stage(backup: Path, store: Path, *, peer_id: str, allow_other_identity: bool) -> Backup:
-    """Put a copy of the backup beside the store, for the next start. Blocks.
+def remove_unfinished(folder: Path) -> int:
+    """Remove what a killed :func:`create_backup` left; returns how many files. None may be under way there."""
+    left = [path for path in folder.glob(".*") if _UNFINISHED.fullmatch(path.name)]
+    for path in left:
+        path.unlink(missing_ok=True)
+    return len(left)
 
-    Raises what :func:`read_backup` raises, and OTHER_IDENTITY.
-    """
-    found = read_backup(backup)
-    if found.peer_id != peer_id and not allow_other_identity:
-        raise PeerdError(
-            Reason.OTHER_IDENTITY,
-            f"{backup} is of {found.peer_id}, and this is {peer_id}",
-            next_action="restore it on the machine it is of, or say --allow-other-identity if you mean it",
-        )
-    temporary = store.with_name(f".{store.name}.restore.tmp")
+
+# -- Shared with peerd.store.restore
+
+
+def read_only(path: Path) -> str:
+    """The name by which SQLite opens a file without ever writing to it, whatever characters its path has."""
+    return f"{path.absolute().as_uri()}?mode=ro"
+
+
+def open_alone(path: Path) -> sqlite3.Connection:
+    """A connection to a copy that nobody else has open: one file, without companions once it is closed."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.row_factory = sqlite3.Row
     try:
-        shutil.copyfile(backup, temporary)
-        os.chmod(temporary, 0o600)
-        with closing(connect(temporary)) as connection:
-            connection.execute("UPDATE meta SET value = ? WHERE key = 'store_id'", (uuid.uuid4().hex,))
-            connection.execute("DELETE FROM meta WHERE key IN (?, ?)", (_PEER_ID, _MADE_AT))
-            connection.execute("PRAGMA journal_mode=DELETE")
-        _sync(temporary)
-        failpoint("backup.stage.before_rename")
-        os.rename(temporary, staged_path(store))
-        _sync(store.parent)
-        failpoint("backup.stage.after_rename")
-    except OSError as error:
-        raise PeerdError(Reason.INVALID_BACKUP, f"cannot stage {backup}: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return found
+        for pragma in ("journal_mode=DELETE", "synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF"):
+            connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
-def staged_path(store: Path) -> Path:
-    """Where a restored store waits for the next start."""
-    return store.with_name(f"{store.name}.restore")
+def label(connection: sqlite3.Connection, *, peer_id: str, now: Millis) -> None:
+    """Write into a copy whose store it is, and of when."""
+    for key, value in ((_PEER_ID, peer_id), (_MADE_AT, str(int(now)))):
+        connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))
 
 
-def swap_staged(store: Path, *, backup_dir: Path, now: Millis) -> Path | None:
-    """Take a staged store; the one it replaces is kept, and its path returned. Call with the directory held."""
-    staged = staged_path(store)
-    if not staged.exists():
-        return None
-    kept: Path | None = None
-    if store.exists():
-        with closing(connect(store)) as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            connection.execute("PRAGMA journal_mode=DELETE")
-        backup_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        kept = backup_dir / f"replaced-{int(now)}.db"
-        kept.unlink(missing_ok=True)
-        os.link(store, kept)
-        _sync(backup_dir)
-        failpoint("backup.swap.before_replace")
-    for companion in ("-wal", "-shm"):
-        store.with_name(store.name + companion).unlink(missing_ok=True)
-    os.replace(staged, store)
-    _sync(store.parent)
-    failpoint("backup.swap.after_replace")
-    return kept
+def unlabel(connection: sqlite3.Connection) -> None:
+    """Make a copy a store again."""
+    connection.execute("DELETE FROM meta WHERE key IN (?, ?)", (_PEER_ID, _MADE_AT))
 
 
-def _sync(path: Path) -> None:
+def cannot(what: str, error: OSError | sqlite3.Error) -> PeerdError:
+    """The refusal for something that could not be written."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    reason = Reason.DISK_LOW if code == sqlite3.SQLITE_FULL else Reason.INVALID_BACKUP
+    return PeerdError(reason, f"cannot {what}: {said}")
+
+
+def remove(path: Path) -> None:
+    """Delete a file and its companions, as far as they are there."""
+    for name in (path.name, *(path.name + companion for companion in COMPANIONS)):
+        path.with_name(name).unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Make a file, or the names in a directory, durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import TypeVar
 import aiosqlite
 
 from peerd.clock import Clock
+from peerd.errors import PeerdError
 from peerd.store.migrate import migrate
 from peerd.store.writer import Tx, Writer
 
@@ -23,6 +25,7 @@ class Store:
     def __init__(self, writer: Writer, reader: aiosqlite.Connection, store_id: str) -> None:
         self._writer = writer
         self._reader = reader
+        self._held: asyncio.Future[None] | None = None
         self.store_id = store_id
         """Random name of this store; ids of its rows mean nothing without it."""
 
@@ -33,7 +36,26 @@ class Store:
 
     async def write(self, function: Callable[[Tx], T]) -> T:
         """Run the function in a transaction on the writer's thread; return once its result is durable."""
+        if self._held is not None:
+            await asyncio.shield(self._held)
         return await self._writer.write(function)
+
+    async def hold(self) -> None:
+        """Let writes wait from now on; return when all earlier ones are done."""
+        self._held = asyncio.get_running_loop().create_future()
+        await self._writer.write(lambda _: None)
+
+    def let_go(self, refusal: PeerdError | None = None) -> None:
+        """Let the writes that wait go on, or refuse them and all later ones."""
+        held = self._held
+        if held is None or held.done():
+            return
+        if refusal is None:
+            self._held = None
+            held.set_result(None)
+        else:
+            held.set_exception(refusal)
+            held.exception()  # whether anybody waits or not
 
     async def all(self, sql: str, params: Sequence[object] | Mapping[str, object] = ()) -> list[sqlite3.Row]:
         """All rows of a query, as last committed."""
