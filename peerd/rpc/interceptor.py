@@ -153,7 +153,7 @@ class CallerInterceptor(aio.ServerInterceptor):
     async def _abort(self, context: Context, error: BaseException, call: _Call) -> None:
         """End the call with the status of what happened. Always raises."""
         if isinstance(error, GeneratorExit | aio.AbortError):
-            self._ended(call, "UNKNOWN")
+            self._ended(call, _code_of(context))
             raise error
         refusal = _refusal(error, call)
         if refusal is None:
@@ -183,6 +183,13 @@ class _Call:
     started: float
     caller: Caller | None = None
     open: OpenCall | None = None
+
+
+def _code_of(context: Context) -> str:
+    """What a handler that speaks for itself, as that of health, ended its call with."""
+    code: Any = context.code()
+    number = code.value[0] if isinstance(code, grpc.StatusCode) else int(code)
+    return next((known.name for known in grpc.StatusCode if known.value[0] == number), "UNKNOWN")
 
 
 def _refusal(error: BaseException, call: _Call) -> PeerdError | None:

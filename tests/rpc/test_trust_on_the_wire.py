@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import importlib
+import pkgutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,6 +22,7 @@ from cryptography.x509.oid import NameOID
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+import peerd.v1
 from peerd.clock import SystemClock
 from peerd.errors import PeerdError, Reason
 from peerd.identity.certificates import anchor_pem, issue_leaf
@@ -33,18 +36,20 @@ from peerd.rpc.server import RpcServer
 from peerd.rpc.status import remote_errors
 from peerd.v1 import (
     access_pb2,
-    catalog_pb2,
     daemon_pb2,
     daemon_pb2_grpc,
-    jobs_pb2,
-    mesh_pb2,
-    registry_pb2,
-    transfers_pb2,
+    detector_pb2,
+    detector_pb2_grpc,
     workflows_pb2,
     workflows_pb2_grpc,
 )
 
-FILES = (catalog_pb2, daemon_pb2, jobs_pb2, mesh_pb2, registry_pb2, transfers_pb2, workflows_pb2)
+FILES = [
+    importlib.import_module(f"peerd.v1.{module.name}")
+    for module in pkgutil.iter_modules(peerd.v1.__path__)
+    if module.name.endswith("_pb2")
+]
+"""All there are: a new one is not forgotten."""
 
 
 @dataclass
@@ -94,7 +99,13 @@ class Endless(workflows_pb2_grpc.WorkflowServiceServicer):
         await asyncio.Event().wait()
 
 
-# The stubs call every method abstract; these two serve only what a test calls.
+class Pings(detector_pb2_grpc.DetectorServiceServicer):
+    async def Ping(self, request: Any, context: Any) -> detector_pb2.PingResponse:
+        return detector_pb2.PingResponse()
+
+
+# The stubs call every method abstract; these serve only what a test calls.
+pings: Any = Pings
 echo: Any = Echo
 endless: Any = Endless
 
@@ -123,6 +134,7 @@ async def node(folder: Path, table: Table, name: str, *, workflows: Any = None, 
                 "peerd.v1.WorkflowService",
                 lambda s: workflows_pb2_grpc.add_WorkflowServiceServicer_to_server(served, s),
             ),
+            ("peerd.v1.DetectorService", lambda s: detector_pb2_grpc.add_DetectorServiceServicer_to_server(pings(), s)),
         ]
     )
     port = await server.start(listen="127.0.0.1:0", socket=socket)
@@ -316,7 +328,7 @@ def methods() -> Iterator[tuple[str, access_pb2.Access]]:
 
 def test_every_method_has_exactly_one_rule() -> None:
     listed = dict(methods())
-    assert len(listed) > 35
+    assert len(listed) > 60
     for name, rule in listed.items():
         assert [bool(rule.any_of), rule.member, rule.invite, rule.local].count(True) == 1, name
 
