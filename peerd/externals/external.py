@@ -134,8 +134,8 @@ def view_of(
     since = Millis(known.last_heartbeat + offline_ms) if silent else from_timestamp(external.registered_at)
     status = PeerStatus.OFFLINE if silent else PeerStatus.ONLINE
     if external.said and not silent:
-        status = _SAID[external.said]
-        since, why = from_timestamp(external.issued_at), f"says that it is {external.said}"
+        status, why = _SAID[external.said]
+        since = from_timestamp(external.issued_at)
     return PeerView(
         peer_id=PeerId(external.node_id),
         name=external.hostname,
@@ -155,9 +155,9 @@ def view_of(
 
 
 _SAID = {
-    DEGRADED: PeerStatus.ONLINE,  # it works, if badly; why says so
-    MAINTENANCE: PeerStatus.MAINTENANCE,
-    OFFLINE: PeerStatus.OFFLINE,
+    DEGRADED: (PeerStatus.ONLINE, "says that it is degraded"),
+    MAINTENANCE: (PeerStatus.MAINTENANCE, "says that it is in maintenance"),
+    OFFLINE: (PeerStatus.OFFLINE, "says that it is offline"),
 }
 
 
