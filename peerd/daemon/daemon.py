@@ -60,7 +60,7 @@ _HARDWARE_SECONDS = 600.0
 _DRAIN_LOOK_SECONDS = 0.1
 _ANSWER_SECONDS = 0.2
 """For the answer to a restore to reach whoever asked."""
-_LEAVE_SECONDS = 1.0
+_LEAVE_SECONDS = 2.0
 """For telling others that we go."""
 
 

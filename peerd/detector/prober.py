@@ -30,6 +30,7 @@ _log = structlog.get_logger(__name__)
 RELAY_SHARE = 0.8
 """A relay says after this share of the time it was given that it had no answer either."""
 _COMPARE_SECONDS = 10.0
+_AGAIN_SECONDS = 0.1
 _DUPLICATE_SECONDS = 600.0
 """How long a twin is reported after it last spoke."""
 
@@ -116,10 +117,9 @@ class Prober:
         """Tell others that this peer goes, within so many seconds."""
         for task in list(self._tasks):
             task.cancel()
-        pings = self.machine.leave()
         try:
             async with asyncio.timeout(seconds):
-                await asyncio.gather(*(self._ping(ping) for ping in pings))
+                await asyncio.gather(*(self._take_leave(ping, seconds) for ping in self.machine.leave()))
         except TimeoutError:
             _log.info("detector.leaving_unheard")
 
@@ -235,6 +235,16 @@ class Prober:
         now = self._clock.monotonic()
         self._perform(self.machine.answered(ping.number, ping.target, said, answer.view_digest, now))
         self._settle()
+
+    async def _take_leave(self, ping: Ping, seconds: float) -> None:
+        """Until it is heard: a word that is lost here would make a failure of an orderly end."""
+        while True:
+            try:
+                await self._call_ping(ping.target, ping.known_incarnation, ping.updates, seconds)
+            except PeerdError:
+                await self._clock.sleep(_AGAIN_SECONDS)
+            else:
+                return
 
     async def _call_ping(
         self, target: PeerId, known: int, updates: Sequence[Update], seconds: float
