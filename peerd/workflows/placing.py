@@ -15,12 +15,14 @@ from typing import Protocol
 from peerd.clock import Clock
 from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId
+from peerd.registry.expression import Expression, parse_expression
 from peerd.registry.model import PeerView
 from peerd.rpc.channels import Channels
 from peerd.rpc.status import remote_errors
 from peerd.v1 import catalog_pb2, catalog_pb2_grpc, workflows_pb2
 from peerd.workflows.edges import Edge
-from peerd.workflows.placement import Candidate, Decision, need_of, place
+from peerd.workflows.needs import Candidate, need_of
+from peerd.workflows.placement import OFFLINE, Decision, Refused, place
 
 ASK_SECONDS = 2.0
 # A catalog may change before the advert that says so has come; one that did not answer is not asked at once again.
@@ -29,6 +31,7 @@ SILENT_SECONDS = 15.0
 _NOWHERE: Mapping[str, int] = {}
 _PAGE_SIZE = 1000
 _MAX_PAGES = 20
+_MAX_AWAITED = 64
 
 
 class Peers(Protocol):
@@ -78,6 +81,7 @@ class Placer:
         self._catalogs: dict[PeerId, _Known] = {}
         self._turns: dict[str, int] = {}
         self._given = 0
+        self._awaited: dict[str, Expression] = {}
 
     async def refresh(self) -> None:
         """Ask every online peer whose catalog is not known, or not any more."""
@@ -103,10 +107,8 @@ class Placer:
             self._turns[decision.peer_id] = self._given
             return Placed(peer=decision.peer_id)
         if waits := decision.waits_for:
-            names = ", ".join(refused.peer_name or refused.peer_id for refused in waits[:3])
-            more = f" or one of {len(waits) - 3} more" if len(waits) > 3 else ""
-            state = "in maintenance" if waits[0].reason == Reason.MAINTENANCE.text else "not online"
-            return Waits(message=f"waits for {names}{more}, {state}", next_action=waits[0].next_action)
+            self._await(job.on.where)
+            return Waits(message=_waited_for(waits), next_action=waits[0].next_action)
         reasons = [f"{refused.message} ({refused.reason})" for refused in decision.refusals[:3]]
         return Nobody(message="; ".join(reasons) or "every peer that fits has refused it")
 
@@ -139,17 +141,30 @@ class Placer:
             (
                 peer.peer_id,
                 peer.name,
+                peer.hostname,
                 peer.status,
                 peer.catalog_digest,
                 peer.roles,
                 peer.labels,
                 peer.groups,
                 peer.location.region,
+                peer.platform,
+                peer.peerd_version,
+                peer.isolation,
                 peer.hardware.SerializeToString(deterministic=True),
                 peer.grants,
+                # Load changes with every probe; only what a job waits for is looked at.
+                tuple(where.holds(peer) for where in self._awaited.values()),
             )
             for peer in self._peers.peers()
         )
+
+    def _await(self, where: str) -> None:
+        """A job waits until a peer is as this says. The oldest are dropped: that costs a look, and loses none."""
+        if where and where not in self._awaited:
+            self._awaited[where] = parse_expression(where)
+            if len(self._awaited) > _MAX_AWAITED:
+                del self._awaited[next(iter(self._awaited))]
 
     def _services(self, peer: PeerView) -> tuple[catalog_pb2.Service, ...] | None:
         known = self._catalogs.get(peer.peer_id)
@@ -183,3 +198,16 @@ class Placer:
                 break
             request.page_token = answer.next_page_token
         return tuple(services), answer.catalog_digest
+
+
+def _waited_for(waits: Sequence[Refused]) -> str:
+    """The first few, each with what is in the way: ``waits for beta (offline) or gamma (maintenance)``."""
+    names = [f"{refused.peer_name or refused.peer_id} ({_STATES.get(refused.reason, 'busy')})" for refused in waits[:3]]
+    if len(waits) > 3:
+        names.append(f"one of {len(waits) - 3} more")
+    first = waits[0]
+    why = f": {first.message}" if first.reason not in _STATES else ""
+    return f"waits for {' or '.join(names)}{why}"
+
+
+_STATES = {OFFLINE: "offline", Reason.MAINTENANCE.text: "in maintenance"}

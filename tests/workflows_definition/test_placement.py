@@ -16,7 +16,8 @@ from peerd.registry.model import PeerStatus, PeerView
 from peerd.registry.selection import Selector
 from peerd.v1 import access_pb2, catalog_pb2, registry_pb2
 from peerd.workflows.edges import edges_of
-from peerd.workflows.placement import Candidate, Decision, Need, NeededInterface, need_of, place
+from peerd.workflows.needs import Candidate, Need, NeededInterface, need_of
+from peerd.workflows.placement import Decision, place
 
 from .reading import valid
 
@@ -42,6 +43,8 @@ def peer(letter: str, **more: Any) -> PeerView:
     sample = {key: more.pop(key) for key in ("running_jobs", "queued_jobs") if key in more}
     facts["hardware"] = registry_pb2.Hardware(**hardware)
     facts["sample"] = registry_pb2.Sample(**sample)
+    if "region" in more:
+        facts["location"] = registry_pb2.Location(region=more.pop("region"))
     if "group" in more:
         facts["groups"] = frozenset({more.pop("group")})
     return PeerView(**{**facts, **more})
@@ -131,7 +134,14 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str, str]] = [
     ("another group", {"group": "berlin"}, {"group": "rome"}, "not_selected", "is in rome", "into group berlin"),
     ("no group", {"group": "berlin"}, {}, "not_selected", "in no group", "into group berlin"),
     ("revoked", {}, {"status": PeerStatus.REVOKED}, "revoked", "revoked", "another peer"),
-    ("no grant", {}, {"grants": frozenset({1, 3})}, "permission_denied", "grant", "--grants execute"),
+    (
+        "no grant",
+        {},
+        {"grants": frozenset({1, 3})},
+        "permission_denied",
+        "grant",
+        "grants peer-a observe,execute,operate",
+    ),
     ("no such service", {"service": "x"}, {}, "service_not_found", "no service x", "services add"),
     ("nothing offered", {}, {"services": ()}, "service_not_found", "no service count", "services add"),
     (
@@ -226,15 +236,51 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str, str]] = [
         "1024M",
         "1024M or less",
     ),
+    ("another region", {"region": "eu"}, {"region": "us"}, "not_selected", "is in us, not in eu", "[peer] region"),
+    ("no region", {"region": "eu"}, {}, "not_selected", "does not say where", "[peer] region"),
+    (
+        "too small by its expression",
+        {"where": parse_expression("memory_gb>=16 AND cpus>=2")},
+        {"cpu_cores": 4, "memory_bytes": 7_600_000_000},
+        "not_selected",
+        "memory_gb is 7.6, memory_gb>=16 is asked",
+        "ask for what peer-a has: memory_gb 7.6",
+    ),
+    ("without peerd", {}, {"external": True}, "external", "runs no peerd", "let it join"),
+    (
+        "busy and of the wrong make",
+        {"where": parse_expression("running_jobs<2 AND gpus>=1")},
+        {"running_jobs": 5, "cpu_cores": 4},
+        "not_selected",
+        "gpus is 0",
+        "ask for",
+    ),
+    ("in maintenance and out", {}, {"status": PeerStatus.REVOKED, "why": "lost"}, "revoked", "revoked", "another"),
     ("offline", {}, {"status": PeerStatus.OFFLINE, "why": "3 probes"}, "offline", "3 probes", "bring peer-a back"),
+    ("left", {}, {"status": PeerStatus.LEFT, "why": "said so"}, "offline", "said so", "bring peer-a back"),
+    (
+        "maintenance",
+        {},
+        {"status": PeerStatus.MAINTENANCE, "why": "new disk"},
+        "maintenance",
+        "in maintenance: new disk",
+        "'peerctl peers resume peer-a'",
+    ),
+    (
+        "busy",
+        {"where": parse_expression("running_jobs<2")},
+        {"running_jobs": 5},
+        "not_selected",
+        "running_jobs is 5",
+        "waits for it",
+    ),
 ]
+PASSES = {"offline", "left", "maintenance", "busy"}
 
 
-@pytest.mark.parametrize(
-    ("asks", "has", "reason", "says", "advises"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
-)
+@pytest.mark.parametrize(("case", "asks", "has", "reason", "says", "advises"), REFUSED, ids=[row[0] for row in REFUSED])
 def test_a_peer_that_does_not_fit_is_told_why_and_what_would_help(
-    asks: dict[str, Any], has: dict[str, Any], reason: str, says: str, advises: str
+    case: str, asks: dict[str, Any], has: dict[str, Any], reason: str, says: str, advises: str
 ) -> None:
     decision = place(need(**asks), [candidate("a", **has)])
     assert decision.peer_id is None
@@ -243,7 +289,7 @@ def test_a_peer_that_does_not_fit_is_told_why_and_what_would_help(
     assert says in refused.message
     assert advises in refused.next_action
     assert refused.peer_name == "peer-a"
-    assert (decision.waits_for == (refused,)) is (reason == "offline")
+    assert (decision.waits_for == (refused,)) is (case in PASSES)
 
 
 def test_the_owner_of_a_service_decides_who_may_order_it() -> None:
@@ -264,6 +310,68 @@ def test_the_least_loaded_peer_gets_it_whatever_the_order() -> None:
     ]
     for order in permutations(candidates):
         assert chosen(place(need(), order)) == "b"
+
+
+RULES: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
+    ("fewer jobs", {"running_jobs": 1}, {"running_jobs": 2}, "least loaded: 1 job on 1 core; peer-b has 2 jobs"),
+    ("fewer that wait", {"running_jobs": 1}, {"queued_jobs": 2}, "least loaded"),
+    ("fewer that it was just given", {"running_jobs": 1}, {"assigned": 2}, "least loaded"),
+    (
+        "more cores for as many jobs",
+        {"running_jobs": 3, "cpu_cores": 8},
+        {"running_jobs": 2, "cpu_cores": 4},
+        "least loaded: 3 jobs on 8 cores; peer-b has 2 jobs on 4 cores",
+    ),
+    ("equal load, near", {"near": 1, "turn": 9}, {"turn": 1}, "holds what the job takes: the outputs of 1 job before"),
+    ("equal load, nearer", {"near": 3}, {"near": 2}, "the outputs of 3 jobs"),
+    ("equal and as near, longer ago", {"near": 1, "turn": 1}, {"near": 1, "turn": 2}, "its turn"),
+    ("never before", {"turn": 0}, {"turn": 1}, "its turn"),
+    ("all the same", {}, {}, "the first of equals"),
+    ("idle, not near", {}, {"near": 5, "running_jobs": 1}, "least loaded"),
+    (
+        "busy, but surely there",
+        {"running_jobs": 50},
+        {"status": PeerStatus.SUSPECT, "near": 5},
+        "the only one that surely answers",
+    ),
+    ("alone", {}, {"status": PeerStatus.OFFLINE}, "the only one that fits"),
+]
+
+
+@pytest.mark.parametrize(
+    ("winner", "loser", "rule"), [row[1:] for row in RULES], ids=[row[0].replace(" ", "-") for row in RULES]
+)
+def test_the_better_peer_gets_it_and_the_rule_is_told(winner: dict[str, Any], loser: dict[str, Any], rule: str) -> None:
+    for order in permutations([candidate("a", **winner), candidate("b", **loser)]):
+        decision = place(need(), order)
+        assert chosen(decision) == "a"
+        assert decision.rule.startswith(rule) or rule in decision.rule, decision.rule
+
+
+def test_a_suspect_gets_the_job_when_nobody_else_fits() -> None:
+    suspect = candidate("a", status=PeerStatus.SUSPECT)
+    assert chosen(place(need(), [suspect, candidate("b", status=PeerStatus.OFFLINE)])) == "a"
+
+
+def test_those_that_fit_are_told_best_first() -> None:
+    decision = place(need(), [candidate("a", running_jobs=2), candidate("b"), candidate("c", running_jobs=1)])
+    assert [peer.name for peer in decision.fitting] == ["peer-b", "peer-c", "peer-a"]
+    assert decision.refusals == ()
+
+
+def test_a_job_waits_for_a_drained_peer_as_for_one_that_is_away_and_never_for_a_machine_without_peerd() -> None:
+    decision = place(
+        need(),
+        [
+            candidate("a", status=PeerStatus.MAINTENANCE),
+            candidate("b", status=PeerStatus.LEFT),
+            candidate("c", external=True),
+            candidate("d", status=PeerStatus.REVOKED),
+        ],
+    )
+    assert decision.peer_id is None
+    assert [refused.peer_name for refused in decision.waits_for] == ["peer-a", "peer-b"]
+    assert chosen(place(need(), [candidate("a", status=PeerStatus.MAINTENANCE), candidate("b")])) == "b"
 
 
 def test_equals_take_turns() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from grpc import aio
 
-from peerd.clock import FakeClock
+from peerd.clock import FakeClock, Millis
 from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId
 from peerd.registry.model import PeerStatus, PeerView
@@ -14,18 +14,21 @@ from peerd.v1 import access_pb2, catalog_pb2, catalog_pb2_grpc, registry_pb2, wo
 from peerd.workflows.placing import FRESH_SECONDS, Nobody, Placed, Placer, Waits
 
 
-def peer(name: str, *, status: PeerStatus = PeerStatus.ONLINE, digest: bytes = b"1", roles: str = "") -> PeerView:
+def peer(
+    name: str, *, status: PeerStatus = PeerStatus.ONLINE, digest: bytes = b"1", roles: str = "", **more: Any
+) -> PeerView:
+    facts: dict[str, Any] = {"why": "", "hardware": registry_pb2.Hardware(cpu_cores=4), **more}
     return PeerView(
         peer_id=PeerId(name),
         name=name,
         status=status,
-        since=0,  # type: ignore[arg-type]
-        why="",
+        since=Millis(0),
         roles=frozenset(roles.split()),
         grants=frozenset({access_pb2.GRANT_EXECUTE}),
         labels=frozenset(),
         isolation=registry_pb2.ISOLATION_LEVEL_BUBBLEWRAP,
         catalog_digest=digest,
+        **facts,
     )
 
 
@@ -121,9 +124,56 @@ def test_a_job_whose_peer_is_offline_waits_and_one_whose_peer_is_unknown_does_no
     made = placer(Known(peer("p", status=PeerStatus.OFFLINE), peer("q")), clock)
     found = made.place(job(peer="p"), (), assigned={})
     assert isinstance(found, Waits)
-    assert found.message == "waits for p, not online"
+    assert found.message == "waits for p (offline)"
     assert found.next_action
     assert isinstance(made.place(job(peer="nobody"), (), assigned={}), Nobody)
+
+
+def test_what_a_job_waits_for_is_named_with_its_reason(clock: FakeClock) -> None:
+    known = Known(
+        peer("p", status=PeerStatus.MAINTENANCE, why="new fan"),
+        peer("q", status=PeerStatus.LEFT),
+        peer("r", status=PeerStatus.OFFLINE),
+        peer("s", status=PeerStatus.OFFLINE),
+    )
+    found = placer(known, clock).place(job(), (), assigned={})
+    assert isinstance(found, Waits)
+    assert found.message == "waits for p (in maintenance) or q (offline) or r (offline) or one of 1 more"
+    assert "peerctl peers resume p" in found.next_action
+
+
+def test_equal_peers_take_turns_even_when_nothing_is_left_of_what_they_were_given(clock: FakeClock) -> None:
+    made = placer(Known(peer("p"), peer("q"), peer("r")), clock)
+    given = [made.place(job(), (), assigned={}) for _ in range(30)]
+    assert given == [Placed(peer=name) for name in "pqr"] * 10
+
+
+def test_a_job_goes_where_what_it_takes_is_unless_that_peer_is_busier(clock: FakeClock) -> None:
+    made = placer(Known(peer("p"), peer("q")), clock)
+    assert made.place(job(), (), assigned={}, near={"q": 1}) == Placed(peer="q")
+    assert made.place(job(), (), assigned={}, near={"q": 1}) == Placed(peer="q"), "nearness goes before turns"
+    assert made.place(job(), (), assigned={"q": 1}, near={"q": 1}) == Placed(peer="p")
+
+
+def test_a_job_that_asks_for_an_idle_peer_waits_until_there_is_one(clock: FakeClock) -> None:
+    busy, idle = registry_pb2.Sample(running_jobs=2), registry_pb2.Sample(running_jobs=1)
+    known = Known(peer("p", sample=busy))
+    made = placer(known, clock)
+    before_anybody_waits = made.fingerprint()
+    known.views = (peer("p", sample=idle),)
+    assert made.fingerprint() == before_anybody_waits, "load alone wakes nobody"
+    known.views = (peer("p", sample=busy),)
+    asks = job(where="running_jobs<2")
+    found = made.place(asks, (), assigned={})
+    assert isinstance(found, Waits)
+    assert found.message == "waits for p (busy): p: running_jobs is 2, running_jobs<2 is asked"
+    waiting = made.fingerprint()
+    assert made.place(asks, (), assigned={}) == found
+    assert made.fingerprint() == waiting, "waiting on changes nothing"
+    known.views = (peer("p", sample=idle),)
+    assert made.fingerprint() != waiting
+    assert made.place(asks, (), assigned={}) == Placed(peer="p")
+    assert isinstance(made.place(job(where="cpus>64"), (), assigned={}), Nobody), "nobody grows cores by waiting"
 
 
 def test_the_fingerprint_changes_when_a_peer_comes_back(clock: FakeClock) -> None:
