@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from peerd.cli.app import Verb
-from peerd.cli.output import enum_word, print_json, short
+from peerd.cli.output import enum_word, local_time, print_json, short
 from peerd.cli.settings import Settings, call, pass_settings
 
 
@@ -22,7 +22,8 @@ def why(settings: Settings, execution: int, job: str) -> None:
         print_json(answer)
         return
     where = answer.peer_name or short(answer.peer_id)
-    click.echo(f"{answer.node_id} is {'on ' + where if where else 'on no peer'}")
+    since = f", given to it {local_time(answer.placed_at)}" if answer.HasField("placed_at") else ""
+    click.echo(f"{answer.node_id} is on {where}{since}; placed now:" if where else f"{answer.node_id} is on no peer")
     for verdict in answer.verdicts:
         name = verdict.peer_name or short(verdict.peer_id)
         word = enum_word(workflows_pb2.Verdict, verdict.verdict)

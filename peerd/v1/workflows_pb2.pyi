@@ -697,6 +697,7 @@ class ExplainPlacementResponse(_message.Message):
     PEER_ID_FIELD_NUMBER: _builtins.int
     PEER_NAME_FIELD_NUMBER: _builtins.int
     VERDICTS_FIELD_NUMBER: _builtins.int
+    PLACED_AT_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     peer_id: _builtins.str
     """Where the job is; empty while it is nowhere."""
@@ -705,6 +706,10 @@ class ExplainPlacementResponse(_message.Message):
     def verdicts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerVerdict]:
         """Every peer, as it is now; the one that would be chosen now comes first."""
 
+    @_builtins.property
+    def placed_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was given to that peer; absent while it is nowhere, and once the log of an old execution is gone."""
+
     def __init__(
         self,
         *,
@@ -712,10 +717,11 @@ class ExplainPlacementResponse(_message.Message):
         peer_id: _builtins.str = ...,
         peer_name: _builtins.str = ...,
         verdicts: _abc.Iterable[Global___PeerVerdict] | None = ...,
+        placed_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["placed_at", b"placed_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_id", b"node_id", "peer_id", b"peer_id", "peer_name", b"peer_name", "verdicts", b"verdicts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_id", b"node_id", "peer_id", b"peer_id", "peer_name", b"peer_name", "placed_at", b"placed_at", "verdicts", b"verdicts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

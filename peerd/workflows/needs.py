@@ -59,6 +59,8 @@ class Candidate:
     turn: int = 0
     # False once it refused a command of ours with adhoc_not_allowed.
     allows_commands: bool = True
+    # What it said when it was given this very job and would not take it.
+    refused: str = ""
 
 
 def need_of(job: workflows_pb2.JobDefinition, edges: Iterable[Edge]) -> Need:

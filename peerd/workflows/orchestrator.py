@@ -97,7 +97,7 @@ class Orchestrator:
             placing=placing,
             packages=packages,
             name_of=registry.name_of,
-            assigned=self._assigned,
+            assigned=self.assigned,
             perform=self._dispatcher.perform,
             under_way=self._dispatcher.under_way,
             absences=self._contacts.absences,
@@ -137,6 +137,13 @@ class Orchestrator:
         """Something has happened to an execution, and is recorded in this transaction."""
         posted = repository.post_event(tx, execution_id, event)
         tx.on_commit(lambda: self._posted(execution_id, posted))
+
+    def assigned(self) -> Mapping[str, int]:
+        """By peer, the jobs it was given and has not finished."""
+        total: Counter[str] = Counter()
+        for runner in self._runners.values():
+            total.update(runner.state.load)
+        return total
 
     def find(self, execution_id: int) -> Runner | None:
         """The runner of an execution that is not settled."""
@@ -180,12 +187,6 @@ class Orchestrator:
     def _announce(self, event: e.Event) -> None:
         for runner in self._runners.values():
             runner.tell(event)
-
-    def _assigned(self) -> Mapping[str, int]:
-        total: Counter[str] = Counter()
-        for runner in self._runners.values():
-            total.update(runner.state.load)
-        return total
 
     async def _look(self) -> None:
         """Probe who is away; wake what waits for a peer when the peers have changed."""

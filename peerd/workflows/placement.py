@@ -29,6 +29,7 @@ from peerd.workflows.offers import Flaw, command_flaw, name_of, service_flaw
 NOT_SELECTED = "not_selected"
 OFFLINE = "offline"
 EXTERNAL = "external"
+REFUSED = "refused"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +148,7 @@ def _refusal(need: Need, candidate: Candidate, orchestrator: PeerView | None, *,
     lasting = (
         _selection_flaw(need.selector, peer, unselected, ambiguous=ambiguous)
         or _membership_flaw(peer)
+        or _own_flaw(candidate)
         or (service_flaw(need, candidate, orchestrator) if need.service else command_flaw(candidate))
         or _size_flaw(need, peer)
     )
@@ -201,6 +203,14 @@ def _membership_flaw(peer: PeerView) -> Flaw | None:
         action = f"have an admin grant it: peerctl peers grants {name} {words.replace('GRANT_', '').lower()}"
         return Flaw(Reason.PERMISSION_DENIED.text, message, action)
     return None
+
+
+def _own_flaw(candidate: Candidate) -> Flaw | None:
+    if not candidate.refused:
+        return None
+    name = name_of(candidate.peer)
+    action = f"mend that on {name} and run the workflow again: this job does not go back there"
+    return Flaw(REFUSED, f"{name} refused it when it was given to it: {candidate.refused}", action)
 
 
 def _size_flaw(need: Need, peer: PeerView) -> Flaw | None:

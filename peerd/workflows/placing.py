@@ -29,6 +29,7 @@ ASK_SECONDS = 2.0
 FRESH_SECONDS = 0.5
 SILENT_SECONDS = 15.0
 _NOWHERE: Mapping[str, int] = {}
+_NOBODY: Mapping[str, str] = {}
 _PAGE_SIZE = 1000
 _MAX_PAGES = 20
 _MAX_AWAITED = 64
@@ -120,8 +121,9 @@ class Placer:
         excluded: Collection[str] = (),
         assigned: Mapping[str, int],
         near: Mapping[str, int] = _NOWHERE,
+        refused_by: Mapping[str, str] = _NOBODY,
     ) -> Decision:
-        """The same with every refusal, for plans."""
+        """The same with every refusal, for plans; ``refused_by`` has what peers said that would not take this job."""
         candidates = [
             Candidate(
                 peer=peer,
@@ -129,6 +131,7 @@ class Placer:
                 assigned=assigned.get(peer.peer_id, 0),
                 near=near.get(peer.peer_id, 0),
                 turn=self._turns.get(peer.peer_id, 0),
+                refused=refused_by.get(peer.peer_id, ""),
             )
             for peer in self._peers.peers()
             if peer.peer_id not in excluded

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
+from peerd.clock import Millis
 from peerd.errors import PeerdError, Reason
 from peerd.store import Store
 from peerd.v1 import workflows_pb2
+from peerd.workflows import events as e
 from peerd.workflows import repository, views
 from peerd.workflows.definition import Reading
 from peerd.workflows.edges import Edge, edges_of
@@ -20,24 +23,25 @@ from peerd.workflows.views import Viewer
 _PLAN_CHUNK = 100
 
 
-async def plan(reading: Reading, placer: Placer, viewer: Viewer) -> workflows_pb2.PlanWorkflowResponse:
-    """Where each job of a definition would go now."""
+async def plan(
+    reading: Reading, placer: Placer, viewer: Viewer, *, assigned: Mapping[str, int]
+) -> workflows_pb2.PlanWorkflowResponse:
+    """Where each job of a definition would go now, besides those that are ``assigned`` by peer."""
     assert reading.definition is not None  # noqa: S101 - read() saw to it
     await placer.refresh()
     edges = edges_of(reading.definition)
     of_job = _by_job(edges)
     answer = workflows_pb2.PlanWorkflowResponse(edges=[_planned(edge) for edge in edges])
-    assigned: Counter[str] = Counter()
+    given = Counter(assigned)
     placed: dict[str, str] = {}
     for index, job in enumerate(reading.definition.jobs):
         if index % _PLAN_CHUNK == 0:
             await asyncio.sleep(0)
         mine = of_job.get(job.name, [])
-        near = Counter(placed[edge.source] for edge in mine if edge.destination == job.name and edge.source in placed)
-        decision = placer.decide(job, mine, assigned=assigned, near=near)
+        decision = placer.decide(job, mine, assigned=given, near=_near(job.name, mine, placed))
         if decision.peer_id:
             placed[job.name] = decision.peer_id
-            assigned[decision.peer_id] += 1
+            given[decision.peer_id] += 1
         answer.jobs.add(
             node_id=job.name,
             peer_id=decision.peer_id or "",
@@ -50,7 +54,12 @@ async def plan(reading: Reading, placer: Placer, viewer: Viewer) -> workflows_pb
 
 
 async def explain_placement(
-    store: Store, placer: Placer, viewer: Viewer, request: workflows_pb2.ExplainPlacementRequest
+    store: Store,
+    placer: Placer,
+    viewer: Viewer,
+    request: workflows_pb2.ExplainPlacementRequest,
+    *,
+    assigned: Mapping[str, int],
 ) -> workflows_pb2.ExplainPlacementResponse:
     """Every peer's verdict on one job of an execution, as things are now. Raises NOT_FOUND."""
     record = await repository.load_execution(store, request.workflow_execution_id)
@@ -63,17 +72,50 @@ async def explain_placement(
         )
     await placer.refresh()
     execution, _ = await views.read_execution(store, viewer, request.workflow_execution_id)
-    peers = {row.node_id: row.executor_peer_id for row in execution.jobs}
+    rows = {row.node_id: row for row in execution.jobs}
+    row, peers = rows[job.name], {name: row.executor_peer_id for name, row in rows.items()}
+    where = row.executor_peer_id
+    others = Counter(assigned)
+    if where and not row.HasField("ended_at"):
+        others[where] = max(0, others[where] - 1)  # it does not stand in its own way
     mine = _by_job(edges_of(record.definition)).get(job.name, [])
-    near = Counter(peers[edge.source] for edge in mine if edge.destination == job.name and peers.get(edge.source))
-    decision = placer.decide(job, mine, assigned={}, near=near)
-    where = peers.get(job.name, "")
+    past = _past(await repository.read_placements(store, request.workflow_execution_id, job.name))
+    decision = placer.decide(job, mine, assigned=others, refused_by=past.refused_by, near=_near(job.name, mine, peers))
     return workflows_pb2.ExplainPlacementResponse(
         node_id=job.name,
         peer_id=where,
         peer_name=viewer.name_of(where) if where else "",
         verdicts=_verdicts(decision),
+        placed_at=views.moment(past.placed_at) if where else None,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Past:
+    """What the log tells of a job's places."""
+
+    placed_at: Millis | None
+    # By peer, what it said; the job does not come back to it.
+    refused_by: Mapping[str, str]
+
+
+def _past(events: Iterable[e.JobPlaced | e.JobRefused]) -> _Past:
+    peers: dict[int, str] = {}
+    refused_by: dict[str, str] = {}
+    placed_at: Millis | None = None
+    for event in events:
+        if isinstance(event, e.JobPlaced):
+            peers[event.placement] = event.peer
+            placed_at = event.at
+        elif event.reason not in e.PASSING_REFUSALS and event.placement in peers:
+            refused_by[peers[event.placement]] = event.message
+    return _Past(placed_at=placed_at, refused_by=refused_by)
+
+
+def _near(node_id: str, edges: Iterable[Edge], peers: Mapping[str, str]) -> Counter[str]:
+    """By peer, the jobs there whose outputs this one takes."""
+    sources = {edge.source for edge in edges if edge.destination == node_id}
+    return Counter(peer for source in sources if (peer := peers.get(source)))
 
 
 def _verdicts(decision: Decision) -> list[workflows_pb2.PeerVerdict]:

@@ -253,6 +253,17 @@ async def read_events(store: Store, execution_id: int) -> list[e.Event]:
     return [e.decode(row["kind"], row["body"], row["at"]) for row in rows]
 
 
+async def read_placements(store: Store, execution_id: int, node_id: str) -> list[e.JobPlaced | e.JobRefused]:
+    """Where a job was put and who refused it, in order; nothing once its log is gone."""
+    rows = await store.all(
+        "SELECT kind, body, at FROM execution_events WHERE workflow_execution_id = ? AND kind IN (?, ?)"
+        " AND json_extract(body, '$.node') = ? ORDER BY seq",
+        (execution_id, e.JobPlaced.__name__, e.JobRefused.__name__, node_id),
+    )
+    found = [e.decode(row["kind"], row["body"], row["at"]) for row in rows]
+    return [event for event in found if isinstance(event, e.JobPlaced | e.JobRefused)]
+
+
 def post_event(tx: Tx, execution_id: int, event: e.Event) -> Posted:
     """Leave an event for the execution's runner."""
     kind, body = e.encode(event)

@@ -46,12 +46,16 @@ class WorkflowServicer(workflows_pb2_grpc.WorkflowServiceServicer):
     async def PlanWorkflow(
         self, request: workflows_pb2.PlanWorkflowRequest, context: object
     ) -> workflows_pb2.PlanWorkflowResponse:
-        return await plan(await read(request.source), self._placer, self._viewer)
+        return await plan(
+            await read(request.source), self._placer, self._viewer, assigned=self._orchestrator.assigned()
+        )
 
     async def ExplainPlacement(
         self, request: workflows_pb2.ExplainPlacementRequest, context: object
     ) -> workflows_pb2.ExplainPlacementResponse:
-        return await explain_placement(self._store, self._placer, self._viewer, request)
+        return await explain_placement(
+            self._store, self._placer, self._viewer, request, assigned=self._orchestrator.assigned()
+        )
 
     async def PutWorkflow(
         self, request: workflows_pb2.PutWorkflowRequest, context: object

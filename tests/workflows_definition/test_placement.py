@@ -58,7 +58,7 @@ def service(name: str = "count", **more: Any) -> catalog_pb2.Service:
 
 
 def candidate(letter: str, *, services: Any = "default", assigned: int = 0, **more: Any) -> Candidate:
-    known = {key: more.pop(key) for key in ("allows_commands", "near", "turn") if key in more}
+    known = {key: more.pop(key) for key in ("allows_commands", "near", "turn", "refused") if key in more}
     offered = (service(),) if services == "default" else services
     return Candidate(peer=peer(letter, **more), services=offered, assigned=assigned, **known)
 
@@ -227,6 +227,7 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str, str]] = [
         "bubblewrap",
     ),
     ("no commands", COMMAND, {"allows_commands": False}, "adhoc_not_allowed", "commands", "allow_commands_from"),
+    ("its own word", {"peer": "peer-a"}, {"refused": "no room"}, "refused", "no room", "run the workflow again"),
     ("few cores", {"cpus": 4.5}, {"cpu_cores": 4}, "resources_insufficient", "4 cores", "4 cpus or less"),
     (
         "little memory",
