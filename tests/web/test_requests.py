@@ -13,10 +13,11 @@ import pytest
 from starlette.requests import Request
 
 from peerd import metrics
+from peerd.errors import PeerdError, Reason
 from peerd.rpc.rates import Rates
 from peerd.tokens.tokens import READ, REGISTER
 from peerd.web import bodies
-from peerd.web.errors import HttpRefusalError
+from peerd.web.errors import HttpRefusalError, refusal
 from peerd.web.surroundings import Check
 from tests.web.conftest import Site
 
@@ -134,6 +135,26 @@ async def test_a_body_that_dawdles_is_not_waited_for(monkeypatch: pytest.MonkeyP
     with pytest.raises(HttpRefusalError) as caught:
         await bodies.read_object(Request(scope, receive))
     assert caught.value.status == 408
+
+
+def test_a_refusal_may_quote_what_no_encoding_takes() -> None:
+    answer = refusal(PeerdError(Reason.NOT_FOUND, "there is no \ud800"))
+    assert json.loads(bytes(answer.body))["detail"] == "there is no \ud800"
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [
+        (Reason.TOO_LARGE, 413),
+        (Reason.DISK_LOW, 503),
+        (Reason.QUOTA_EXCEEDED, 503),
+        (Reason.SHUTTING_DOWN, 503),
+        (Reason.RATE_LIMITED, 429),
+        (Reason.INTERNAL, 500),
+    ],
+)
+def test_a_reason_has_its_status(reason: Reason, status: int) -> None:
+    assert refusal(PeerdError(reason, "")).status_code == status
 
 
 async def test_a_fault_inside_is_told_in_json_and_no_more(site: Site) -> None:
