@@ -7,14 +7,14 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from peerd.audit import repository
+from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId
 from peerd.rpc.paging import page_size, page_start
 from peerd.store import Store
-from peerd.store.audit import entry_of, link
 from peerd.v1 import audit_pb2, audit_pb2_grpc
 
 _PAGE = 100
-_CHUNK = 5000
 _END = 2**62
 
 
@@ -26,35 +26,27 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         self._store = store
 
     async def ListAudit(self, request: audit_pb2.ListAuditRequest, context: Any) -> audit_pb2.ListAuditResponse:
-        size, before = page_size(request.page_size, default=_PAGE), page_start(request.page_token) or _END
-        rows = await self._store.all(
-            "SELECT * FROM audit_log WHERE id < :before AND at >= :since"
-            " AND (:caller = '' OR caller = :caller) AND (:method = '' OR method = :method)"
-            " ORDER BY id DESC LIMIT :count",
-            {
-                "before": before,
-                "since": request.since.ToMilliseconds(),
-                "caller": request.caller,
-                "method": request.method,
-                "count": size + 1,
-            },
+        size = page_size(request.page_size, default=_PAGE)
+        rows = await repository.read_page(
+            self._store,
+            before=page_start(request.page_token) or _END,
+            since=_millis(request.since),
+            caller=request.caller,
+            method=request.method,
+            count=size + 1,
         )
         token = str(rows[size - 1]["id"]) if len(rows) > size else ""
         return audit_pb2.ListAuditResponse(entries=[self._message(row) for row in rows[:size]], next_page_token=token)
 
     async def VerifyAudit(self, request: audit_pb2.VerifyAuditRequest, context: Any) -> audit_pb2.VerifyAuditResponse:
-        count, last, head = 0, 0, None
-        while True:
-            rows = await self._store.all("SELECT * FROM audit_log WHERE id > ? ORDER BY id LIMIT ?", (last, _CHUNK))
-            for row in rows:
-                fault = _fault(row, head)
-                if fault:
-                    return audit_pb2.VerifyAuditResponse(
-                        entries=count, intact=False, broken_id=row["id"], message=f"entry {row['id']} {fault}"
-                    )
-                count, last, head = count + 1, row["id"], row["digest"]
-            if len(rows) < _CHUNK:
-                return audit_pb2.VerifyAuditResponse(entries=count, intact=True, head=head or b"")
+        found = await repository.verify(self._store)
+        return audit_pb2.VerifyAuditResponse(
+            entries=found.entries,
+            intact=not found.fault,
+            broken_id=found.broken_id,
+            message=found.fault,
+            head=found.head,
+        )
 
     def _message(self, row: sqlite3.Row) -> audit_pb2.AuditEntry:
         return audit_pb2.AuditEntry(
@@ -70,10 +62,9 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         )
 
 
-def _fault(row: sqlite3.Row, head: bytes | None) -> str:
-    # The oldest kept entry follows one that is not kept any more.
-    if head is not None and row["previous"] != head:
-        return "does not follow the entry before it: one was removed, added or changed"
-    if row["digest"] != link(row["previous"], entry_of(row)):
-        return "was changed"
-    return ""
+def _millis(moment: Timestamp) -> int:
+    """Raises INVALID_ARGUMENT for a moment that no timestamp means."""
+    try:
+        return moment.ToMilliseconds()
+    except ValueError as error:
+        raise PeerdError(Reason.INVALID_ARGUMENT, "since is no moment between the years 1 and 9999") from error

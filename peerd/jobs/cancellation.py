@@ -29,25 +29,28 @@ class Cancellation:
         self._changes = changes
         self._clock = clock
 
-    async def cancel(self, key: JobKey, message: str) -> Job | None:
+    async def cancel(self, key: JobKey, message: str, *, request_id: str = "") -> Job | None:
         """The job as it is after the wish; None for a key that never came, and now never can."""
-        job = await self._store.write(lambda tx: self._wish(tx, key, message))
+        job = await self._store.write(lambda tx: self._wish(tx, key, message, request_id))
         failpoint("job.cancel.after_commit")
         if job is None or job.status.final:
             return job
         return await self._until_final(job)
 
-    def _wish(self, tx: Tx, key: JobKey, message: str) -> Job | None:
+    def _wish(self, tx: Tx, key: JobKey, message: str, request_id: str) -> Job | None:
         job = self._repository.find(tx, key)
         if job is None:
+            changed = not self._repository.is_buried(tx, key)
             self._repository.bury(tx, key)
         elif job.status is JobStatus.RUNNING:
-            if job.stop is not Stop.CANCEL:
-                job = self._repository.wish_stop(tx, job, Stop.CANCEL, message)
-                note(tx, "CancelJob", caller=key.orchestrator, target={"job_execution_id": job.id})
-        elif not job.status.final:
-            job = self._repository.move(tx, job, JobStatus.CANCELLED, reason="cancelled", message=message)
-            note(tx, "CancelJob", caller=key.orchestrator, target={"job_execution_id": job.id})
+            changed = job.stop is not Stop.CANCEL
+            job = self._repository.wish_stop(tx, job, Stop.CANCEL, message) if changed else job
+        else:
+            changed = not job.status.final
+            if changed:
+                job = self._repository.move(tx, job, JobStatus.CANCELLED, reason="cancelled", message=message)
+        if changed:
+            note(tx, "CancelJob", caller=key.orchestrator, target=_named(key, job, message), request_id=request_id)
         failpoint("job.cancel.before_commit")
         return job
 
@@ -68,3 +71,8 @@ class Cancellation:
                         heard.cancel()
         finally:
             deadline.cancel()
+
+
+def _named(key: JobKey, job: Job | None, message: str) -> dict[str, object]:
+    which = ("job_execution_id", job.id) if job is not None else ("workflow_job_id", key.workflow_job_id)
+    return {"workflow_execution_id": key.workflow_execution_id, which[0]: which[1], "reason": message}

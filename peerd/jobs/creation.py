@@ -32,6 +32,8 @@ class Order:
     workflow_id: str
     node_id: str
     job_name: str
+    request_id: str = ""
+    """For the audit log."""
     service: str = ""
     """Name or id; empty for an ad-hoc command."""
     argv: tuple[str, ...] = ()
@@ -96,7 +98,7 @@ class Creation:
         orderer = Orderer(peer_id=caller, roles=self._gate.roles_of(caller))
         admit(self._gate.machine, orderer, service, cpus=order.cpus, memory_bytes=order.memory_bytes)
         job = self._repository.create(tx, _new_job(order, service))
-        note(tx, "CreateJob", caller=caller, target=_named(order, job))
+        note(tx, "CreateJob", caller=caller, target=_named(order, job), request_id=order.request_id)
         failpoint("job.create.before_commit")
         return job
 

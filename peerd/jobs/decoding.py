@@ -54,6 +54,7 @@ def to_order(orchestrator: PeerId, proto: jobs_pb2.CreateJobRequest) -> Order:
         workflow_id=proto.workflow_id,
         node_id=proto.node_id,
         job_name=proto.job_name,
+        request_id=proto.request_id,
         service=proto.service,
         argv=tuple(proto.command.argv),
         network=proto.command.network,

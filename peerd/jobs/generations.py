@@ -44,13 +44,17 @@ class Generations:
         self._places = places
         self._name_of = name_of
 
-    async def start(self, key: JobKey, job_execution_id: int, generation: int, edges: Sequence[Edge]) -> Job:
+    async def start(
+        self, key: JobKey, job_execution_id: int, generation: int, edges: Sequence[Edge], *, request_id: str = ""
+    ) -> Job:
         """The job as it is then. Raises NOT_FOUND for a job to be created anew, JOB_CANCELLED, ILLEGAL_INTERFACE."""
-        job = await self._store.write(lambda tx: self._start(tx, key, job_execution_id, generation, edges))
+        job = await self._store.write(lambda tx: self._start(tx, key, job_execution_id, generation, edges, request_id))
         failpoint("job.start.after_commit")
         return job
 
-    def _start(self, tx: Tx, key: JobKey, job_execution_id: int, generation: int, edges: Sequence[Edge]) -> Job:
+    def _start(
+        self, tx: Tx, key: JobKey, job_execution_id: int, generation: int, edges: Sequence[Edge], request_id: str
+    ) -> Job:
         job = self._repository.find(tx, key)
         if job is None and self._repository.is_buried(tx, key):
             raise PeerdError(Reason.JOB_CANCELLED, "this job was cancelled before it came")
@@ -66,7 +70,8 @@ class Generations:
             return self._repository.get(tx, job.id)
         self._check(tx, job, edges)
         job = self._apply(tx, job, generation, edges)
-        note(tx, "StartJob", caller=key.orchestrator, target={"job_execution_id": job.id, "generation": generation})
+        target: dict[str, object] = {"job_execution_id": job.id, "generation": generation}
+        note(tx, "StartJob", caller=key.orchestrator, target=target, request_id=request_id)
         failpoint("job.start.before_commit")
         return job
 

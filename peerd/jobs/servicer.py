@@ -61,13 +61,16 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         """Phase two."""
         key = to_key(current_caller().peer_id, request.key)
         edges = to_edges(request)
-        job = await self._commands.generations.start(key, request.job_execution_id, request.generation, edges)
+        job = await self._commands.generations.start(
+            key, request.job_execution_id, request.generation, edges, request_id=request.request_id
+        )
         return jobs_pb2.StartJobResponse(report=await self._report(job))
 
     async def CancelJob(self, request: jobs_pb2.CancelJobRequest, context: object) -> jobs_pb2.CancelJobResponse:
         """The wish to end it; answered with the committed state."""
         key = to_key(current_caller().peer_id, request.key)
-        job = await self._commands.cancellation.cancel(key, request.reason or "cancelled by its orchestrator")
+        reason = request.reason or "cancelled by its orchestrator"
+        job = await self._commands.cancellation.cancel(key, reason, request_id=request.request_id)
         if job is None:
             report = jobs_pb2.JobReport(
                 key=key_proto(key),
