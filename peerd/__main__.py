@@ -161,13 +161,16 @@ def doctor(data_dir: Path | None, output: str) -> None:
 @cli.command()
 @click.option("--prefix", type=click.Path(path_type=Path), default=None, help="Default: /etc/systemd/system.")
 @click.option("--user", default="", help="Who the daemon runs as; root when not said.")
+@click.option("--no-isolation", is_flag=True, help="Harden it further: bubblewrap can isolate no jobs then.")
 @click.pass_obj
-def install(data_dir: Path | None, prefix: Path | None, user: str) -> None:
+def install(data_dir: Path | None, prefix: Path | None, user: str, no_isolation: bool) -> None:
     """Write the systemd unit."""
     from peerd.daemon.install import DEFAULT_PREFIX, install_unit
 
     settings = load_config(data_dir=data_dir)
-    path, changed = install_unit(data_dir=settings.data_dir, user=user, prefix=prefix or DEFAULT_PREFIX)
+    path, changed = install_unit(
+        data_dir=settings.data_dir, user=user, prefix=prefix or DEFAULT_PREFIX, isolation=not no_isolation
+    )
     click.echo(f"unit       {path}{'' if changed else ' (unchanged)'}")
     if changed:
         click.echo("next       systemctl daemon-reload && systemctl enable --now peerd")

@@ -39,7 +39,12 @@ class Notifier:
     async def watch(self, clock: Clock, is_well: Callable[[], Awaitable[bool]]) -> None:
         """Give signs of life as long as all is well. Returns at once where none is asked for."""
         while self.watchdog_seconds:
-            if await is_well():
+            try:
+                well = await is_well()
+            except Exception:  # noqa: BLE001 - whatever it is: not well; the supervisor decides what follows
+                _log.exception("notify.cannot_tell")
+                well = False
+            if well:
                 self.alive()
             else:
                 _log.error("notify.unwell")

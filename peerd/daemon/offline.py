@@ -113,6 +113,13 @@ async def _held(config: Config) -> AsyncIterator[tuple[Identity, Store]]:
     identity = ensure_identity(config)
     folder = DataDir(config.data_dir)
     with folder.lock():
+        # A restore that waits for a start would otherwise take away what is done now.
+        swap_staged(
+            folder.store,
+            backup_dir=folder.store.parent / "backups",
+            peer_id=identity.peer_id,
+            now=SystemClock().now(),
+        )
         store = await open_store(folder.store, SystemClock())
         try:
             yield identity, store

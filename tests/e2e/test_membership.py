@@ -282,8 +282,12 @@ def test_two_machines_with_one_host_name_and_one_name_do_not_merge_and_a_copied_
 
 
 def test_heartbeats_are_kept_with_latency_and_clock_offset(fleet: Fleet) -> None:
-    wait_for(lambda: len(fleet["c"].json("peers", "heartbeats", "b")["heartbeats"]) >= 2, 15, "some heartbeats")
-    for beat in fleet["c"].json("peers", "heartbeats", "b")["heartbeats"]:
+    def answered() -> list[dict[str, Any]]:
+        # On a loaded machine some go unanswered, and those have no latency.
+        return [beat for beat in fleet["c"].json("peers", "heartbeats", "b")["heartbeats"] if "latency_ms" in beat]
+
+    wait_for(lambda: len(answered()) >= 2, 15, "some heartbeats")
+    for beat in answered():
         assert 0 < beat["latency_ms"] < 2000
         assert abs(beat["clock_offset_ms"]) < 1000
         assert beat["memory_percent"] > 0
