@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from peerd.identity.key import Identity
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of a file run in one worker, since they share machines; those marked ``spread`` go anywhere."""
+    for item in items:
+        if item.get_closest_marker("spread") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
 @pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()

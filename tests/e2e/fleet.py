@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import shutil
@@ -26,20 +27,19 @@ class TimedOutError(AssertionError):
 
 
 def free_port() -> int:
-    """A loopback port that nobody uses now; below the ephemeral range, so nobody gets it by chance."""
+    """A loopback port below the ephemeral range that nobody uses now, and no other test process was given."""
     for port in range(20_000 + os.getpid() % 10_000, 32_000):
-        with socket.socket() as probe:
-            try:
+        # Held until this process ends. Test processes that run side by side would otherwise find the same ones free.
+        claim = os.open(Path(tempfile.gettempdir()) / f"peerd-test-port-{port}", os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with socket.socket() as probe:
                 probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            if port not in _given:
-                _given.add(port)
-                return port
+        except OSError:
+            os.close(claim)
+            continue
+        return port
     raise RuntimeError("no free port")
-
-
-_given: set[int] = set()
 
 
 def tool(name: str) -> str:

@@ -137,6 +137,7 @@ OF_THE_MESH = tuple(name for name in FAILPOINTS if name.startswith(("mesh.", "re
 NOT_IN_A_RUN = (*OF_THE_MESH, *(name for name in FAILPOINTS if name.startswith(("backup.", "sender.push."))))
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("name", [n for n in FAILPOINTS if n not in NEEDS_CANCEL and n not in NOT_IN_A_RUN])
 def test_every_daemon_dies_once_at_every_failpoint_of_a_run(failpoint_fleet: Fleet, name: str) -> None:
     fleet = failpoint_fleet
@@ -166,6 +167,7 @@ def test_every_daemon_dies_once_at_every_failpoint_of_a_run(failpoint_fleet: Fle
     assert set(tree(run.home)) == {"two.txt", "seen/input/one.txt", "seen/package/p.txt"}
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("name", NEEDS_CANCEL)
 def test_every_daemon_dies_once_at_every_failpoint_of_a_cancel(failpoint_fleet: Fleet, name: str) -> None:
     fleet = failpoint_fleet
@@ -189,6 +191,7 @@ def test_every_daemon_dies_once_at_every_failpoint_of_a_cancel(failpoint_fleet: 
     assert fleet.effects_seen()["done one"] == 0
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("name", OF_THE_MESH)
 def test_every_daemon_dies_once_at_every_failpoint_of_joining_and_of_the_catalog(
     failpoint_fleet: Fleet, name: str
