@@ -68,6 +68,7 @@ class Reason(Enum):
         "check that the peer runs, that its address is right, and that both sides are members of one mesh "
         "('peerctl peers' on both)",
     )
+    CONNECTION_LOST = _Rule("UNAVAILABLE", True, "try again: the other side went away in the middle of the call")
     NOT_AUTHENTICATED = _Rule("UNAUTHENTICATED", False, "connect with a certificate made from a member's identity")
     REVOKED = _Rule("PERMISSION_DENIED", False, "this key is out for good: make a new identity and ask for an invite")
     NOT_A_MEMBER = _Rule("PERMISSION_DENIED", False, "ask an admin for an invite ('peerctl invite')")

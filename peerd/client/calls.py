@@ -32,6 +32,8 @@ _REASON_OF_CODE = {
     grpc.StatusCode.UNAVAILABLE: Reason.DAEMON_NOT_REACHABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED: Reason.DEADLINE_EXCEEDED,
     grpc.StatusCode.CANCELLED: Reason.CANCELLED,
+    grpc.StatusCode.INTERNAL: Reason.CONNECTION_LOST,
+    grpc.StatusCode.UNKNOWN: Reason.CONNECTION_LOST,
     grpc.StatusCode.UNIMPLEMENTED: Reason.UNIMPLEMENTED,
     grpc.StatusCode.NOT_FOUND: Reason.NOT_FOUND,
     grpc.StatusCode.ALREADY_EXISTS: Reason.ALREADY_EXISTS,

@@ -136,14 +136,23 @@ def from_rpc_error(error: aio.AioRpcError, callee: str) -> PeerdError:
         return PeerdError(Reason.DEADLINE_EXCEEDED, f"{callee} did not answer in time", metadata={"peer": callee})
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return PeerdError(Reason.UNIMPLEMENTED, f"{callee} does not know this call: {detail}")
-    if code is grpc.StatusCode.CANCELLED:
-        return PeerdError(Reason.CANCELLED, f"the call to {callee} was cancelled")
+    if code in _BROKEN and "serializ" not in detail:
+        return PeerdError(Reason.CONNECTION_LOST, f"{callee} was lost in the middle of the call: {detail}")
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         # grpc itself says this for messages and metadata that are too large, and when too many calls run.
         too_large = any(word in detail.lower() for word in ("larger than max", "metadata size", "too large"))
         return PeerdError(Reason.TOO_LARGE if too_large else Reason.OVERLOADED, f"{callee}: {detail}")
     return PeerdError(_PLAIN.get(code, Reason.INTERNAL), f"{callee}: {code.name.lower()}: {detail}")
 
+
+_BROKEN = (
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.DATA_LOSS,
+)
+"""What grpc makes of a connection that ends while an answer is on its way ("Internal error from Core", RST_STREAM). A
+peer's own failures come with a reason, whatever their code; our own cancelling is no status but a CancelledError."""
 
 _PLAIN = {
     grpc.StatusCode.NOT_FOUND: Reason.NOT_FOUND,

@@ -26,6 +26,7 @@ LOOK_SECONDS = 0.2
 UNREACHABLE = frozenset(
     {
         Reason.NOT_TRUSTED_OR_UNREACHABLE,
+        Reason.CONNECTION_LOST,
         Reason.DEADLINE_EXCEEDED,
         Reason.SHUTTING_DOWN,
         Reason.DAEMON_NOT_REACHABLE,

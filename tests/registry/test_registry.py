@@ -255,7 +255,9 @@ async def test_a_peer_that_leaves_in_order_is_not_reported_as_failed(fleet: Flee
     await worker.prober.leave(5)
     await fleet.stop(worker)
     async with asyncio.timeout(5):
-        assert (await changes.get()).after is State.LEFT
+        # A slow machine may wonder for a moment; it must not conclude.
+        while (change := await changes.get()).after is not State.LEFT:
+            assert change.after in (State.SUSPECT, State.ALIVE)
     assert founder.registry.get(worker.peer_id).status is PeerStatus.LEFT
     again = await fleet.run(worker.machine, port=worker.port)
     await online(founder, again)

@@ -328,3 +328,17 @@ async def test_a_peer_is_reached_by_its_second_address_of_another_kind(tmp_path:
         assert answer.peer_id == a.identity.peer_id
         await channels.close()
         mute.close()
+
+
+@pytest.mark.parametrize("code", ["INTERNAL", "UNKNOWN", "CANCELLED", "DATA_LOSS"])
+def test_a_connection_that_ends_in_the_middle_is_no_failure_of_the_other_side(code: str) -> None:
+    """A transfer that takes it for a verdict gives up for good."""
+    error = from_rpc_error(plain(grpc.StatusCode[code], "Internal error from Core"), "b")
+    assert (error.reason, error.retryable) == (Reason.CONNECTION_LOST, True)
+    said = to_status(PeerdError(Reason.INTERNAL, "a bug"))
+    details = said[2][0][1]
+    assert isinstance(details, bytes)
+    error = from_rpc_error(plain(said[0], said[1], ((DETAILS_KEY, details),)), "b")
+    assert (error.reason, error.retryable) == (Reason.INTERNAL, False)
+    error = from_rpc_error(plain(grpc.StatusCode.INTERNAL, "Exception deserializing response!"), "b")
+    assert error.reason is Reason.INTERNAL
