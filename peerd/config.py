@@ -68,6 +68,8 @@ class JobsConfig:
     """``auto`` uses bubblewrap where it works; ``none`` never does."""
     stop_grace_seconds: float = 10
     """How long a daemon that is told to stop waits for running jobs; they go on without it, and the next finds them."""
+    quota_bytes_per_orchestrator: int = 0
+    """What the jobs of one other peer may occupy here; more jobs and transfers are refused. No limit when 0."""
     created_expires_seconds: float = 3600
     """A job that was created and never started fails after this long."""
 
@@ -150,6 +152,22 @@ class LimitsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RetentionConfig:
+    """How long what is over stays on the disk. What is kept ('peerctl executions keep') stays for ever."""
+
+    executions_days: float = 30
+    """Files that came home to an execution, and its event log."""
+    jobs_days: float = 7
+    """Directories of jobs that ran here, from their end, once their execution is over."""
+    abandoned_days: float = 30
+    """The same for jobs whose orchestrator never said so: counted from when it was last heard of."""
+    history_days: float = 180
+    """Rows of executions and jobs."""
+    collect_minutes: float = 10
+    """How often it is looked at."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class AuditConfig:
     """The log of who changed what."""
 
@@ -179,6 +197,7 @@ class Config:
     store: StoreConfig = field(default_factory=StoreConfig)
     http: HttpConfig = field(default_factory=HttpConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+    retention: RetentionConfig = field(default_factory=RetentionConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
     log: LogConfig = field(default_factory=LogConfig)
     services: tuple[Mapping[str, object], ...] = ()
@@ -201,6 +220,7 @@ _SECTIONS: dict[str, type] = {
     "store": StoreConfig,
     "http": HttpConfig,
     "limits": LimitsConfig,
+    "retention": RetentionConfig,
     "audit": AuditConfig,
     "log": LogConfig,
 }

@@ -60,6 +60,7 @@ class Reason(Enum):
     CANCELLED = _Rule("CANCELLED", False, "nothing to do")
     INTERNAL = _Rule("INTERNAL", False, "read the daemon's log and report it as a bug")
     TOO_LARGE = _Rule("RESOURCE_EXHAUSTED", False, "send less in one message")
+    FILES_REMOVED = _Rule("NOT_FOUND", False, "run it again; 'peerctl executions keep' saves files from retention")
 
     # Trust
     NOT_TRUSTED_OR_UNREACHABLE = _Rule(
@@ -101,6 +102,11 @@ class Reason(Enum):
         "FAILED_PRECONDITION", False, "install the peerd version that wrote this store, or a later one"
     )
     DISK_LOW = _Rule("RESOURCE_EXHAUSTED", True, "free disk space on that machine")
+    STORAGE_QUOTA = _Rule(
+        "RESOURCE_EXHAUSTED",
+        True,
+        "remove old files there ('peerctl gc'), or raise [jobs] quota_bytes_per_orchestrator",
+    )
     MAINTENANCE = _Rule(
         "FAILED_PRECONDITION",
         True,

@@ -13,7 +13,7 @@ from peerd.errors import PeerdError, Reason
 from peerd.rpc.caller import current_caller
 from peerd.store import Store, Tx
 from peerd.store.backup import Backup
-from peerd.store.requests import once
+from peerd.store.requests import once, once_outside
 from peerd.v1 import backup_pb2, backup_pb2_grpc
 
 
@@ -28,25 +28,18 @@ class BackupServicer(backup_pb2_grpc.BackupServiceServicer):
     async def CreateBackup(
         self, request: backup_pb2.CreateBackupRequest, context: Any
     ) -> backup_pb2.CreateBackupResponse:
-        caller = current_caller().peer_id
-
-        async def answer_with(effect: Callable[[], backup_pb2.CreateBackupResponse]) -> backup_pb2.CreateBackupResponse:
-            return await self._store.write(
-                lambda tx: once(
-                    tx,
-                    caller=caller,
-                    request_id=request.request_id,
-                    request=request,
-                    answer_type=backup_pb2.CreateBackupResponse,
-                    effect=effect,
-                )
-            )
-
-        try:
-            return await answer_with(_not_yet)
-        except _NotYetError:
+        async def work() -> backup_pb2.CreateBackupResponse:
             made = await self._backups.create(_absolute(request.path) if request.path else None)
-            return await answer_with(lambda: backup_pb2.CreateBackupResponse(backup=_message(made)))
+            return backup_pb2.CreateBackupResponse(backup=_message(made))
+
+        return await once_outside(
+            self._store,
+            caller=current_caller().peer_id,
+            request_id=request.request_id,
+            request=request,
+            answer_type=backup_pb2.CreateBackupResponse,
+            work=work,
+        )
 
     async def ListBackups(self, request: backup_pb2.ListBackupsRequest, context: Any) -> backup_pb2.ListBackupsResponse:
         return backup_pb2.ListBackupsResponse(backups=[_message(entry) for entry in await self._backups.list()])

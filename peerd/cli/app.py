@@ -24,6 +24,8 @@ NOUNS = {
     "jobs": ("peerd.cli.jobs:jobs", "What this peer runs for others and for itself."),
     "logs": ("peerd.cli.logs:logs", "What a job of an execution wrote."),
     "transfers": ("peerd.cli.transfers:transfers", "Files that move to and from this peer."),
+    "du": ("peerd.cli.space:du", "What this peer's data takes on the disk."),
+    "gc": ("peerd.cli.space:gc", "Remove files of what is over."),
     "backup": ("peerd.cli.backup:backup", "Copies of this peer's store."),
     "tokens": ("peerd.cli.tokens:tokens", "Tokens for HTTP on this peer."),
     "audit": ("peerd.cli.audit:audit", "Who changed what on this peer."),

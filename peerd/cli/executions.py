@@ -107,3 +107,18 @@ def cancel_execution(settings: Settings, execution_id: int, reason: str, wait: b
             click.echo(f"waits for {execution.reason}")
     else:
         click.echo(f"execution {execution_id} is {status}")
+
+
+@executions.command("keep")
+@click.argument("execution_id", type=int, metavar="EXECUTION")
+@click.option("--release", is_flag=True, help="Leave its files to retention again.")
+@pass_settings
+def keep_execution(settings: Settings, execution_id: int, release: bool) -> None:
+    """Save an execution's files from retention, here and where its jobs ran."""
+    execution = call(settings, lambda peerd: peerd.keep(execution_id, keep=not release))
+    if settings.as_json:
+        print_json(execution)
+    elif execution.files_removed:
+        click.echo(f"execution {execution_id}: its files are gone already; its jobs' directories may still be there")
+    else:
+        click.echo(f"execution {execution_id} is {'kept' if execution.kept else 'left to retention'}")

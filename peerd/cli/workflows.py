@@ -127,20 +127,27 @@ def _parse_params(_ctx: click.Context, _param: click.Parameter, values: tuple[st
 @click.argument("workflow", metavar="FILE|NAME")
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", callback=_parse_params, help="May be repeated.")
 @click.option("--request-id", default="", metavar="ID", help="Repeating a run with the same id starts nothing new.")
+@click.option("--keep", is_flag=True, help="Retention never takes its files, here or where its jobs run.")
 @click.option("--watch", is_flag=True, help="Show how it goes until it ends.")
 @click.option("--wait", is_flag=True, help="Say nothing until it ends.")
 @pass_settings
-def run(settings: Settings, workflow: str, params: dict[str, str], request_id: str, watch: bool, wait: bool) -> None:
+def run(
+    settings: Settings, workflow: str, params: dict[str, str], request_id: str, keep: bool, watch: bool, wait: bool
+) -> None:
     """Start an execution of a definition file or a stored workflow, and print its id."""
     from peerd.cli.definition_file import looks_like_file
     from peerd.cli.watching import follow
 
     if looks_like_file(workflow) or Path(workflow).is_file():
         started = _with_source(
-            settings, Path(workflow), lambda peerd, source: peerd.run(source, params=params, request_id=request_id)
+            settings,
+            Path(workflow),
+            lambda peerd, source: peerd.run(source, params=params, request_id=request_id, keep=keep),
         )
     else:
-        started = call(settings, lambda peerd: peerd.run(workflow=workflow, params=params, request_id=request_id))
+        started = call(
+            settings, lambda peerd: peerd.run(workflow=workflow, params=params, request_id=request_id, keep=keep)
+        )
     if watch or wait:
         follow(settings, started.workflow_execution_id, quiet=wait and not watch)
     elif settings.as_json:

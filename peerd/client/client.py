@@ -40,6 +40,8 @@ from peerd.v1 import (
     jobs_pb2,
     jobs_pb2_grpc,
     mesh_pb2,
+    space_pb2,
+    space_pb2_grpc,
     tokens_pb2,
     tokens_pb2_grpc,
     transfers_pb2,
@@ -77,6 +79,7 @@ class Client(RegistryCalls):
         super().__init__(socket=socket, peer=peer, timeout=timeout, cache=cache)
         self._audit = audit_pb2_grpc.AuditServiceStub(self._channel)
         self._tokens = tokens_pb2_grpc.TokenServiceStub(self._channel)
+        self._space = space_pb2_grpc.SpaceServiceStub(self._channel)
         self._backups = backup_pb2_grpc.BackupServiceStub(self._channel)
         self._daemon = daemon_pb2_grpc.DaemonServiceStub(self._channel)
         self._catalog = catalog_pb2_grpc.CatalogServiceStub(self._channel)
@@ -243,17 +246,36 @@ class Client(RegistryCalls):
         workflow: str | None = None,
         params: Mapping[str, str] | None = None,
         request_id: str = "",
+        keep: bool = False,
     ) -> workflows_pb2.RunWorkflowResponse:
         """Start an execution of a given definition or of a stored workflow.
 
-        Repeating it with the same request id starts nothing new and gives the same answer.
+        Repeating it with the same request id starts nothing new and gives the same answer. With ``keep`` retention
+        never takes its files.
         """
-        request = workflows_pb2.RunWorkflowRequest(request_id=request_id or new_request_id(), params=params)
+        request = workflows_pb2.RunWorkflowRequest(request_id=request_id or new_request_id(), params=params, keep=keep)
         if source is not None:
             request.source.CopyFrom(source)
         elif workflow is not None:
             request.workflow = workflow
         return await self._call(self._workflows.RunWorkflow, request)
+
+    # Space
+
+    async def usage(self) -> space_pb2.GetUsageResponse:
+        """What the data directory takes on the disk."""
+        return await self._call(self._space.GetUsage, space_pb2.GetUsageRequest())
+
+    async def collect_garbage(
+        self, *, dry_run: bool = False, older_than_seconds: float | None = None, execution_ids: Sequence[int] = ()
+    ) -> space_pb2.CollectGarbageResponse:
+        """Remove files of what is over, at the configured ages or those older than that."""
+        request = space_pb2.CollectGarbageRequest(
+            request_id=new_request_id(), dry_run=dry_run, workflow_execution_ids=execution_ids
+        )
+        if older_than_seconds is not None:
+            request.older_than_seconds = older_than_seconds
+        return await self._call(self._space.CollectGarbage, request)
 
     # Executions
 
@@ -273,6 +295,13 @@ class Client(RegistryCalls):
         """One execution with its jobs and edges."""
         request = workflows_pb2.GetExecutionRequest(workflow_execution_id=execution_id)
         return (await self._call(self._workflows.GetExecution, request)).execution
+
+    async def keep(self, execution_id: int, *, keep: bool = True) -> workflows_pb2.Execution:
+        """Save an execution's files from retention, here and where its jobs ran; or leave them to it again."""
+        request = workflows_pb2.KeepExecutionRequest(
+            request_id=new_request_id(), workflow_execution_id=execution_id, keep=keep
+        )
+        return (await self._call(self._workflows.KeepExecution, request)).execution
 
     async def watch(self, execution_id: int, *, timeout: float | None = None) -> AsyncIterator[workflows_pb2.Execution]:
         """The whole execution after each change, until it is final.

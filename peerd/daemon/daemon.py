@@ -172,6 +172,7 @@ class Daemon:
         _announce(self._folder.listen_address, self._listen_address)
         _log.info("daemon.listens", peer=self._identity.peer_id, address=self._listen_address)
         neighbours, workshop = self._neighbours, self._workshop
+        collecting = self._config.retention.collect_minutes * 60
         async with asyncio.TaskGroup() as tasks:
             self._running = running = [
                 tasks.create_task(work)
@@ -188,6 +189,7 @@ class Daemon:
                     run_every(neighbours.externals.sweep, seconds=_SWEEP_SECONDS, clock=self._clock, name="externals"),
                     run_every(workshop.count, seconds=_COUNT_SECONDS, clock=self._clock, name="count jobs"),
                     run_every(self._look_at_hardware, seconds=_HARDWARE_SECONDS, clock=self._clock, name="hardware"),
+                    run_every(workshop.collector.keep_up, seconds=collecting, clock=self._clock, name="retention"),
                     run_every(self._backups.keep_up, seconds=_UPKEEP_SECONDS, clock=self._clock, name="backups"),
                     run_every(self._upkeep, seconds=_UPKEEP_SECONDS, clock=self._clock, name="upkeep"),
                 )

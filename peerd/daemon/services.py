@@ -16,11 +16,13 @@ from peerd.config import Config
 from peerd.daemon.neighbours import Neighbours
 from peerd.daemon.servicer import DaemonServicer, Facts
 from peerd.daemon.workshop import Workshop
+from peerd.datadir import DataDir
 from peerd.detector.servicer import DetectorServicer
 from peerd.identity.key import Identity
 from peerd.mesh.servicer import MeshServicer
 from peerd.profiles.servicer import ProfileServicer
 from peerd.registry.servicer import RegistryServicer
+from peerd.space.servicer import SpaceServicer
 from peerd.store import Store
 from peerd.tokens.servicer import TokenServicer
 from peerd.tokens.tokens import Tokens
@@ -35,6 +37,7 @@ from peerd.v1 import (
     mesh_pb2_grpc,
     profiles_pb2_grpc,
     registry_pb2_grpc,
+    space_pb2_grpc,
     tokens_pb2_grpc,
     transfers_pb2_grpc,
     workflows_pb2_grpc,
@@ -79,12 +82,29 @@ def all_services(
         facts=facts,
         load=lambda: (workshop.running, workshop.orchestrator.active),
     )
-    workflows = WorkflowServicer(store, clock, workshop.orchestrator, workshop.placer, workshop.logs, workshop.viewer)
+    workflows = WorkflowServicer(
+        store,
+        clock,
+        workshop.orchestrator,
+        workshop.placer,
+        workshop.logs,
+        workshop.viewer,
+        workshop.execution_retention,
+    )
     reports = JobReportServicer(workshop.orchestrator, clock, store.store_id)
     transfers = TransferServicer(self_id, store, workshop.receiver, workshop.sender)
     audit, profiles = AuditServicer(self_id, store), ProfileServicer(store, neighbours.profiles)
     detector, services = DetectorServicer(neighbours.prober), CatalogServicer(store, catalog, search, self_id)
     tokens_servicer, backup = TokenServicer(store, tokens), BackupServicer(backups, store, restart=restart)
+    space = SpaceServicer(
+        store,
+        DataDir(config.data_dir),
+        workshop.collector,
+        self_id=self_id,
+        name_of=registry.name_of,
+        reserve=workshop.reserve,
+        quota_bytes=config.jobs.quota_bytes_per_orchestrator,
+    )
     add: dict[str, Callable[[Any], None]] = {
         "MeshService": lambda s: mesh_pb2_grpc.add_MeshServiceServicer_to_server(mesh, s),
         "DetectorService": lambda s: detector_pb2_grpc.add_DetectorServiceServicer_to_server(detector, s),
@@ -98,6 +118,7 @@ def all_services(
         "AuditService": lambda s: audit_pb2_grpc.add_AuditServiceServicer_to_server(audit, s),
         "TokenService": lambda s: tokens_pb2_grpc.add_TokenServiceServicer_to_server(tokens_servicer, s),
         "BackupService": lambda s: backup_pb2_grpc.add_BackupServiceServicer_to_server(backup, s),
+        "SpaceService": lambda s: space_pb2_grpc.add_SpaceServiceServicer_to_server(space, s),
         "DaemonService": lambda s: daemon_pb2_grpc.add_DaemonServiceServicer_to_server(daemon, s),
     }
     return [(f"peerd.v1.{name}", register) for name, register in add.items()]

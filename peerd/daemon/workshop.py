@@ -15,6 +15,8 @@ from peerd.errors import PeerdError
 from peerd.identity.peer_id import PeerId
 from peerd.jobs.assembly import Bounds, JobFloor, Surroundings, assemble
 from peerd.jobs.runner import ProcessRunner
+from peerd.space.collector import Collector
+from peerd.space.orphans import Orphans
 from peerd.store import Store
 from peerd.transfers.receiver import Limits, Receiver
 from peerd.transfers.sender import Sender
@@ -22,6 +24,7 @@ from peerd.workflows.delivery import LocalPeer
 from peerd.workflows.logs import Logs
 from peerd.workflows.orchestrator import Orchestrator
 from peerd.workflows.placing import Placer
+from peerd.workflows.retention import ExecutionRetention
 from peerd.workflows.views import Viewer
 
 
@@ -64,6 +67,7 @@ class Workshop:
             control_root=DataDir(config.data_dir).control,
             peer_id=self_id,
             name_of=registry.name_of,
+            quota_bytes=config.jobs.quota_bytes_per_orchestrator,
         )
         # Home hears of its edges from the sender, the orchestrator sends packages: one of them must come first.
         home = LocalPeer(
@@ -105,11 +109,22 @@ class Workshop:
             runner=runner,
             isolation=runner.isolation,
             roles_of=mesh.roles,
+            retention=config.retention,
             closed=house.closed,
             bounds=house.bounds,
             reserve=house.reserve,
         )
         self.jobs = assemble(self._floor, around, config.jobs)
+        self.reserve = house.reserve
+        self.execution_retention = ExecutionRetention(
+            store, clock, config.retention, data_dir=config.data_dir, own_peer_id=self_id
+        )
+        self.collector = Collector(
+            self.execution_retention,
+            self.jobs.retention,
+            Orphans(store, clock, config.retention, data_dir=config.data_dir, self_id=self_id),
+            self_id=self_id,
+        )
         self._floor.changes.subscribe(JobCounter(clock).changed)
         registry.on_online(self.orchestrator.peer_online)
         registry.on_online(lambda peer_id: neighbours.later(self.sender.peer_online(peer_id)))

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from peerd.catalog.catalog import Catalog
 from peerd.clock import Clock
-from peerd.config import JobsConfig
+from peerd.config import JobsConfig, RetentionConfig
 from peerd.errors import PeerdError
 from peerd.identity.peer_id import PeerId
 from peerd.jobs.admission import Disk, Machine
@@ -29,9 +29,11 @@ from peerd.jobs.expectations import Expectations
 from peerd.jobs.generations import Generations
 from peerd.jobs.leases import Leases
 from peerd.jobs.places import Places
+from peerd.jobs.quota import Quota
 from peerd.jobs.recording import Recording
 from peerd.jobs.reporter import Reporter
 from peerd.jobs.repository import JobRepository
+from peerd.jobs.retention import JobRetention
 from peerd.jobs.sends import Sends
 from peerd.jobs.servicer import Commands, JobServicer
 from peerd.jobs.views import Views
@@ -43,13 +45,20 @@ class JobFloor:
     """What receiver and sender need of jobs, and jobs need of themselves."""
 
     def __init__(
-        self, *, data_dir: Path, control_root: Path, peer_id: PeerId, name_of: Callable[[PeerId], str]
+        self,
+        *,
+        data_dir: Path,
+        control_root: Path,
+        peer_id: PeerId,
+        name_of: Callable[[PeerId], str],
+        quota_bytes: int = 0,
     ) -> None:
         self.changes = Changes()
+        self.quota = Quota(limit_bytes=quota_bytes, executor=peer_id)
         self.repository = JobRepository(self.changes)
         self.places = Places(data_dir=data_dir, control_root=control_root, executor=peer_id)
         self.name_of = name_of
-        self.expectations = Expectations(self.repository, self.places, name_of)
+        self.expectations = Expectations(self.repository, self.places, name_of, self.quota)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +90,7 @@ class Surroundings:
     isolation: int
     """registry_pb2.IsolationLevel of the runner."""
     roles_of: Callable[[PeerId], frozenset[str]]
+    retention: RetentionConfig = field(default_factory=RetentionConfig)
     bounds: Callable[[JobsConfig], Bounds] = lambda config: bounds_of(config)
     """How many jobs are taken, which may change while the daemon runs."""
     closed: Callable[[], PeerdError | None] = lambda: None
@@ -96,6 +106,7 @@ class Jobs:
     servicer: JobServicer
     executor: Executor
     reporter: Reporter
+    retention: JobRetention
 
 
 def assemble(floor: JobFloor, around: Surroundings, config: JobsConfig) -> Jobs:
@@ -103,11 +114,13 @@ def assemble(floor: JobFloor, around: Surroundings, config: JobsConfig) -> Jobs:
     store, repository, places, clock = around.store, floor.repository, floor.places, around.clock
     views = Views(store, places, around.sends)
     leases = Leases(store, repository, clock, created_expires_seconds=config.created_expires_seconds)
+    retention = JobRetention(store, places, clock, around.retention)
     commands = Commands(
         creation=Creation(store, repository, around.catalog, _gate(floor, around, config)),
         generations=Generations(store, repository, around.catalog, around.sends, places, floor.name_of),
         cancellation=Cancellation(store, repository, floor.changes, clock),
         leases=leases,
+        retention=retention,
     )
     recording = Recording(repository, around.sends, places)
     limits = Limits(output_cap_bytes=config.output_cap_bytes)
@@ -126,7 +139,8 @@ def assemble(floor: JobFloor, around: Surroundings, config: JobsConfig) -> Jobs:
     executor.listen(floor.changes)
     reporter = Reporter(store, repository, views, around.channels, clock)
     reporter.listen(floor.changes)
-    return Jobs(servicer=JobServicer(commands, views, places, clock), executor=executor, reporter=reporter)
+    servicer = JobServicer(commands, views, places, clock)
+    return Jobs(servicer=servicer, executor=executor, reporter=reporter, retention=retention)
 
 
 def _gate(floor: JobFloor, around: Surroundings, config: JobsConfig) -> Gate:
@@ -142,4 +156,4 @@ def _gate(floor: JobFloor, around: Surroundings, config: JobsConfig) -> Gate:
         usage = shutil.disk_usage(floor.places.data_dir)
         return Disk(free_bytes=usage.free, reserve_bytes=around.reserve(usage.total))
 
-    return Gate(machine=machine, roles_of=around.roles_of, disk=disk, closed=around.closed)
+    return Gate(machine=machine, roles_of=around.roles_of, disk=disk, quota=floor.quota, closed=around.closed)

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import structlog
 
+from peerd import trees
 from peerd.clock import Clock, Millis
 from peerd.errors import PeerdError
 from peerd.failpoints import failpoint
@@ -191,8 +192,9 @@ class Attempts:
         if ending.outcome == "exit" and ending.exit_code == 0:
             made = await asyncio.to_thread(files.made_files, self._places.of(watch.begun.job), watch.begun.out_mounts)
         ended_at = ending.ended_at if ending.ended_at is not None else self._clock.now()
+        occupied = await asyncio.to_thread(trees.measure, self._places.of(watch.begun.job).directory)
         verdict = await self._store.write(
-            lambda tx: self._recording.end(tx, watch.attempt, ending, made, Millis(ended_at))
+            lambda tx: self._recording.end(tx, watch.attempt, ending, made, Millis(ended_at), disk_bytes=occupied)
         )
         failpoint("job.exit.after_commit")
         await asyncio.to_thread(self._runner.forget, control)

@@ -18,6 +18,7 @@ from peerd.identity.peer_id import PeerId
 from peerd.jobs.admission import Disk, Machine, Orderer, admit, admit_load
 from peerd.jobs.commands import command_work, service_work
 from peerd.jobs.model import Job, JobKey, RetryPolicy, Work
+from peerd.jobs.quota import Quota
 from peerd.jobs.repository import JobRepository, NewJob
 from peerd.store import Store, Tx
 from peerd.store.audit import note
@@ -56,6 +57,7 @@ class Gate:
     machine: Machine
     roles_of: Callable[[PeerId], frozenset[str]]
     disk: Callable[[], Disk]
+    quota: Quota
     closed: Callable[[], PeerdError | None]
     """Why nothing new is taken now, if so."""
 
@@ -96,6 +98,7 @@ class Creation:
         service = self._catalog.get(tx, order.service) if order.service else None
         caller = order.key.orchestrator
         orderer = Orderer(peer_id=caller, roles=self._gate.roles_of(caller))
+        self._gate.quota.check(tx, caller)
         admit(self._gate.machine, orderer, service, cpus=order.cpus, memory_bytes=order.memory_bytes)
         job = self._repository.create(tx, _new_job(order, service))
         note(tx, "CreateJob", caller=caller, target=_named(order, job), request_id=order.request_id)

@@ -16,6 +16,7 @@ from peerd.identity.peer_id import PeerId
 from peerd.jobs import edge_repository
 from peerd.jobs.model import Edge, EdgeStatus, Job, JobFile, JobStatus
 from peerd.jobs.places import Places
+from peerd.jobs.quota import Quota
 from peerd.jobs.readiness import readiness
 from peerd.jobs.repository import JobRepository
 from peerd.store import Tx
@@ -25,7 +26,10 @@ from peerd.transfers.model import Expectation, Received, TransferKey
 class Expectations:
     """Implements Destinations and Outcomes of transfers, for job execution ids above 0."""
 
-    def __init__(self, repository: JobRepository, places: Places, name_of: Callable[[PeerId], str]) -> None:
+    def __init__(
+        self, repository: JobRepository, places: Places, name_of: Callable[[PeerId], str], quota: Quota
+    ) -> None:
+        self._quota = quota
         self._repository = repository
         self._places = places
         self._name_of = name_of
@@ -33,8 +37,9 @@ class Expectations:
     # As receiver
 
     def expect(self, tx: Tx, key: TransferKey) -> Expectation:
-        """Where it belongs. Raises NOT_YET_EXPECTED or UNEXPECTED_TRANSFER."""
+        """Where it belongs. Raises NOT_YET_EXPECTED, UNEXPECTED_TRANSFER, STORAGE_QUOTA."""
         job, edge = self._expected(tx, key)
+        self._quota.check(tx, job.key.orchestrator)
         return Expectation(directory=self._places.receiving(job, edge), root=self._places.of(job).directory)
 
     def received(self, tx: Tx, key: TransferKey, received: Received) -> None:

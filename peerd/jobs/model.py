@@ -163,6 +163,8 @@ class Job:
     contact_at: Millis
     revision: int
     acknowledged_revision: int
+    files: str
+    """What became of its directory: present, removing, removed."""
 
     @property
     def started(self) -> bool:

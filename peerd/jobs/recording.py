@@ -78,7 +78,14 @@ class Recording:
             )
 
     def end(
-        self, tx: Tx, attempt: Attempt, ending: Ending, files: Sequence[JobFile], ended_at: Millis
+        self,
+        tx: Tx,
+        attempt: Attempt,
+        ending: Ending,
+        files: Sequence[JobFile],
+        ended_at: Millis,
+        *,
+        disk_bytes: int = 0,
     ) -> Verdict | None:
         """Record how an attempt ended and what follows; None when that was recorded before."""
         job = self._repository.get(tx, attempt.job_execution_id)
@@ -91,7 +98,7 @@ class Recording:
             next_try_at = tx.now + round(verdict.retry_after_seconds * 1000)
             self._move(tx, job, verdict, exit_code=ending.exit_code, next_try_at=next_try_at)
         else:
-            moved = self._move(tx, job, verdict, exit_code=ending.exit_code, ended_at=ended_at)
+            moved = self._move(tx, job, verdict, exit_code=ending.exit_code, ended_at=ended_at, disk_bytes=disk_bytes)
             if moved.status is JobStatus.COMPLETED:
                 self._complete(tx, moved, edges, files)
         failpoint("job.exit.before_commit")

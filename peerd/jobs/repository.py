@@ -124,6 +124,7 @@ def to_job(row: sqlite3.Row) -> Job:
         contact_at=row["contact_at"],
         revision=row["revision"],
         acknowledged_revision=row["acknowledged_revision"],
+        files=row["files"],
     )
 
 

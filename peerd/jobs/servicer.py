@@ -19,6 +19,7 @@ from peerd.jobs.leases import Leases
 from peerd.jobs.logs import read_logs
 from peerd.jobs.model import Job
 from peerd.jobs.places import Places
+from peerd.jobs.retention import JobRetention, check_files_present
 from peerd.jobs.views import Views, key_proto, status_proto
 from peerd.rpc.caller import Caller, current_caller
 from peerd.v1 import access_pb2, jobs_pb2, jobs_pb2_grpc
@@ -36,6 +37,7 @@ class Commands:
     generations: Generations
     cancellation: Cancellation
     leases: Leases
+    retention: JobRetention
 
 
 class JobServicer(jobs_pb2_grpc.JobServiceServicer):
@@ -92,6 +94,14 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
             reports=await self._views.reports(jobs), unknown=[key_proto(key) for key in unknown]
         )
 
+    async def ReleaseJobs(self, request: jobs_pb2.ReleaseJobsRequest, context: object) -> jobs_pb2.ReleaseJobsResponse:
+        """Their execution is over."""
+        if len(request.keys) > MAX_KEYS:
+            raise PeerdError(Reason.TOO_LARGE, f"more than {MAX_KEYS} keys in one message")
+        caller = current_caller().peer_id
+        await self._commands.retention.release([to_key(caller, key) for key in request.keys], keep=request.keep)
+        return jobs_pb2.ReleaseJobsResponse()
+
     async def GetJob(self, request: jobs_pb2.GetJobRequest, context: object) -> jobs_pb2.GetJobResponse:
         """The record for people."""
         view = await self._views.get(request.job_execution_id)
@@ -112,6 +122,7 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         """Bytes as they come."""
         view = await self._views.get(request.job_execution_id)
         _check_may_read(current_caller(), view.job)
+        check_files_present(view.job)
         place = self._places.of(view.job)
         streams = {place.stdout: jobs_pb2.LOG_STREAM_STDOUT, place.stderr: jobs_pb2.LOG_STREAM_STDERR}
         if request.stream != jobs_pb2.LOG_STREAM_UNSPECIFIED:

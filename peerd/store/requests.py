@@ -6,8 +6,8 @@ Answers are kept for :data:`KEPT_DAYS`, far longer than any client repeats a cal
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Never, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
@@ -55,6 +55,45 @@ def once(
         (caller, request_id, fingerprint, answer.SerializeToString(), tx.now),
     )
     return answer
+
+
+async def once_outside(
+    store: Writes,
+    *,
+    caller: str,
+    request_id: str,
+    request: Message,
+    answer_type: type[M],
+    work: Callable[[], Awaitable[M]],
+) -> M:
+    """The same for work that is no transaction, such as handling files; a kill in between lets it be done again."""
+
+    def ask(effect: Callable[[], M]) -> Callable[[Tx], M]:
+        return lambda tx: once(
+            tx, caller=caller, request_id=request_id, request=request, answer_type=answer_type, effect=effect
+        )
+
+    try:
+        return await store.write(ask(_not_yet))
+    except _NotYetError:
+        answer = await work()
+        return await store.write(ask(lambda: answer))
+
+
+class Writes(Protocol):
+    """What of a store is needed here."""
+
+    async def write(self, function: Callable[[Tx], M]) -> M:
+        """Run the function in a transaction."""
+        ...
+
+
+class _NotYetError(Exception):
+    """A request was not answered before."""
+
+
+def _not_yet() -> Never:
+    raise _NotYetError
 
 
 def forget_old_answers(tx: Tx) -> int:

@@ -614,6 +614,48 @@ class SyncJobsResponse(_message.Message):
 Global___SyncJobsResponse: _TypeAlias = SyncJobsResponse  # noqa: Y015
 
 @_typing.final
+class ReleaseJobsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    keep: _builtins.bool
+    """Whether their files stay for ever, until they are released without this."""
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobKey]: ...
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        keys: _abc.Iterable[Global___JobKey] | None = ...,
+        keep: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep", b"keep", "keys", b"keys", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseJobsRequest: _TypeAlias = ReleaseJobsRequest  # noqa: Y015
+
+@_typing.final
+class ReleaseJobsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseJobsResponse: _TypeAlias = ReleaseJobsResponse  # noqa: Y015
+
+@_typing.final
 class JobReport(_message.Message):
     """How a job is, as its executor has committed it."""
 

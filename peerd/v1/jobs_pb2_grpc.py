@@ -56,6 +56,11 @@ class JobServiceStub:
                 request_serializer=peerd_dot_v1_dot_jobs__pb2.SyncJobsRequest.SerializeToString,
                 response_deserializer=peerd_dot_v1_dot_jobs__pb2.SyncJobsResponse.FromString,
                 _registered_method=True)
+        self.ReleaseJobs = channel.unary_unary(
+                '/peerd.v1.JobService/ReleaseJobs',
+                request_serializer=peerd_dot_v1_dot_jobs__pb2.ReleaseJobsRequest.SerializeToString,
+                response_deserializer=peerd_dot_v1_dot_jobs__pb2.ReleaseJobsResponse.FromString,
+                _registered_method=True)
         self.GetJob = channel.unary_unary(
                 '/peerd.v1.JobService/GetJob',
                 request_serializer=peerd_dot_v1_dot_jobs__pb2.GetJobRequest.SerializeToString,
@@ -106,6 +111,13 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReleaseJobs(self, request, context):
+        """The caller's executions that these jobs belong to are over: nothing will be sent again, and retention may begin.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetJob(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -147,6 +159,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.SyncJobs,
                     request_deserializer=peerd_dot_v1_dot_jobs__pb2.SyncJobsRequest.FromString,
                     response_serializer=peerd_dot_v1_dot_jobs__pb2.SyncJobsResponse.SerializeToString,
+            ),
+            'ReleaseJobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseJobs,
+                    request_deserializer=peerd_dot_v1_dot_jobs__pb2.ReleaseJobsRequest.FromString,
+                    response_serializer=peerd_dot_v1_dot_jobs__pb2.ReleaseJobsResponse.SerializeToString,
             ),
             'GetJob': grpc.unary_unary_rpc_method_handler(
                     servicer.GetJob,
@@ -274,6 +291,33 @@ class JobService:
             '/peerd.v1.JobService/SyncJobs',
             peerd_dot_v1_dot_jobs__pb2.SyncJobsRequest.SerializeToString,
             peerd_dot_v1_dot_jobs__pb2.SyncJobsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/peerd.v1.JobService/ReleaseJobs',
+            peerd_dot_v1_dot_jobs__pb2.ReleaseJobsRequest.SerializeToString,
+            peerd_dot_v1_dot_jobs__pb2.ReleaseJobsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,8 @@ class JobServiceStub:
     """End the job if it has not ended. An unknown key leaves a tombstone, so that a late CreateJob is refused."""
     SyncJobs: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.SyncJobsRequest, _jobs_pb2.SyncJobsResponse]
     """Renew the leases of the caller's jobs and tell how they are."""
+    ReleaseJobs: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.ReleaseJobsRequest, _jobs_pb2.ReleaseJobsResponse]
+    """The caller's executions that these jobs belong to are over: nothing will be sent again, and retention may begin."""
     GetJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.GetJobRequest, _jobs_pb2.GetJobResponse]
     ListJobs: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.ListJobsRequest, _jobs_pb2.ListJobsResponse]
     ReadJobLogs: _grpc.UnaryStreamMultiCallable[_jobs_pb2.ReadJobLogsRequest, _jobs_pb2.ReadJobLogsResponse]
@@ -63,6 +65,8 @@ class JobServiceAsyncStub(JobServiceStub):
     """End the job if it has not ended. An unknown key leaves a tombstone, so that a late CreateJob is refused."""
     SyncJobs: _aio.UnaryUnaryMultiCallable[_jobs_pb2.SyncJobsRequest, _jobs_pb2.SyncJobsResponse]  # type: ignore[assignment]
     """Renew the leases of the caller's jobs and tell how they are."""
+    ReleaseJobs: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ReleaseJobsRequest, _jobs_pb2.ReleaseJobsResponse]  # type: ignore[assignment]
+    """The caller's executions that these jobs belong to are over: nothing will be sent again, and retention may begin."""
     GetJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.GetJobRequest, _jobs_pb2.GetJobResponse]  # type: ignore[assignment]
     ListJobs: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ListJobsRequest, _jobs_pb2.ListJobsResponse]  # type: ignore[assignment]
     ReadJobLogs: _aio.UnaryStreamMultiCallable[_jobs_pb2.ReadJobLogsRequest, _jobs_pb2.ReadJobLogsResponse]  # type: ignore[assignment]
@@ -104,6 +108,14 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_pb2.SyncJobsResponse, _abc.Awaitable[_jobs_pb2.SyncJobsResponse]]:
         """Renew the leases of the caller's jobs and tell how they are."""
+
+    @_abc_1.abstractmethod
+    def ReleaseJobs(
+        self,
+        request: _jobs_pb2.ReleaseJobsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_jobs_pb2.ReleaseJobsResponse, _abc.Awaitable[_jobs_pb2.ReleaseJobsResponse]]:
+        """The caller's executions that these jobs belong to are over: nothing will be sent again, and retention may begin."""
 
     @_abc_1.abstractmethod
     def GetJob(

@@ -1037,9 +1037,12 @@ class RunWorkflowRequest(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     WORKFLOW_FIELD_NUMBER: _builtins.int
     PARAMS_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     workflow: _builtins.str
     """Name or id of a stored workflow."""
+    keep: _builtins.bool
+    """Whether its files are kept for ever, here and where its jobs run."""
     @_builtins.property
     def source(self) -> Global___DefinitionSource: ...
     @_builtins.property
@@ -1051,10 +1054,11 @@ class RunWorkflowRequest(_message.Message):
         source: Global___DefinitionSource | None = ...,
         workflow: _builtins.str = ...,
         params: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        keep: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source", "what", b"what", "workflow", b"workflow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["params", b"params", "request_id", b"request_id", "source", b"source", "what", b"what", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep", b"keep", "params", b"params", "request_id", b"request_id", "source", b"source", "what", b"what", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["source", "workflow"]  # noqa: Y015
     _WhichOneofArgType_what: _TypeAlias = _typing.Literal["what", b"what"]  # noqa: Y015
@@ -1107,6 +1111,8 @@ class Execution(_message.Message):
     NEXT_ACTION_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
     JOB_COUNT_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
+    FILES_REMOVED_FIELD_NUMBER: _builtins.int
     workflow_execution_id: _builtins.int
     orchestrator_peer_id: _builtins.str
     workflow_id: _builtins.str
@@ -1122,6 +1128,10 @@ class Execution(_message.Message):
     """For everything not final: what it waits for, and what to do."""
     next_action: _builtins.str
     job_count: _builtins.int
+    kept: _builtins.bool
+    """Whether its files stay for ever."""
+    files_removed: _builtins.bool
+    """Whether retention has taken the files that were delivered here."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -1155,10 +1165,12 @@ class Execution(_message.Message):
         next_action: _builtins.str = ...,
         since: _timestamp_pb2.Timestamp | None = ...,
         job_count: _builtins.int = ...,
+        kept: _builtins.bool = ...,
+        files_removed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "ended_at", b"ended_at", "since", b"since", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reason", b"cancel_reason", "created_at", b"created_at", "delivery_directory", b"delivery_directory", "edges", b"edges", "ended_at", b"ended_at", "error", b"error", "job_count", b"job_count", "jobs", b"jobs", "next_action", b"next_action", "orchestrator_peer_id", b"orchestrator_peer_id", "reason", b"reason", "since", b"since", "started_at", b"started_at", "status", b"status", "workflow_execution_id", b"workflow_execution_id", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name", "workflow_version", b"workflow_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reason", b"cancel_reason", "created_at", b"created_at", "delivery_directory", b"delivery_directory", "edges", b"edges", "ended_at", b"ended_at", "error", b"error", "files_removed", b"files_removed", "job_count", b"job_count", "jobs", b"jobs", "kept", b"kept", "next_action", b"next_action", "orchestrator_peer_id", b"orchestrator_peer_id", "reason", b"reason", "since", b"since", "started_at", b"started_at", "status", b"status", "workflow_execution_id", b"workflow_execution_id", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name", "workflow_version", b"workflow_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1482,6 +1494,51 @@ class CancelExecutionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelExecutionResponse: _TypeAlias = CancelExecutionResponse  # noqa: Y015
+
+@_typing.final
+class KeepExecutionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    WORKFLOW_EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    workflow_execution_id: _builtins.int
+    keep: _builtins.bool
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        workflow_execution_id: _builtins.int = ...,
+        keep: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep", b"keep", "request_id", b"request_id", "workflow_execution_id", b"workflow_execution_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeepExecutionRequest: _TypeAlias = KeepExecutionRequest  # noqa: Y015
+
+@_typing.final
+class KeepExecutionResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def execution(self) -> Global___Execution: ...
+    def __init__(
+        self,
+        *,
+        execution: Global___Execution | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeepExecutionResponse: _TypeAlias = KeepExecutionResponse  # noqa: Y015
 
 @_typing.final
 class ReadLogsRequest(_message.Message):

@@ -90,6 +90,11 @@ class WorkflowServiceStub:
                 request_serializer=peerd_dot_v1_dot_workflows__pb2.CancelExecutionRequest.SerializeToString,
                 response_deserializer=peerd_dot_v1_dot_workflows__pb2.CancelExecutionResponse.FromString,
                 _registered_method=True)
+        self.KeepExecution = channel.unary_unary(
+                '/peerd.v1.WorkflowService/KeepExecution',
+                request_serializer=peerd_dot_v1_dot_workflows__pb2.KeepExecutionRequest.SerializeToString,
+                response_deserializer=peerd_dot_v1_dot_workflows__pb2.KeepExecutionResponse.FromString,
+                _registered_method=True)
         self.ReadLogs = channel.unary_stream(
                 '/peerd.v1.WorkflowService/ReadLogs',
                 request_serializer=peerd_dot_v1_dot_workflows__pb2.ReadLogsRequest.SerializeToString,
@@ -174,6 +179,13 @@ class WorkflowServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def KeepExecution(self, request, context):
+        """Keep the files of an execution for ever, here and where its jobs ran, or leave them to retention again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReadLogs(self, request, context):
         """The logs of one job, fetched from wherever it runs.
         """
@@ -238,6 +250,11 @@ def add_WorkflowServiceServicer_to_server(servicer, server):
                     servicer.CancelExecution,
                     request_deserializer=peerd_dot_v1_dot_workflows__pb2.CancelExecutionRequest.FromString,
                     response_serializer=peerd_dot_v1_dot_workflows__pb2.CancelExecutionResponse.SerializeToString,
+            ),
+            'KeepExecution': grpc.unary_unary_rpc_method_handler(
+                    servicer.KeepExecution,
+                    request_deserializer=peerd_dot_v1_dot_workflows__pb2.KeepExecutionRequest.FromString,
+                    response_serializer=peerd_dot_v1_dot_workflows__pb2.KeepExecutionResponse.SerializeToString,
             ),
             'ReadLogs': grpc.unary_stream_rpc_method_handler(
                     servicer.ReadLogs,
@@ -543,6 +560,33 @@ class WorkflowService:
             '/peerd.v1.WorkflowService/CancelExecution',
             peerd_dot_v1_dot_workflows__pb2.CancelExecutionRequest.SerializeToString,
             peerd_dot_v1_dot_workflows__pb2.CancelExecutionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def KeepExecution(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/peerd.v1.WorkflowService/KeepExecution',
+            peerd_dot_v1_dot_workflows__pb2.KeepExecutionRequest.SerializeToString,
+            peerd_dot_v1_dot_workflows__pb2.KeepExecutionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,8 @@ class WorkflowServiceStub:
     """First everything, then what changed, until the execution is final."""
     CancelExecution: _grpc.UnaryUnaryMultiCallable[_workflows_pb2.CancelExecutionRequest, _workflows_pb2.CancelExecutionResponse]
     """Record the wish to cancel. Answered when it is durable, not when all has stopped."""
+    KeepExecution: _grpc.UnaryUnaryMultiCallable[_workflows_pb2.KeepExecutionRequest, _workflows_pb2.KeepExecutionResponse]
+    """Keep the files of an execution for ever, here and where its jobs ran, or leave them to retention again."""
     ReadLogs: _grpc.UnaryStreamMultiCallable[_workflows_pb2.ReadLogsRequest, _workflows_pb2.ReadLogsResponse]
     """The logs of one job, fetched from wherever it runs."""
 
@@ -77,6 +79,8 @@ class WorkflowServiceAsyncStub(WorkflowServiceStub):
     """First everything, then what changed, until the execution is final."""
     CancelExecution: _aio.UnaryUnaryMultiCallable[_workflows_pb2.CancelExecutionRequest, _workflows_pb2.CancelExecutionResponse]  # type: ignore[assignment]
     """Record the wish to cancel. Answered when it is durable, not when all has stopped."""
+    KeepExecution: _aio.UnaryUnaryMultiCallable[_workflows_pb2.KeepExecutionRequest, _workflows_pb2.KeepExecutionResponse]  # type: ignore[assignment]
+    """Keep the files of an execution for ever, here and where its jobs ran, or leave them to retention again."""
     ReadLogs: _aio.UnaryStreamMultiCallable[_workflows_pb2.ReadLogsRequest, _workflows_pb2.ReadLogsResponse]  # type: ignore[assignment]
     """The logs of one job, fetched from wherever it runs."""
 
@@ -166,6 +170,14 @@ class WorkflowServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_workflows_pb2.CancelExecutionResponse, _abc.Awaitable[_workflows_pb2.CancelExecutionResponse]]:
         """Record the wish to cancel. Answered when it is durable, not when all has stopped."""
+
+    @_abc_1.abstractmethod
+    def KeepExecution(
+        self,
+        request: _workflows_pb2.KeepExecutionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workflows_pb2.KeepExecutionResponse, _abc.Awaitable[_workflows_pb2.KeepExecutionResponse]]:
+        """Keep the files of an execution for ever, here and where its jobs ran, or leave them to retention again."""
 
     @_abc_1.abstractmethod
     def ReadLogs(

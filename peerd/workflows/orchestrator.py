@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-import structlog
-
 from peerd.clock import Clock
 from peerd.config import WorkflowsConfig
 from peerd.identity.peer_id import PeerId
@@ -26,13 +24,12 @@ from peerd.workflows.dispatch import Dials, Dispatcher
 from peerd.workflows.leases import Leases
 from peerd.workflows.model import Timing
 from peerd.workflows.packages import Packages, SendQueue
+from peerd.workflows.releasing import Releasing
 from peerd.workflows.repository import ExecutionRecord, Posted
 from peerd.workflows.runner import Placing, Runner, Surroundings
 from peerd.workflows.watch import Changes
 
-_log = structlog.get_logger(__name__)
-
-_TIDY_SECONDS = 3600.0
+_RELEASE_SECONDS = 2.0
 
 
 class Registry(Protocol):
@@ -84,6 +81,7 @@ class Orchestrator:
         self._contacts = Contacts(_Presence(registry, is_revoked), clock, self._announce, own_peer_id)
         self._dispatcher = Dispatcher(dials, self._contacts, clock)
         self._leases = Leases(self._dispatcher, self._contacts, self._runners.values, clock, store.store_id)
+        self._releasing = Releasing(store, self._dispatcher, self._contacts, is_revoked)
         packages = Packages(sends, data_dir=data_dir, own_peer_id=own_peer_id, store_id=store.store_id)
         self._surroundings = Surroundings(
             store=store,
@@ -124,7 +122,10 @@ class Orchestrator:
                     self._leases.renew, seconds=self._config.sync_seconds, clock=clock, name="workflows.leases"
                 )
                 tasks.create_task(renewing)
-                tasks.create_task(every(self._tidy, seconds=_TIDY_SECONDS, clock=clock, name="workflows.tidy"))
+                releasing = every(
+                    self._releasing.round, seconds=_RELEASE_SECONDS, clock=clock, name="workflows.release"
+                )
+                tasks.create_task(releasing)
                 await asyncio.Event().wait()
             finally:
                 self._tasks = self._dispatcher.tasks = None
@@ -197,11 +198,6 @@ class Orchestrator:
         if seen != self._seen:
             self._seen = seen
             self._announce(e.PeersChanged())
-
-    async def _tidy(self) -> None:
-        forgotten = await self._store.write(repository.forget_old_events)
-        if forgotten:
-            _log.info("workflows.forgot_old_events", count=forgotten)
 
 
 class _Presence:

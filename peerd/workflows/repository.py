@@ -22,9 +22,6 @@ from peerd.workflows.edges import Edge, edges_of
 from peerd.workflows.model import EdgeStatus, ExecutionSpec, ExecutionStatus, WorkflowJobStatus
 from peerd.workflows.requests import execution_spec
 
-EVENTS_KEPT_DAYS = 30
-_DAY_MS = 86_400_000
-
 
 @dataclass(frozen=True, kw_only=True)
 class WorkflowVersion:
@@ -140,17 +137,20 @@ _VERSIONS = (
 # Executions
 
 
-def create_execution(tx: Tx, workflow: WorkflowVersion, params: Mapping[str, str]) -> ExecutionRecord:
+def create_execution(
+    tx: Tx, workflow: WorkflowVersion, params: Mapping[str, str], *, keep: bool = False
+) -> ExecutionRecord:
     """All rows of a new execution, and the first event of its log."""
     definition, edges = workflow.definition, edges_of(workflow.definition)
     execution_id = tx.insert(
-        "INSERT INTO workflow_executions (workflow_id, workflow_version, params, job_count, status, since, created_at) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO workflow_executions (workflow_id, workflow_version, params, job_count, kept, status, since, "
+        "created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             workflow.workflow_id,
             workflow.version,
             json.dumps(dict(params), sort_keys=True),
             workflow.job_count,
+            int(keep),
             ExecutionStatus.PENDING.value,
             tx.now,
             tx.now,
@@ -285,16 +285,3 @@ async def read_inbox(store: Store, execution_id: int) -> list[Posted]:
 def clear_inbox(tx: Tx, inbox_ids: Iterable[int]) -> None:
     """These are in the log now."""
     tx.executemany("DELETE FROM execution_inbox WHERE id = ?", ((inbox_id,) for inbox_id in inbox_ids))
-
-
-def forget_old_events(tx: Tx) -> int:
-    """Delete the logs of executions that were settled long ago; their rows stay. Returns how many events went."""
-    tx.execute(
-        "DELETE FROM execution_inbox WHERE workflow_execution_id IN "
-        "(SELECT id FROM workflow_executions WHERE settled = 1)"
-    )
-    return tx.execute(
-        "DELETE FROM execution_events WHERE workflow_execution_id IN "
-        "(SELECT id FROM workflow_executions WHERE settled = 1 AND ended_at < ?)",
-        (tx.now - EVENTS_KEPT_DAYS * _DAY_MS,),
-    ).rowcount

@@ -14,13 +14,17 @@ from peerd.workflows import repository, views
 from peerd.workflows.definition import Reading, accept_definition
 from peerd.workflows.orchestrator import Orchestrator
 from peerd.workflows.params import run_params
+from peerd.workflows.retention import ExecutionRetention
 
 
 class Requests:
     """Carries out requests that change something."""
 
-    def __init__(self, store: Store, orchestrator: Orchestrator, viewer: views.Viewer) -> None:
+    def __init__(
+        self, store: Store, orchestrator: Orchestrator, viewer: views.Viewer, retention: ExecutionRetention
+    ) -> None:
         self._store = store
+        self._retention = retention
         self._orchestrator = orchestrator
         self._viewer = viewer
 
@@ -62,7 +66,9 @@ class Requests:
                 request_id=request.request_id,
                 request=request,
                 answer_type=workflows_pb2.RunWorkflowResponse,
-                effect=lambda: self._start(tx, stored or repository.put_workflow(tx, _valid(reading)), params),
+                effect=lambda: self._start(
+                    tx, stored or repository.put_workflow(tx, _valid(reading)), params, keep=request.keep
+                ),
             )
             failpoint("workflow.run.before_commit")
             return answer
@@ -94,10 +100,33 @@ class Requests:
         self._orchestrator.changes.notify(request.workflow_execution_id)
         return answer
 
+    async def keep(
+        self, caller: str, request: workflows_pb2.KeepExecutionRequest
+    ) -> workflows_pb2.KeepExecutionResponse:
+        """Save its files from retention, or leave them to it again. Raises NOT_FOUND."""
+
+        def effect(tx: Tx) -> workflows_pb2.KeepExecutionResponse:
+            self._retention.keep(tx, request.workflow_execution_id, keep=request.keep)
+            execution = views.execution_row(tx, self._viewer, request.workflow_execution_id)
+            return workflows_pb2.KeepExecutionResponse(execution=execution)
+
+        answer = await self._store.write(
+            lambda tx: once(
+                tx,
+                caller=caller,
+                request_id=request.request_id,
+                request=request,
+                answer_type=workflows_pb2.KeepExecutionResponse,
+                effect=lambda: effect(tx),
+            )
+        )
+        self._orchestrator.changes.notify(request.workflow_execution_id)
+        return answer
+
     def _start(
-        self, tx: Tx, version: repository.WorkflowVersion, params: Mapping[str, str]
+        self, tx: Tx, version: repository.WorkflowVersion, params: Mapping[str, str], *, keep: bool
     ) -> workflows_pb2.RunWorkflowResponse:
-        record = repository.create_execution(tx, version, params)
+        record = repository.create_execution(tx, version, params, keep=keep)
         self._orchestrator.adopt(tx, record)
         execution_id = record.spec.execution_id
         return workflows_pb2.RunWorkflowResponse(

@@ -16,6 +16,7 @@ from peerd.workflows.orchestrator import Orchestrator
 from peerd.workflows.placing import Placer
 from peerd.workflows.planning import explain_placement, plan
 from peerd.workflows.requesting import Requests, read
+from peerd.workflows.retention import ExecutionRetention
 from peerd.workflows.watch import watch_execution
 
 
@@ -23,7 +24,14 @@ class WorkflowServicer(workflows_pb2_grpc.WorkflowServiceServicer):
     """Serves workflows and executions of this peer."""
 
     def __init__(
-        self, store: Store, clock: Clock, orchestrator: Orchestrator, placer: Placer, logs: Logs, viewer: views.Viewer
+        self,
+        store: Store,
+        clock: Clock,
+        orchestrator: Orchestrator,
+        placer: Placer,
+        logs: Logs,
+        viewer: views.Viewer,
+        retention: ExecutionRetention,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -31,7 +39,7 @@ class WorkflowServicer(workflows_pb2_grpc.WorkflowServiceServicer):
         self._placer = placer
         self._logs = logs
         self._viewer = viewer
-        self._requests = Requests(store, orchestrator, viewer)
+        self._requests = Requests(store, orchestrator, viewer, retention)
 
     async def ValidateWorkflow(
         self, request: workflows_pb2.ValidateWorkflowRequest, context: object
@@ -111,6 +119,11 @@ class WorkflowServicer(workflows_pb2_grpc.WorkflowServiceServicer):
         self, request: workflows_pb2.CancelExecutionRequest, context: object
     ) -> workflows_pb2.CancelExecutionResponse:
         return await self._requests.cancel(current_caller().peer_id, request)
+
+    async def KeepExecution(
+        self, request: workflows_pb2.KeepExecutionRequest, context: object
+    ) -> workflows_pb2.KeepExecutionResponse:
+        return await self._requests.keep(current_caller().peer_id, request)
 
     async def ReadLogs(
         self, request: workflows_pb2.ReadLogsRequest, context: object

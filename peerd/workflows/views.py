@@ -112,6 +112,8 @@ def to_execution(row: sqlite3.Row, viewer: Viewer) -> workflows_pb2.Execution:
         next_action=row["next_action"],
         since=moment(row["since"]),
         job_count=row["job_count"],
+        kept=bool(row["kept"]),
+        files_removed=row["files"] != "present",
     )
 
 

@@ -228,12 +228,16 @@ class Fleet:
         """How often each line was written to the effect log."""
         return Counter(self.effect_log.read_text().splitlines()) if self.effect_log.exists() else Counter()
 
-    def close(self) -> None:
+    def kill(self) -> None:
+        """End all daemons at once and leave their data for a look."""
         for daemon in self.daemons.values():
             if daemon.process is not None:
                 daemon.process.kill()
                 daemon.process.wait()
                 daemon.process = None
+
+    def close(self) -> None:
+        self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from grpc import aio
 
 from peerd.clock import SystemClock
-from peerd.config import WorkflowsConfig
+from peerd.config import RetentionConfig, WorkflowsConfig
 from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId
 from peerd.rpc.caller import ALL_GRANTS, Caller, current
@@ -26,6 +26,7 @@ from peerd.workflows.logs import Logs
 from peerd.workflows.orchestrator import Orchestrator
 from peerd.workflows.placing import Nobody, Placed, Waits
 from peerd.workflows.reports import JobReportServicer
+from peerd.workflows.retention import ExecutionRetention
 from peerd.workflows.servicer import WorkflowServicer
 
 HOME = PeerId("home")
@@ -41,6 +42,7 @@ class FakeExecutor(jobs_pb2_grpc.JobServiceServicer):
         self.next_id = first_id
         self.jobs: dict[bytes, jobs_pb2.JobReport] = {}
         self.requests: list[Any] = []
+        self.released: list[tuple[int, bool]] = []
         self.started: dict[str, jobs_pb2.StartJobRequest] = {}
         self.refuse: PeerdError | None = None
         self.finish_at_start = True
@@ -139,6 +141,10 @@ class FakeExecutor(jobs_pb2_grpc.JobServiceServicer):
 
     def asked(self, kind: type) -> list[Any]:
         return [request for request in self.requests if isinstance(request, kind)]
+
+    async def ReleaseJobs(self, request: jobs_pb2.ReleaseJobsRequest, context: Any) -> jobs_pb2.ReleaseJobsResponse:
+        self.released += [(key.workflow_job_id, request.keep) for key in request.keys]
+        return jobs_pb2.ReleaseJobsResponse()
 
 
 class FakeFleet:
@@ -247,7 +253,10 @@ class Home:
         viewer = views.Viewer(own_peer_id=HOME, data_dir=self.folder, name_of=fleet.name_of)
         logs = Logs(self.store, fleet, self.orchestrator.changes)
         placer: Any = fleet
-        self.workflows = WorkflowServicer(self.store, self.clock, self.orchestrator, placer, logs, viewer)
+        retention = ExecutionRetention(
+            self.store, self.clock, RetentionConfig(), data_dir=viewer.data_dir, own_peer_id=viewer.own_peer_id
+        )
+        self.workflows = WorkflowServicer(self.store, self.clock, self.orchestrator, placer, logs, viewer, retention)
         self.reports = JobReportServicer(self.orchestrator, self.clock, self.store.store_id)
         self.local_peer = LocalPeer(
             self.orchestrator.post, own_peer_id=HOME, store_id=self.store.store_id, data_dir=self.folder

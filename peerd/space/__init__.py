@@ -1,0 +1,1 @@
+"""What the data directory takes on the disk, and taking away what nobody needs any more."""

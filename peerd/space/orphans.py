@@ -1,0 +1,74 @@
+"""Directories of jobs that the store does not know: what a restored store leaves behind.
+
+``<data>/workflows/<orchestrator>/<execution>/jobs/<self>/<job execution>``; id 0 is the home of an execution.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from peerd import trees
+from peerd.clock import Clock, Millis
+from peerd.config import RetentionConfig
+from peerd.identity.peer_id import PeerId
+from peerd.jobs.retention import DAY_MS, Wanted
+from peerd.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orphan:
+    """A directory without a row."""
+
+    orchestrator: str
+    workflow_execution_id: int
+    job_execution_id: int
+    changed_at: Millis
+    path: Path
+    bytes: int
+
+
+class Orphans:
+    """Finds and removes them, once nothing was put into them for as long as jobs are kept."""
+
+    def __init__(self, store: Store, clock: Clock, config: RetentionConfig, *, data_dir: Path, self_id: PeerId) -> None:
+        self._store = store
+        self._clock = clock
+        self._config = config
+        self._root = data_dir / "workflows"
+        self._self_id = self_id
+
+    async def find(self, wanted: Wanted) -> list[Orphan]:
+        """Those old enough. Explicit ages do not count here: what is not understood is removed late."""
+        jobs = {row["id"] for row in await self._store.all("SELECT id FROM job_executions")}
+        homes = {row["id"] for row in await self._store.all("SELECT id FROM workflow_executions")}
+        before = self._clock.now() - round(self._config.jobs_days * DAY_MS)
+        found = await asyncio.to_thread(lambda: list(self._walk(jobs, homes, before)))
+        return [entry for entry in found if not wanted.executions or entry.workflow_execution_id in wanted.executions]
+
+    async def collect(self, wanted: Wanted) -> list[Orphan]:
+        """Remove them; returns what went."""
+        found = await self.find(wanted)
+        for entry in found:
+            await asyncio.to_thread(trees.remove, entry.path, up_to=self._root)
+        return found
+
+    def _walk(self, jobs: set[int], homes: set[int], before: int) -> Iterator[Orphan]:
+        for place in self._root.glob(f"*/*/jobs/{self._self_id}/*"):
+            orchestrator, execution = place.parts[-5], place.parts[-4]
+            if not (place.name.isascii() and place.name.isdigit() and execution.isdigit()):
+                continue
+            job_id, execution_id = int(place.name), int(execution)
+            known = job_id in jobs if job_id else orchestrator == self._self_id and execution_id in homes
+            changed_at = Millis(int(place.lstat().st_mtime * 1000))
+            if not known and changed_at <= before:
+                yield Orphan(
+                    orchestrator=orchestrator,
+                    workflow_execution_id=execution_id,
+                    job_execution_id=job_id,
+                    changed_at=changed_at,
+                    path=place,
+                    bytes=trees.measure(place),
+                )

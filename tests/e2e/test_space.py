@@ -1,0 +1,176 @@
+"""What is over goes, what is kept stays, nothing that is needed is touched; and the operator sees what takes space."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.fleet import Daemon, Fleet, wait_for
+from tests.e2e.workflow import Run, definition, job, start
+
+QUOTA_MB = 4
+SMALL_QUOTA = f"\n[jobs]\nquota_bytes_per_orchestrator = {QUOTA_MB << 20}\n"
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Fleet]:
+    """c (founder), a, and b with a quota for others."""
+    made = Fleet()
+    try:
+        made.found(configure={"b": SMALL_QUOTA})
+        yield made
+    finally:
+        made.close()
+
+
+def finished(fleet: Fleet, name: str, *options: str, megabytes: int = 1) -> Run:
+    file = fleet.folder / f"{name}.json"
+    made = job("made", "a", params={"name": f"{name}-made", "write_mb": str(megabytes)})
+    file.write_text(json.dumps(definition(name, made, job("used", "c", ["made"]), deliver=["used"])))
+    answer = fleet["c"].json("workflows", "run", str(file), *options)
+    run = Run(fleet, fleet["c"], int(answer["workflow_execution_id"]))
+    assert run.wait() == "COMPLETED", run.explain()
+    wait_for(lambda: told(fleet["c"], run), 10, "executors know that it is over")
+    return run
+
+
+def told(daemon: Daemon, run: Run) -> bool:
+    return bool(rows(daemon, f"SELECT 1 FROM workflow_executions WHERE id = {run.id} AND told = 1"))
+
+
+def rows(daemon: Daemon, sql: str) -> list[Any]:
+    with sqlite3.connect(f"file:{daemon.data / 'peerd.db'}?mode=ro", uri=True) as store:
+        return store.execute(sql).fetchall()
+
+
+def gc(daemon: Daemon, *options: str) -> dict[str, Any]:
+    answer: dict[str, Any] = daemon.json("gc", "--older-than", "0s", *options)
+    return answer
+
+
+def kinds(answer: dict[str, Any]) -> list[str]:
+    return sorted(entry["kind"].removeprefix("REMOVAL_KIND_") for entry in answer.get("removals", []))
+
+
+def test_files_go_when_all_is_over_and_what_was_kept_stays(fleet: Fleet) -> None:
+    run, kept = finished(fleet, "goes"), finished(fleet, "kept", "--keep")
+    made, home = run.directory("made"), run.home
+    assert made.is_dir() and home.is_dir()
+    said = gc(fleet["a"], "--dry-run")
+    assert kinds(said) == ["JOB"] and said["removals"][0]["name"] == "made"
+    assert int(said["bytes"]) > 1 << 20 and made.is_dir(), "nothing goes in a dry run"
+    shown = fleet["a"].peerctl("gc", "--older-than", "0s").stdout
+    assert "1 directories" in shown and "made" in shown and not made.exists()
+    assert kinds(gc(fleet["c"])) == ["EXECUTION", "JOB"]
+    assert not home.exists() and kept.home.is_dir() and kept.directory("made").is_dir()
+    assert run.view()["files_removed"] is True and kept.view()["kept"] is True
+    assert run.status == "COMPLETED", "the record stays"
+    gone = fleet["c"].peerctl("logs", str(run.id), "used", code=5).stderr
+    assert "files_removed" in gone and "removed by retention" in gone
+    assert gc(fleet["a"]).get("count", 0) == gc(fleet["c"]).get("count", 0) == 0
+    fleet["c"].peerctl("executions", "keep", str(kept.id), "--release")
+    wait_for(lambda: told(fleet["c"], kept), 10, "executors know that it is not kept any more")
+    assert kinds(gc(fleet["a"])) == ["JOB"] and not kept.directory("made").exists()
+
+
+def test_only_the_named_execution_goes(fleet: Fleet) -> None:
+    one, two = finished(fleet, "one"), finished(fleet, "two")
+    assert kinds(gc(fleet["c"], "--execution", str(two.id))) == ["EXECUTION", "JOB"]
+    assert one.home.is_dir() and not two.home.exists()
+
+
+def test_nothing_of_an_execution_under_way_is_touched(fleet: Fleet) -> None:
+    slow = definition("slow", job("first", "a"), job("then", "c", ["first"], params={"seconds": "4"}), deliver=["then"])
+    run = start(fleet, "c", slow)
+    wait_for(lambda: run.job_status("then") == "RUNNING", 15, "the second runs")
+    before = run.directory("first")
+    assert gc(fleet["a"], "--execution", str(run.id)).get("count", 0) == 0
+    assert gc(fleet["c"], "--execution", str(run.id)).get("count", 0) == 0
+    assert (before / "output" / "first.txt").is_file()
+    assert run.wait() == "COMPLETED", run.explain()
+
+
+def test_retention_works_by_itself_and_old_rows_go_too() -> None:
+    fleet = Fleet(("c", "a"))
+    quick = "\n[retention]\n" + "".join(
+        f"{key} = {value}\n"
+        for key, value in {
+            "executions_days": 0.00001,
+            "jobs_days": 0.00001,
+            "history_days": 0.00002,
+            "collect_minutes": 0.01,
+        }.items()
+    )
+    try:
+        fleet.found(configure={"c": quick, "a": quick})
+        run = start(fleet, "c", definition("gone", job("x", "a"), job("y", "c", ["x"]), deliver=["y"]))
+        assert run.wait() == "COMPLETED"
+        wait_for(lambda: fleet["c"].peerctl("executions", "show", str(run.id), code=None).returncode == 5, 20, "gone")
+        tables = ("workflow_executions", "workflow_jobs", "execution_edges", "execution_events", "job_executions")
+        more = ("job_attempts", "job_edges", "job_files", "outgoing_transfers", "incoming_transfers")
+        for daemon in fleet.daemons.values():
+            wait_for(
+                lambda daemon=daemon: all(not rows(daemon, f"SELECT 1 FROM {table}") for table in (*tables, *more)),
+                10,
+                "no row is left",
+            )
+            assert not list((daemon.data / "workflows").rglob("*")), "no directory is left"
+    finally:
+        fleet.close()
+
+
+def test_a_directory_that_the_store_does_not_know_goes_late(fleet: Fleet) -> None:
+    run = finished(fleet, "known")
+    stranger = run.directory("made").with_name("987654321")
+    shutil.copytree(run.directory("made"), stranger)
+    assert "ORPHAN" not in kinds(gc(fleet["a"], "--dry-run")), "it is too young"
+    assert stranger.is_dir()
+
+
+def test_what_takes_space_is_said(fleet: Fleet) -> None:
+    finished(fleet, "large", megabytes=20)
+    usage = fleet["a"].json("du")
+    areas = {area["name"]: int(area["bytes"]) for area in usage["areas"]}
+    assert areas["workflows"] > 20 << 20 and areas["store"] > 0
+    taken = sum(path.lstat().st_blocks * 512 for path in [fleet["a"].data, *fleet["a"].data.rglob("*")])
+    assert abs(sum(areas.values()) - taken) < 2 << 20, "all of it is accounted for"
+    assert int(usage["free_bytes"]) > int(usage["reserve_bytes"]) > 0
+    (mine,) = [entry for entry in usage["orchestrators"] if entry["name"] == "c"]
+    assert int(mine["bytes"]) > 20 << 20
+    assert int(usage["executions"][0]["bytes"]) > 20 << 20
+    shown = fleet["a"].peerctl("du").stdout
+    assert "ORCHESTRATOR" in shown and "stay free" in shown
+
+
+def test_one_orchestrator_may_not_take_all_of_a_disk(fleet: Fleet) -> None:
+    big = definition("big", job("big", "b", params={"write_mb": str(QUOTA_MB + 1)}))
+    run = start(fleet, "c", big)
+    assert run.wait() == "COMPLETED", "what a running job writes is counted at its end"
+    waiting = start(fleet, "c", definition("more", job("more", "b")))
+    wait_for(lambda: "storage_quota" in str(waiting.jobs()["more"]), 10, "the next one waits and says why")
+    assert "occupy" in waiting.jobs()["more"]["message"]
+    own = start(fleet, "b", definition("own", job("own", "b")))
+    assert own.wait() == "COMPLETED", "its owner is not limited"
+    quota = [entry for entry in fleet["b"].json("du")["orchestrators"] if entry["name"] == "c"]
+    assert int(quota[0]["quota_bytes"]) == QUOTA_MB << 20
+    wait_for(lambda: told(fleet["c"], run), 10, "b knows that it is over")
+    assert kinds(gc(fleet["b"], "--execution", str(run.id))) == ["JOB"]
+    assert waiting.wait(90) == "COMPLETED", "room was made"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [(("--older-than", "7"), "no age"), (("--older-than", "-3d"), "no age"), (("--execution", "x"), "integer")],
+    ids=["no unit", "negative", "no number"],
+)
+def test_a_wrong_age_or_execution_is_refused(fleet: Fleet, options: tuple[str, ...], says: str) -> None:
+    assert says in fleet["c"].peerctl("gc", *options, code=2).stderr
+
+
+def test_an_unknown_execution_cannot_be_kept(fleet: Fleet) -> None:
+    assert "not_found" in fleet["c"].peerctl("executions", "keep", "4711", code=5).stderr
