@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from google.protobuf.message import Message
@@ -39,7 +40,8 @@ class CallObserver:
         self._later(self._write(request, caller.peer_id, error.reason.text))
 
     async def _write(self, request: Message, caller: str, reason: str) -> None:
-        await self._store.write(lambda tx: record(tx, request, caller=caller, result=reason))
+        with suppress(PeerdError):  # a store that takes no writes any more: the daemon ends
+            await self._store.write(lambda tx: record(tx, request, caller=caller, result=reason))
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)

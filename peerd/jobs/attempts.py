@@ -157,7 +157,8 @@ class Attempts:
     def _spec(self, begun: Begun) -> ProcessSpec:
         job, place = begun.job, self._places.of(begun.job)
         return ProcessSpec(
-            marker=f"{self._places.executor}/{begun.attempt_id}",
+            # With the store: after a restore, attempts are counted anew while older processes may still run.
+            marker=f"{self._places.executor}/{self._store.store_id}/{begun.attempt_id}",
             argv=job.work.argv,
             env=job.work.env,
             job_directory=place.directory,

@@ -23,6 +23,7 @@ from peerd.v1 import (
     mesh_pb2,
     profiles_pb2,
     registry_pb2,
+    space_pb2,
     tokens_pb2,
     transfers_pb2,
     workflows_pb2,
@@ -145,6 +146,20 @@ ANSWERS: dict[str, Message] = {
             ),
         ],
     ),
+    "WorkflowService.KeepExecution": workflows_pb2.KeepExecutionResponse(
+        execution=workflows_pb2.Execution(workflow_execution_id=7, kept=True)
+    ),
+    "SpaceService.GetUsage": space_pb2.GetUsageResponse(
+        disk_bytes=4096,
+        areas=[space_pb2.Area(name="workflows", bytes=2048)],
+        orchestrators=[space_pb2.OrchestratorUsage(peer_id="b" * 52, name="beta", bytes=2048, quota_bytes=1 << 30)],
+        executions=[space_pb2.ExecutionUsage(orchestrator_name="beta", workflow_execution_id=7, bytes=2048)],
+    ),
+    "SpaceService.CollectGarbage": space_pb2.CollectGarbageResponse(
+        removals=[space_pb2.Removal(kind=space_pb2.REMOVAL_KIND_JOB, name="count", job_execution_id=3, bytes=10)],
+        count=2,
+        bytes=2048,
+    ),
     "RegistryService.ListPeers": registry_pb2.ListPeersResponse(peers=[PEER]),
     "RegistryService.GetPeer": registry_pb2.GetPeerResponse(peer=PEER),
     "MeshService.AdmitPeer": mesh_pb2.AdmitPeerResponse(record=RECORD),
@@ -180,6 +195,9 @@ ANSWERS: dict[str, Message] = {
 
 # Command line (FILE is a small file, DIR a new directory) -> the call it makes, and words its table must have.
 COMMANDS: dict[str, tuple[str, list[str]]] = {
+    "executions keep 7": ("WorkflowService.KeepExecution", ["execution 7 is kept"]),
+    "du": ("SpaceService.GetUsage", ["workflows", "beta", "stay free", "1.0 GiB"]),
+    "gc --older-than 12h": ("SpaceService.CollectGarbage", ["count", "and 1 more", "2 directories", "removed"]),
     "status": ("DaemonService.GetStatus", ["alpha", "founded here", "2 of 3 online"]),
     "peers list --role worker": ("RegistryService.ListPeers", ["NAME", "beta", "offline", "no answer", "worker"]),
     "peers show beta": ("RegistryService.GetPeer", ["b" * 52, "offline"]),
@@ -259,8 +277,11 @@ def leaf_commands(group: click.Group, context: click.Context, path: tuple[str, .
             yield " ".join((*path, name))
 
 
+ALONE = ("status", "logs", "why", "du", "gc")
+
+
 def test_every_command_is_tried_here() -> None:
-    tried = {" ".join(line.split()[: 1 if line.split()[0] in ("status", "logs", "why") else 2]) for line in COMMANDS}
+    tried = {" ".join(line.split()[: 1 if line.split()[0] in ALONE else 2]) for line in COMMANDS}
     assert set(leaf_commands(app, click.Context(app))) == tried | ELSEWHERE
 
 

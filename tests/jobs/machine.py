@@ -110,6 +110,7 @@ async def drive(servicer: Any, store: Any, log: Path, mode: str) -> str:
             if mode == "cancel" and log.exists():
                 await servicer.CancelJob(jobs_pb2.CancelJobRequest(key=job_key()), None)
             await asyncio.sleep(0.02)
+    print(f"{report.reason}: {report.message}", file=sys.stderr)
     (sends,) = await store.all("SELECT count(*) AS orders FROM test_sends")
     return f"{jobs_pb2.JobStatus.Name(report.status)} attempt={report.attempt} sends={sends['orders']}"
 

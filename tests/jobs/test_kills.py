@@ -14,7 +14,9 @@ from peerd.failpoints import FAILPOINTS
 
 OF_JOBS = [name for name in FAILPOINTS if name.startswith("job.")]
 OF_A_CANCEL = [name for name in OF_JOBS if ".cancel." in name]
-OF_A_RUN = [name for name in OF_JOBS if name not in OF_A_CANCEL]
+# What comes after the end of a run is walked with real daemons.
+AFTERWARDS = [name for name in OF_JOBS if name.startswith(("job.release.", "job.gc."))]
+OF_A_RUN = [name for name in OF_JOBS if name not in OF_A_CANCEL and name not in AFTERWARDS]
 
 
 def machine(folder: Path, mode: str, failpoint: str = "") -> subprocess.CompletedProcess[str]:
