@@ -196,7 +196,7 @@ ANSWERS: dict[str, Message] = {
 # Command line (FILE is a small file, DIR a new directory) -> the call it makes, and words its table must have.
 COMMANDS: dict[str, tuple[str, list[str]]] = {
     "executions keep 7": ("WorkflowService.KeepExecution", ["execution 7 is kept"]),
-    "du": ("SpaceService.GetUsage", ["workflows", "beta", "stay free", "1.0 GiB"]),
+    "du": ("SpaceService.GetUsage", ["workflows", "beta", "stay free", "1.1 GB"]),
     "gc --older-than 12h": ("SpaceService.CollectGarbage", ["count", "and 1 more", "2 directories", "removed"]),
     "status": ("DaemonService.GetStatus", ["alpha", "founded here", "2 of 3 online"]),
     "peers list --role worker": ("RegistryService.ListPeers", ["NAME", "beta", "offline", "no answer", "worker"]),
