@@ -16,6 +16,7 @@ from peerd.identity.peer_id import PeerId
 from peerd.jobs.assembly import Bounds, JobFloor, Surroundings, assemble
 from peerd.jobs.runner import ProcessRunner
 from peerd.space.collector import Collector
+from peerd.space.leftovers import Leftovers
 from peerd.space.orphans import Orphans
 from peerd.store import Store
 from peerd.transfers.receiver import Limits, Receiver
@@ -123,6 +124,7 @@ class Workshop:
             self.execution_retention,
             self.jobs.retention,
             Orphans(store, clock, config.retention, data_dir=config.data_dir, self_id=self_id),
+            Leftovers(store, data_dir=config.data_dir, self_id=self_id),
             self_id=self_id,
         )
         self._floor.changes.subscribe(JobCounter(clock).changed)

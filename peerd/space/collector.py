@@ -11,6 +11,7 @@ import structlog
 from peerd.clock import Millis
 from peerd.identity.peer_id import PeerId
 from peerd.jobs.retention import JobRemains, JobRetention, Wanted
+from peerd.space.leftovers import Leftovers
 from peerd.space.orphans import Orphan, Orphans
 from peerd.v1 import space_pb2
 from peerd.workflows.retention import ExecutionRemains, ExecutionRetention
@@ -35,8 +36,15 @@ class Collector:
     """Looks through everything, one round at a time."""
 
     def __init__(
-        self, executions: ExecutionRetention, jobs: JobRetention, orphans: Orphans, *, self_id: PeerId
+        self,
+        executions: ExecutionRetention,
+        jobs: JobRetention,
+        orphans: Orphans,
+        leftovers: Leftovers,
+        *,
+        self_id: PeerId,
     ) -> None:
+        self._leftovers = leftovers
         self._executions = executions
         self._jobs = jobs
         self._orphans = orphans
@@ -59,7 +67,8 @@ class Collector:
             )
 
     async def keep_up(self) -> None:
-        """What happens by itself from time to time."""
+        """What happens by itself at the start and from time to time."""
+        await self._leftovers.clear()
         removed = await self.collect(Wanted())
         async with self._turn:
             forgotten = await self._executions.forget() + await self._jobs.forget()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,7 +135,11 @@ NEEDS_CANCEL = tuple(name for name in FAILPOINTS if ".cancel" in name)
 # Those of the mesh and the catalog are walked further below, those of backups in tests/store; blocks on their way need
 # the large transfers above.
 OF_THE_MESH = tuple(name for name in FAILPOINTS if name.startswith(("mesh.", "registry.", "catalog.", "documents.")))
-NOT_IN_A_RUN = (*OF_THE_MESH, *(name for name in FAILPOINTS if name.startswith(("backup.", "sender.push."))))
+OF_RETENTION = tuple(
+    name for name in FAILPOINTS if name.startswith(("job.release.", "job.gc.", "workflow.release.", "workflow.gc."))
+)
+ELSEWHERE = tuple(name for name in FAILPOINTS if name.startswith(("backup.", "sender.push.")))
+NOT_IN_A_RUN = (*OF_THE_MESH, *OF_RETENTION, *ELSEWHERE)
 
 
 @pytest.mark.spread
@@ -147,24 +152,28 @@ def test_every_daemon_dies_once_at_every_failpoint_of_a_run(failpoint_fleet: Fle
     content["jobs"][1]["package"] = [{"path": "p.txt", "text": "x"}]
     file = fleet.folder / "chain.json"
     file.write_text(json.dumps(content))
-    # The request may die with its daemon: the operator repeats it with the same request id and gets one execution.
     run = None
     deaths = 0
     until = time.monotonic() + 60
     while run is None or run.status_if_reachable() not in FINAL:
         deaths += restart_the_dead(fleet)
-        if run is None:
-            done = fleet["c"].peerctl(
-                "workflows", "run", str(file), "--request-id", f"run-{name}", "-o", "json", code=None
-            )
-            if done.returncode == 0:
-                run = Run(fleet, fleet["c"], int(json.loads(done.stdout)["workflow_execution_id"]))
+        run = run or hand_in(fleet, file, f"run-{name}")
         assert time.monotonic() < until, f"not final after a death at {name}"
     deaths += restart_the_dead(fleet)
     assert deaths >= 1, f"nobody passed {name}: the test shows nothing"
     assert run.status == "COMPLETED", run.explain()
     assert_done_once(fleet, "one", "two")
     assert set(tree(run.home)) == {"two.txt", "seen/input/one.txt", "seen/package/p.txt"}
+    staged = lambda: [path for path in fleet.folder.rglob(".incoming/**/*") if path.is_file()]  # noqa: E731
+    wait_for(lambda: not staged(), 10, "no staged file is left")
+
+
+def hand_in(fleet: Fleet, file: Path, request_id: str) -> Run | None:
+    """The request may die with its daemon: the operator repeats it with the same id and gets one execution."""
+    done = fleet["c"].peerctl("workflows", "run", str(file), "--request-id", request_id, "-o", "json", code=None)
+    if done.returncode != 0:
+        return None
+    return Run(fleet, fleet["c"], int(json.loads(done.stdout)["workflow_execution_id"]))
 
 
 @pytest.mark.spread
@@ -189,6 +198,33 @@ def test_every_daemon_dies_once_at_every_failpoint_of_a_cancel(failpoint_fleet: 
     assert deaths >= 1, f"nobody passed {name}: the test shows nothing"
     assert run.status == "CANCELLED", run.explain()
     assert fleet.effects_seen()["done one"] == 0
+
+
+@pytest.mark.spread
+@pytest.mark.parametrize("name", OF_RETENTION)
+def test_every_daemon_dies_once_at_every_failpoint_of_retention(failpoint_fleet: Fleet, name: str) -> None:
+    fleet = failpoint_fleet
+    arm(fleet, name)
+    file = fleet.folder / "chain.json"
+    file.write_text(json.dumps(CHAIN))
+    run = None
+    homes: list[Path] = []
+    deaths = 0
+    until = time.monotonic() + 60
+    while True:
+        deaths += restart_the_dead(fleet)
+        run = run or hand_in(fleet, file, f"gc-{name}")
+        if run and not homes and run.status_if_reachable() == "COMPLETED":
+            homes = [run.home.parent, run.directory("one"), run.directory("two")]
+            assert all(home.is_dir() for home in homes)
+        if run and homes:
+            for daemon in fleet.daemons.values():
+                daemon.peerctl("gc", "--older-than", "0s", "--execution", str(run.id), code=None)
+            if deaths and not any(home.exists() for home in homes):
+                break
+        assert time.monotonic() < until, f"not gone after {deaths} deaths at {name}"
+    restart_the_dead(fleet)
+    assert run.status == "COMPLETED" and run.view()["files_removed"] is True
 
 
 @pytest.mark.spread

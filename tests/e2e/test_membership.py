@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.fleet import Daemon, Fleet, wait_for
+from tests.e2e.wire import Wire, needs_namespaces
 from tests.e2e.workflow import definition, job, start
 
 SEEN_GONE, SEEN_BACK = 10.0, 5.0
@@ -348,57 +347,6 @@ def test_a_profile_reaches_the_peers_of_its_role_at_once_and_services_need_their
 
 # -- Behind a dropped network
 
-needs_namespaces = pytest.mark.skipif(
-    os.environ.get("PEERD_REQUIRE_ALL") != "1"
-    and (os.geteuid() != 0 or shutil.which("ip") is None or shutil.which("nft") is None),
-    reason="needs root, iproute2 and nftables for network namespaces",
-)
-
-
-class Wire:
-    """Three hosts on one bridge, each in a network namespace of its own."""
-
-    def __init__(self) -> None:
-        self.tag = f"pd{os.getpid() % 10000}"
-        self.switch = f"{self.tag}sw"
-        run("ip", "netns", "add", self.switch)
-        run("ip", "-n", self.switch, "link", "add", "br0", "type", "bridge")
-        run("ip", "-n", self.switch, "link", "set", "br0", "up")
-        self.hosts: list[str] = []
-
-    def host(self, number: int) -> str:
-        name = f"{self.tag}h{number}"
-        run("ip", "netns", "add", name)
-        self.hosts.append(name)
-        inside, port = f"v{number}", f"p{number}"
-        run("ip", "link", "add", inside, "netns", name, "type", "veth", "peer", "name", port, "netns", self.switch)
-        run("ip", "-n", self.switch, "link", "set", port, "master", "br0", "up")
-        run("ip", "-n", name, "addr", "add", f"10.77.0.{number}/24", "dev", inside)
-        run("ip", "-n", name, "link", "set", inside, "up")
-        run("ip", "-n", name, "link", "set", "lo", "up")
-        return name
-
-    def drop(self, host: str) -> None:
-        """Nothing goes in or out, and nobody is told: as a firewall, or a cut cable behind a switch, does it."""
-        rules = (
-            "table inet cut {\n chain in { type filter hook input priority 0; policy drop; iif lo accept\n }\n"
-            " chain out { type filter hook output priority 0; policy drop; oif lo accept\n }\n}\n"
-        )
-        subprocess.run(
-            ["nsenter", f"--net=/var/run/netns/{host}", "nft", "-f", "-"], input=rules, text=True, check=True
-        )
-
-    def pass_again(self, host: str) -> None:
-        run("nsenter", f"--net=/var/run/netns/{host}", "nft", "delete", "table", "inet", "cut")
-
-    def close(self) -> None:
-        for name in (*self.hosts, self.switch):
-            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
-
-
-def run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True)
-
 
 @needs_namespaces
 def test_a_machine_behind_a_dropped_network_is_seen_gone_and_back_and_knows_it_is_alone() -> None:
@@ -408,10 +356,10 @@ def test_a_machine_behind_a_dropped_network_is_seen_gone_and_back_and_knows_it_i
             daemon.host, daemon.namespace = f"10.77.0.{number}", wire.host(number)
         fleet.found()
         watch = Watch([fleet["c"], fleet["a"]], "b")
-        wire.drop(str(fleet["b"].namespace))
+        wire.isolate(str(fleet["b"].namespace))
         watch.until("offline", SEEN_GONE)
         wait_for(lambda: statuses(fleet["b"])["c"] == statuses(fleet["b"])["a"] == "offline", 60, "it is alone")
-        wire.pass_again(str(fleet["b"].namespace))
+        wire.heal()
         watch.until("online", SEEN_BACK)
         wait_for(lambda: set(statuses(fleet["b"]).values()) == {"online"}, 10, "it sees the others again")
     finally:

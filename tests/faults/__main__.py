@@ -11,8 +11,9 @@ import time
 from collections.abc import Awaitable, Callable
 
 from tests.e2e.fleet import Fleet
-from tests.faults import processes
-from tests.faults.judge import Verdict, judge
+from tests.e2e.wire import Wire
+from tests.faults import network, processes
+from tests.faults.judge import Verdict, judge, transferred
 from tests.faults.scene import NAMES, Scene, say
 from tests.faults.workload import Shape, Workload
 
@@ -21,25 +22,44 @@ Nemesis = Callable[[Scene, argparse.Namespace], Awaitable[None]]
 NEMESES: dict[str, tuple[str, Nemesis]] = {
     "kills": ("SIGKILL at random moments and at failpoints", lambda s, o: processes.kills(s, o.count)),
     "pauses": ("SIGSTOP for 0.5 to 8 s", lambda s, o: processes.pauses(s, o.count)),
+    "bipartitions": ("every cut of the fleet in two", lambda s, o: network.bipartitions(s, o.hold)),
+    "one-way": ("one host deaf to another", lambda s, o: network.one_way_cuts(s, o.hold, o.count)),
+    "flapping": ("a link that comes and goes every 5 s", lambda s, o: network.flapping(s, o.seconds)),
+    "loss": ("20% of packets lost", lambda s, o: network.loss(s, o.seconds, 20)),
     "restarts": ("SIGTERM and start, in any order", lambda s, o: processes.restarts(s, o.count)),
 }
+
+
+ON_A_WIRE = frozenset({"bipartitions", "one-way", "flapping", "loss"})
+"""Nemeses that need root: each daemon is a host in a network namespace of its own."""
 
 
 async def run(options: argparse.Namespace) -> tuple[Verdict, dict[str, object]]:
     """One run: a fresh fleet, the faults, the verdict."""
     rng = random.Random(options.seed)
     fleet = Fleet(NAMES[: options.daemons])
+    wire = Wire() if options.nemesis in ON_A_WIRE else None
     began = time.monotonic()
     try:
+        if wire is not None:
+            for number, daemon in enumerate(fleet.daemons.values(), 1):
+                daemon.namespace = wire.host(number)
+                daemon.host = wire.address(daemon.namespace)
         await asyncio.to_thread(fleet.found)
-        workload = Workload(fleet, rng, Shape(seconds=options.job_seconds))
-        scene = Scene(fleet=fleet, workload=workload, rng=rng)
+        workload = Workload(fleet, rng, Shape(seconds=options.job_seconds, megabytes=tuple(options.megabytes)))
+        scene = Scene(fleet=fleet, workload=workload, rng=rng, network=wire)
         _, nemesis = NEMESES[options.nemesis]
         say(f"{options.nemesis}: seed {options.seed}, {options.daemons} daemons, {options.workflows} workflows")
         asked = workload.invent(options.workflows)
+        sent_before = wire.bytes_sent() if wire else 0
         await scene.hand_in_while(lambda: nemesis(scene, options), asked, options.spread or options.count * 0.6)
         say(f"healed after {time.monotonic() - began:.0f} s; waiting for everything to be final")
         verdict = await judge(fleet, workload, final_within=options.final_within)
+        verdict.broken_promises += scene.findings
+        facts: dict[str, object] = {"faults": dict(scene.counts), "failpoints_hit": dict(scene.hit)}
+        if wire is not None:
+            facts |= {"converged_seconds": scene.converged, "bytes_on_the_wire": wire.bytes_sent() - sent_before}
+        facts["bytes_asked"] = transferred(fleet)
         if not verdict.ok and options.keep:
             say(f"kept: {fleet.folder}")
     finally:
@@ -47,7 +67,8 @@ async def run(options: argparse.Namespace) -> tuple[Verdict, dict[str, object]]:
             fleet.kill()
         else:
             fleet.close()
-    facts = {"faults": dict(scene.counts), "failpoints_hit": dict(scene.hit)}
+        if wire is not None:
+            wire.close()
     return verdict, {**facts, "seconds": round(time.monotonic() - began, 1)}
 
 
@@ -62,6 +83,9 @@ def main() -> int:
     parser.add_argument("--daemons", type=int, default=5)
     parser.add_argument("--workflows", type=int, default=50)
     parser.add_argument("--count", type=int, default=200, help="how many faults")
+    parser.add_argument("--seconds", type=float, default=120.0, help="how long the network is bad")
+    parser.add_argument("--hold", type=float, default=8.0, help="seconds of each cut")
+    parser.add_argument("--megabytes", type=int, nargs="+", default=[0, 0, 0, 1, 2, 6], help="sizes of what jobs make")
     parser.add_argument("--job-seconds", type=float, default=1.0, help="longest run of a job")
     parser.add_argument("--spread", type=float, default=0.0, help="hand the workflows in over so many seconds")
     parser.add_argument("--final-within", type=float, default=60.0, help="seconds from the last healing")

@@ -32,6 +32,7 @@ class Verdict:
     stray_processes: list[str] = field(default_factory=list)
     stray_files: list[str] = field(default_factory=list)
     tracebacks: list[str] = field(default_factory=list)
+    broken_promises: list[str] = field(default_factory=list)
     slow_exits: list[str] = field(default_factory=list)
 
     @property
@@ -158,6 +159,19 @@ def _check_disk(verdict: Verdict, daemon: Daemon) -> None:
     if found or ("_failed" in log and "Traceback" in log):
         lines = [line for line in log.splitlines() if re.match(r"[\w.]+(Error|Exception)\b", line.strip("│ "))]
         verdict.tracebacks += [f"{daemon.name}: {line[:200]}" for line in lines[:3]] or [f"{daemon.name}: see its log"]
+
+
+def transferred(fleet: Fleet) -> int:
+    """Bytes that were delivered from one daemon to another, as their stores say; the daemons must not run."""
+    total = 0
+    for daemon in fleet.daemons.values():
+        store = sqlite3.connect(daemon.data / "peerd.db")
+        try:
+            sql = "SELECT coalesce(sum(bytes_total), 0) FROM incoming_transfers WHERE source_peer_id != ?"
+            total += store.execute(sql, (daemon.peer_id,)).fetchone()[0]
+        finally:
+            store.close()
+    return total
 
 
 def stray_files(data: Path) -> list[Path]:

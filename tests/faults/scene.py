@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tests.e2e.fleet import Daemon, Fleet
+from tests.e2e.wire import Wire
 from tests.faults.workload import Asked, Workload
 
 NAMES = ("c", "a", "b", "d", "e", "f", "g", "h")
@@ -29,8 +30,20 @@ class Scene:
     """Faults that were injected, by kind."""
     hit: Counter[str] = field(default_factory=Counter)
     """Failpoints at which a daemon died."""
+    findings: list[str] = field(default_factory=list)
+    """Promises that a nemesis itself saw broken."""
+    converged: list[float] = field(default_factory=list)
+    """Seconds from each healing of the network until all saw all."""
+    network: Wire | None = None
+    """Set when each daemon is a host of its own."""
     _armed: dict[str, str] = field(default_factory=dict)
     _busy: set[str] = field(default_factory=set)
+
+    @property
+    def wire(self) -> Wire:
+        """The network between the daemons."""
+        assert self.network is not None, "this nemesis needs a host for each daemon"
+        return self.network
 
     @property
     def standing(self) -> list[Daemon]:
