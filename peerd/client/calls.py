@@ -24,6 +24,9 @@ RETRY_DELAYS_SECONDS = (0.1, 0.3, 0.8)
 
 PAGE_SIZE = 500
 
+CALLS_AT_ONCE = 64
+"""More wait for their turn here: a daemon refuses what goes beyond the calls that one connection may carry."""
+
 _MAX_MESSAGE_BYTES = 64 * 1024 * 1024  # an execution of 10,000 jobs with its edges is about 4 MB
 _DETAILS_KEY = "grpc-status-details-bin"
 
@@ -70,6 +73,7 @@ class Calls:
         self._socket = Path(socket).absolute() if socket is not None else default_socket().absolute()
         self._metadata = (("peerd-peer", peer),) if peer else ()
         self._timeout = timeout
+        self._places = asyncio.Semaphore(CALLS_AT_ONCE)
         self._channel = aio.insecure_channel(
             f"unix:{self._socket}",
             options=[
@@ -99,8 +103,9 @@ class Calls:
         delays = iter(RETRY_DELAYS_SECONDS)
         while True:
             try:
-                left = max(give_up_at - now(), 0.001)
-                return await method(request, timeout=left, metadata=self._metadata)
+                async with self._places:
+                    left = max(give_up_at - now(), 0.001)
+                    return await method(request, timeout=left, metadata=self._metadata)
             except aio.AioRpcError as exc:
                 error = self._error(exc)
                 delay = next(delays, None)

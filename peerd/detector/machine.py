@@ -265,6 +265,10 @@ class Detector:
         self.take_in(updates, now)
         if self._probes.pop(number, None) is not None and self.health:
             self.health -= 1
+            # We were alone, perhaps, and this is the first we hear. Who is suspected may be back, too, and waiting for
+            # our rounds, which are slow now, would take longer than the suspicions last.
+            for suspect in [*self._known.suspects][:_URGENT]:
+                self._hurry(suspect, now)
         return self._compare_with(target, view_digest, now, was_away=self._known.answered(target))
 
     def unanswered(self, number: int) -> list[Action]:
@@ -306,7 +310,7 @@ class Detector:
         """Somebody pings us: take in what it says, and what to say back."""
         self.take_in(updates, now)
         member = self.members.get(sender)
-        if member is not None and not member.state.present:
+        if member is not None and (not member.state.present or sender in self._known.suspects):
             # It reaches us; whether we reach it only a ping of our own can tell.
             self._hurry(sender, now)
         accusation = self._known.accusation_of(sender)

@@ -7,7 +7,6 @@ leases - is here. A restart finds every unsettled execution in the store and goe
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +18,7 @@ from peerd.loops import run_every
 from peerd.store import Store, Tx
 from peerd.workflows import events as e
 from peerd.workflows import repository
+from peerd.workflows.assigned import Assigned
 from peerd.workflows.contacts import LOOK_SECONDS, Contacts
 from peerd.workflows.dispatch import Dials, Dispatcher
 from peerd.workflows.leases import Leases
@@ -76,6 +76,7 @@ class Orchestrator:
         self._seen: object = None
         self.changes = Changes()
         self._runners: dict[int, Runner] = {}
+        self._assigned = Assigned()
         self._tasks: asyncio.TaskGroup | None = None
         self._recovered = asyncio.Event()
         self._contacts = Contacts(_Presence(registry, is_revoked), clock, self._announce, own_peer_id)
@@ -95,7 +96,7 @@ class Orchestrator:
             placing=placing,
             packages=packages,
             name_of=registry.name_of,
-            assigned=self.assigned,
+            assigned=self._assigned,
             perform=self._dispatcher.perform,
             under_way=self._dispatcher.under_way,
             absences=self._contacts.absences,
@@ -141,10 +142,7 @@ class Orchestrator:
 
     def assigned(self) -> Mapping[str, int]:
         """By peer, the jobs it was given and has not finished."""
-        total: Counter[str] = Counter()
-        for runner in self._runners.values():
-            total.update(runner.state.load)
-        return total
+        return self._assigned.total
 
     def find(self, execution_id: int) -> Runner | None:
         """The runner of an execution that is not settled."""
@@ -178,6 +176,7 @@ class Orchestrator:
             await runner.run()
         finally:
             self._runners.pop(runner.execution_id, None)
+            self._assigned.update(runner.execution_id, {})
             self.changes.notify(runner.execution_id)
 
     def _posted(self, execution_id: int, posted: Posted) -> None:

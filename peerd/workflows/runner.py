@@ -27,6 +27,7 @@ from peerd.store import Store, Tx
 from peerd.v1 import workflows_pb2
 from peerd.workflows import events as e
 from peerd.workflows import repository
+from peerd.workflows.assigned import Assigned
 from peerd.workflows.decide import Command, CreateJob, PlaceJob, StartJob, decide, due
 from peerd.workflows.edges import Edge
 from peerd.workflows.evolve import evolve
@@ -85,8 +86,8 @@ class Surroundings:
     placing: Placing
     packages: Packages
     name_of: Callable[[str], str]
-    # Non-final jobs of all executions, by peer.
-    assigned: Callable[[], Mapping[str, int]]
+    # Non-final jobs of all executions.
+    assigned: Assigned
     # Send these on behalf of the execution; answers come back through tell().
     perform: Callable[[Runner, Sequence[Order]], None]
     # Whether that very command is waiting or on its way already.
@@ -179,6 +180,7 @@ class Runner:
         self._taken_over.clear()
         for absence in around.absences():
             evolve(state, absence)
+        around.assigned.update(self.execution_id, state.load)
         state.touch_all(state.jobs)
         state.changed_edges = dict.fromkeys(state.edges)
         for posted in await repository.read_inbox(around.store, self.execution_id):
@@ -240,7 +242,7 @@ class Runner:
             for command in decide(state, state.take_dirty(_JOBS_PER_STEP), now):
                 job = state.jobs[command.node]
                 if isinstance(command, PlaceJob):
-                    assigned = self._around.assigned() if assigned is None else assigned
+                    assigned = self._around.assigned.total if assigned is None else assigned
                     placed = self._place(command, job, assigned, now)
                     if isinstance(placed, e.JobPlaced):
                         assigned = {**assigned, placed.peer: assigned.get(placed.peer, 0) + 1}
@@ -256,6 +258,7 @@ class Runner:
                         e.JobStartSent(node=command.node, placement=placement, generation=generation, at=now)
                     )
             if not pending:
+                self._around.assigned.update(self.execution_id, state.load)
                 return step
 
     def _place(self, command: PlaceJob, job: JobState, assigned: Mapping[str, int], now: Millis) -> e.Event | None:

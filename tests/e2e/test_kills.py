@@ -164,8 +164,9 @@ def test_every_daemon_dies_once_at_every_failpoint_of_a_run(failpoint_fleet: Fle
     assert run.status == "COMPLETED", run.explain()
     assert_done_once(fleet, "one", "two")
     assert set(tree(run.home)) == {"two.txt", "seen/input/one.txt", "seen/package/p.txt"}
-    staged = lambda: [path for path in fleet.folder.rglob(".incoming/**/*") if path.is_file()]  # noqa: E731
-    wait_for(lambda: not staged(), 10, "no staged file is left")
+    wait_for(
+        lambda: not any(path.is_file() for path in fleet.folder.rglob(".incoming/**/*")), 10, "no staged file is left"
+    )
 
 
 def hand_in(fleet: Fleet, file: Path, request_id: str) -> Run | None:
