@@ -97,6 +97,8 @@ class WorkflowsConfig:
     """How often leases are renewed and lost reports fetched."""
     max_clock_skew_seconds: float = 10
     """Added to a lease before its job may start elsewhere."""
+    max_open_executions: int = 20_000
+    """Executions under way; more are refused with ``overloaded``."""
     replace_after_seconds: float = 15
     """A job never started on a peer that is away so long is placed on another one, if its selector allows."""
 

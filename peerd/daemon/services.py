@@ -90,6 +90,7 @@ def all_services(
         workshop.logs,
         workshop.viewer,
         workshop.execution_retention,
+        workshop.door,
     )
     reports = JobReportServicer(workshop.orchestrator, clock, store.store_id)
     transfers = TransferServicer(self_id, store, workshop.receiver, workshop.sender)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Protocol
 
 from peerd.catalog.catalog import Catalog
@@ -22,6 +23,7 @@ from peerd.store import Store
 from peerd.transfers.receiver import Limits, Receiver
 from peerd.transfers.sender import Sender
 from peerd.workflows.delivery import LocalPeer
+from peerd.workflows.door import Door
 from peerd.workflows.logs import Logs
 from peerd.workflows.orchestrator import Orchestrator
 from peerd.workflows.placing import Placer
@@ -117,6 +119,16 @@ class Workshop:
         )
         self.jobs = assemble(self._floor, around, config.jobs)
         self.reserve = house.reserve
+
+        def free_bytes() -> tuple[int, int]:
+            usage = shutil.disk_usage(config.data_dir)
+            return usage.free, house.reserve(usage.total)
+
+        self.door = Door(
+            max_open=config.workflows.max_open_executions,
+            open_executions=lambda: self.orchestrator.active,
+            free_bytes=free_bytes,
+        )
         self.execution_retention = ExecutionRetention(
             store, clock, config.retention, data_dir=config.data_dir, own_peer_id=self_id
         )

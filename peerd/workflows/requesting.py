@@ -12,6 +12,7 @@ from peerd.v1 import workflows_pb2
 from peerd.workflows import events as e
 from peerd.workflows import repository, views
 from peerd.workflows.definition import Reading, accept_definition
+from peerd.workflows.door import Door
 from peerd.workflows.orchestrator import Orchestrator
 from peerd.workflows.params import run_params
 from peerd.workflows.retention import ExecutionRetention
@@ -21,8 +22,14 @@ class Requests:
     """Carries out requests that change something."""
 
     def __init__(
-        self, store: Store, orchestrator: Orchestrator, viewer: views.Viewer, retention: ExecutionRetention
+        self,
+        store: Store,
+        orchestrator: Orchestrator,
+        viewer: views.Viewer,
+        retention: ExecutionRetention,
+        door: Door,
     ) -> None:
+        self._door = door
         self._store = store
         self._retention = retention
         self._orchestrator = orchestrator
@@ -48,7 +55,7 @@ class Requests:
         )
 
     async def run(self, caller: str, request: workflows_pb2.RunWorkflowRequest) -> workflows_pb2.RunWorkflowResponse:
-        """Start an execution. Raises INVALID_DEFINITION, INVALID_ARGUMENT for params, NOT_FOUND."""
+        """Start an execution. Raises INVALID_DEFINITION, INVALID_ARGUMENT (params), NOT_FOUND, OVERLOADED, DISK_LOW."""
         reading: Reading | None = None
         stored: repository.WorkflowVersion | None = None
         if request.WhichOneof("what") == "workflow":
@@ -126,6 +133,7 @@ class Requests:
     def _start(
         self, tx: Tx, version: repository.WorkflowVersion, params: Mapping[str, str], *, keep: bool
     ) -> workflows_pb2.RunWorkflowResponse:
+        self._door.check()
         record = repository.create_execution(tx, version, params, keep=keep)
         self._orchestrator.adopt(tx, record)
         execution_id = record.spec.execution_id

@@ -11,6 +11,7 @@ from peerd.store import Store
 from peerd.v1 import workflows_pb2, workflows_pb2_grpc
 from peerd.workflows import repository, views
 from peerd.workflows.definition import read_definition
+from peerd.workflows.door import Door
 from peerd.workflows.logs import Logs
 from peerd.workflows.orchestrator import Orchestrator
 from peerd.workflows.placing import Placer
@@ -32,6 +33,7 @@ class WorkflowServicer(workflows_pb2_grpc.WorkflowServiceServicer):
         logs: Logs,
         viewer: views.Viewer,
         retention: ExecutionRetention,
+        door: Door,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -39,7 +41,7 @@ class WorkflowServicer(workflows_pb2_grpc.WorkflowServiceServicer):
         self._placer = placer
         self._logs = logs
         self._viewer = viewer
-        self._requests = Requests(store, orchestrator, viewer, retention)
+        self._requests = Requests(store, orchestrator, viewer, retention, door)
 
     async def ValidateWorkflow(
         self, request: workflows_pb2.ValidateWorkflowRequest, context: object

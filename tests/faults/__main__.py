@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from tests.e2e.fleet import Fleet
 from tests.e2e.wire import Wire
-from tests.faults import network, processes
+from tests.faults import network, processes, soak
 from tests.faults.judge import Verdict, judge, transferred
 from tests.faults.scene import NAMES, Scene, say
 from tests.faults.workload import Shape, Workload
@@ -26,6 +26,7 @@ NEMESES: dict[str, tuple[str, Nemesis]] = {
     "one-way": ("one host deaf to another", lambda s, o: network.one_way_cuts(s, o.hold, o.count)),
     "flapping": ("a link that comes and goes every 5 s", lambda s, o: network.flapping(s, o.seconds)),
     "loss": ("20% of packets lost", lambda s, o: network.loss(s, o.seconds, 20)),
+    "soak": ("work for long, with a kill every 30 s", lambda s, o: soak.soak(s, o.seconds)),
     "restarts": ("SIGTERM and start, in any order", lambda s, o: processes.restarts(s, o.count)),
 }
 
@@ -45,18 +46,19 @@ async def run(options: argparse.Namespace) -> tuple[Verdict, dict[str, object]]:
             for number, daemon in enumerate(fleet.daemons.values(), 1):
                 daemon.namespace = wire.host(number)
                 daemon.host = wire.address(daemon.namespace)
-        await asyncio.to_thread(fleet.found)
+        settings = dict.fromkeys(fleet.daemons, soak.SHORT_MEMORY) if options.nemesis == "soak" else None
+        await asyncio.to_thread(fleet.found, configure=settings)
         workload = Workload(fleet, rng, Shape(seconds=options.job_seconds, megabytes=tuple(options.megabytes)))
         scene = Scene(fleet=fleet, workload=workload, rng=rng, network=wire)
         _, nemesis = NEMESES[options.nemesis]
         say(f"{options.nemesis}: seed {options.seed}, {options.daemons} daemons, {options.workflows} workflows")
-        asked = workload.invent(options.workflows)
+        asked = workload.invent(options.workflows if options.nemesis != "soak" else 0)
         sent_before = wire.bytes_sent() if wire else 0
         await scene.hand_in_while(lambda: nemesis(scene, options), asked, options.spread or options.count * 0.6)
         say(f"healed after {time.monotonic() - began:.0f} s; waiting for everything to be final")
         verdict = await judge(fleet, workload, final_within=options.final_within)
         verdict.broken_promises += scene.findings
-        facts: dict[str, object] = {"faults": dict(scene.counts), "failpoints_hit": dict(scene.hit)}
+        facts: dict[str, object] = {**scene.facts, "faults": dict(scene.counts), "failpoints_hit": dict(scene.hit)}
         if wire is not None:
             facts |= {"converged_seconds": scene.converged, "bytes_on_the_wire": wire.bytes_sent() - sent_before}
         facts["bytes_asked"] = transferred(fleet)

@@ -100,7 +100,10 @@ def _compare(
         if len(asked.answers) > 1:
             verdict.doubled.append(f"{asked.request_id} was answered with {sorted(asked.answers)}")
         status = known.pop(asked.execution_id, None)
-        if status is None:
+        if asked.ended:  # it was seen to be over, and retention may have taken it since
+            if asked.ended != "COMPLETED":
+                verdict.failed.append(f"{asked.request_id} was {asked.ended}")
+        elif status is None:
             verdict.lost.append(f"{asked.request_id}: execution {asked.execution_id} is not there")
         elif status != "COMPLETED" and status in FINAL and not may_fail:
             verdict.failed.append(explain(fleet[asked.orchestrator], asked))

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.e2e.fleet import Daemon, Fleet
 from tests.e2e.wire import Wire
@@ -32,6 +33,8 @@ class Scene:
     """Failpoints at which a daemon died."""
     findings: list[str] = field(default_factory=list)
     """Promises that a nemesis itself saw broken."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What a nemesis measured."""
     converged: list[float] = field(default_factory=list)
     """Seconds from each healing of the network until all saw all."""
     network: Wire | None = None

@@ -32,6 +32,8 @@ class Asked:
     """Steps whose files come home."""
     execution_id: int | None = None
     """None until it was acknowledged."""
+    ended: str = ""
+    """Its last status, once somebody has seen it final."""
     answers: set[int] = field(default_factory=set)
     """Every id that was ever given for the request."""
 

@@ -21,6 +21,7 @@ from peerd.transfers.model import OutgoingTransfer, TransferKey
 from peerd.v1 import catalog_pb2, jobs_pb2, jobs_pb2_grpc, workflows_pb2
 from peerd.workflows import views
 from peerd.workflows.delivery import LocalPeer
+from peerd.workflows.door import Door
 from peerd.workflows.edges import Edge
 from peerd.workflows.logs import Logs
 from peerd.workflows.orchestrator import Orchestrator
@@ -253,10 +254,13 @@ class Home:
         viewer = views.Viewer(own_peer_id=HOME, data_dir=self.folder, name_of=fleet.name_of)
         logs = Logs(self.store, fleet, self.orchestrator.changes)
         placer: Any = fleet
+        door = Door(max_open=10**6, open_executions=lambda: 0, free_bytes=lambda: (1, 0))
         retention = ExecutionRetention(
             self.store, self.clock, RetentionConfig(), data_dir=viewer.data_dir, own_peer_id=viewer.own_peer_id
         )
-        self.workflows = WorkflowServicer(self.store, self.clock, self.orchestrator, placer, logs, viewer, retention)
+        self.workflows = WorkflowServicer(
+            self.store, self.clock, self.orchestrator, placer, logs, viewer, retention, door
+        )
         self.reports = JobReportServicer(self.orchestrator, self.clock, self.store.store_id)
         self.local_peer = LocalPeer(
             self.orchestrator.post, own_peer_id=HOME, store_id=self.store.store_id, data_dir=self.folder
