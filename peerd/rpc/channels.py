@@ -24,6 +24,8 @@ from peerd.rpc import limits
 from peerd.rpc.credentials import RENEW_BEFORE_MS
 from peerd.rpc.members import Addresses
 
+_IN_HAND_SECONDS = 30.0
+"""How long a replaced channel still takes new calls."""
 _DRAIN_SECONDS = 600.0
 """How long calls on a replaced channel may go on."""
 
@@ -45,7 +47,7 @@ class Channels:
         self._socket = socket
         self._leaf = issue_leaf(identity, clock)
         self._open: dict[tuple[PeerId, str], _Open] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing: dict[asyncio.Task[None], aio.Channel] = {}
 
     def channel(self, peer_id: PeerId) -> aio.Channel:
         """The channel to a peer. Raises NOT_TRUSTED_OR_UNREACHABLE when no address of it is known."""
@@ -67,8 +69,9 @@ class Channels:
         for entry in self._open.values():
             await entry.channel.close()
         self._open.clear()
-        for task in self._closing:
+        for task, channel in list(self._closing.items()):
             task.cancel()
+            await channel.close()
 
     def _channel(self, peer_id: PeerId, purpose: str) -> aio.Channel:
         targets = self._targets(peer_id)
@@ -118,9 +121,15 @@ class Channels:
         return _Open(channel=channel, target=target, renew_at=Millis(self._leaf.not_after - RENEW_BEFORE_MS))
 
     def _drain(self, channel: aio.Channel) -> None:
-        task = asyncio.ensure_future(channel.close(_DRAIN_SECONDS))
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        task = asyncio.ensure_future(_close_later(channel))
+        self._closing[task] = channel
+        task.add_done_callback(lambda done: self._closing.pop(done, None))
+
+
+async def _close_later(channel: aio.Channel) -> None:
+    """Whoever has it in hand may still begin a call; on a closed channel that is an error of the program."""
+    await asyncio.sleep(_IN_HAND_SECONDS)
+    await channel.close(_DRAIN_SECONDS)
 
 
 def targets_of(addresses: Sequence[str]) -> list[str]:

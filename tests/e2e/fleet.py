@@ -59,6 +59,8 @@ class Daemon:
         self.peer_id = ""
         self.host = "127.0.0.1"
         self.http_listen = "127.0.0.1:0"
+        self.environ: dict[str, str] = {}
+        """What the daemon gets besides."""
         self.namespace: str | None = None
         """A network namespace that the daemon runs in."""
 
@@ -87,6 +89,7 @@ class Daemon:
             "PEERD_FAILPOINT": failpoint,
             "PEERD_LOG_FORMAT": "text",
             "PEERD_HTTP_LISTEN": self.http_listen,
+            **self.environ,
         }
         with self.log.open("ab") as log:
             log.write(f"--- start {self.name} failpoint={failpoint!r}\n".encode())

@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable
 
 from tests.e2e.fleet import Fleet
 from tests.e2e.wire import Wire
-from tests.faults import network, processes, soak
+from tests.faults import network, processes, proxy, soak
 from tests.faults.judge import Verdict, judge, transferred
+from tests.faults.proxy import Proxies
 from tests.faults.scene import NAMES, Scene, say
 from tests.faults.workload import Shape, Workload
 
@@ -27,6 +28,7 @@ NEMESES: dict[str, tuple[str, Nemesis]] = {
     "flapping": ("a link that comes and goes every 5 s", lambda s, o: network.flapping(s, o.seconds)),
     "loss": ("20% of packets lost", lambda s, o: network.loss(s, o.seconds, 20)),
     "soak": ("work for long, with a kill every 30 s", lambda s, o: soak.soak(s, o.seconds)),
+    "proxy": ("calls repeated, delayed, reordered, lost", lambda s, o: proxy.mischief(s.proxies, o.seconds)),
     "restarts": ("SIGTERM and start, in any order", lambda s, o: processes.restarts(s, o.count)),
 }
 
@@ -52,12 +54,19 @@ async def run(options: argparse.Namespace) -> tuple[Verdict, dict[str, object]]:
         scene = Scene(fleet=fleet, workload=workload, rng=rng, network=wire)
         _, nemesis = NEMESES[options.nemesis]
         say(f"{options.nemesis}: seed {options.seed}, {options.daemons} daemons, {options.workflows} workflows")
+        if options.nemesis == "proxy":
+            scene.proxies = Proxies(fleet=fleet, rng=rng)
+            await scene.proxies.start()
+            await processes.restart_all(scene)
         asked = workload.invent(options.workflows if options.nemesis != "soak" else 0)
         sent_before = wire.bytes_sent() if wire else 0
         await scene.hand_in_while(lambda: nemesis(scene, options), asked, options.spread or options.count * 0.6)
         say(f"healed after {time.monotonic() - began:.0f} s; waiting for everything to be final")
         verdict = await judge(fleet, workload, final_within=options.final_within)
         verdict.broken_promises += scene.findings
+        if scene.proxies is not None:
+            await scene.proxies.close()
+            scene.counts.update(scene.proxies.counts)
         facts: dict[str, object] = {**scene.facts, "faults": dict(scene.counts), "failpoints_hit": dict(scene.hit)}
         if wire is not None:
             facts |= {"converged_seconds": scene.converged, "bytes_on_the_wire": wire.bytes_sent() - sent_before}

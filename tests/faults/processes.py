@@ -76,3 +76,10 @@ async def _restart(scene: Scene, name: str, down: float) -> None:
             raise AssertionError(f"{name} ended with {code} when it was told to stop:\n{daemon.tail()}")
         await asyncio.sleep(down)
         await scene.start(daemon)
+
+
+async def restart_all(scene: Scene) -> None:
+    """Everybody at once, so that new settings count."""
+    await asyncio.gather(*(asyncio.to_thread(daemon.stop) for daemon in scene.fleet.daemons.values()))
+    await asyncio.gather(*(scene.start(daemon) for daemon in scene.fleet.daemons.values()))
+    await asyncio.to_thread(scene.fleet.wait_until_all_see_all)

@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.e2e.fleet import Daemon, Fleet
 from tests.e2e.wire import Wire
+from tests.faults.proxy import Proxies
 from tests.faults.workload import Asked, Workload
 
 NAMES = ("c", "a", "b", "d", "e", "f", "g", "h")
@@ -39,6 +40,8 @@ class Scene:
     """Seconds from each healing of the network until all saw all."""
     network: Wire | None = None
     """Set when each daemon is a host of its own."""
+    proxies: Proxies | None = None
+    """Set when all calls between daemons go through them."""
     _armed: dict[str, str] = field(default_factory=dict)
     _busy: set[str] = field(default_factory=set)
 
