@@ -21,6 +21,9 @@ from peerd.transfers.manifest import MAX_FILES, FileEntry, Manifest, check_manif
 from peerd.transfers.model import Destinations, Expectation, Received, TransferKey
 from peerd.transfers.staging import Staging
 
+MAX_SESSIONS = 1000
+"""Accepted offers that are held in memory."""
+
 Piece = tuple[int, int, bytes]
 """File index, offset, bytes."""
 
@@ -68,6 +71,7 @@ class Receiver:
         self._check_room(expectation, manifest)
         session = self._sessions.get((key, digest))
         if session is None:
+            self._forget_idle()
             staging = Staging(expectation, key.edge_id, manifest, digest)
             session = self._sessions[key, digest] = _Session(manifest=manifest, staging=staging)
         if session.lock.locked():
@@ -101,6 +105,14 @@ class Receiver:
             if other == key:
                 return session.received_bytes, session.manifest.total_bytes
         return 0, 0
+
+    def _forget_idle(self) -> None:
+        """Offers that nobody went on with must not pile up; whoever comes back offers again."""
+        while len(self._sessions) >= MAX_SESSIONS:
+            idle = next((name for name, session in self._sessions.items() if not session.lock.locked()), None)
+            if idle is None:
+                return
+            del self._sessions[idle]
 
     def _expect(self, tx: Tx, key: TransferKey, digest: bytes) -> Expectation | None:
         if repository.was_received(tx, key, digest):

@@ -170,10 +170,10 @@ class Sender:
     ) -> AsyncIterator[transfers_pb2.PushRequest]:
         entry, pin = scanned.manifest.files[part.file_index], scanned.pins[part.file_index]
         descriptor = open_file(scanned.root, entry.path.split("/"))
+        ahead: asyncio.Future[bytes] | None = None
         try:
             _check_unchanged(descriptor, pin, entry.path)
             offsets = range(part.offset, entry.size, READ_BYTES)
-            ahead: asyncio.Future[bytes] | None = None
             for offset in offsets:
                 data = await ahead if ahead is not None else os.pread(descriptor, READ_BYTES, offset)
                 following = offset + READ_BYTES
@@ -189,7 +189,7 @@ class Sender:
                 await ahead
             _check_unchanged(descriptor, pin, entry.path)
         finally:
-            os.close(descriptor)
+            _close_after(ahead, descriptor)
 
     async def _failed(self, order: Outgoing, error: PeerdError) -> None:
         if error.reason is Reason.DIGEST_MISMATCH:
@@ -214,6 +214,20 @@ class Sender:
 def _pause_ms(tries: int, error: PeerdError) -> int:
     longest = _NOT_YET_PAUSE_MS if error.reason is Reason.NOT_YET_EXPECTED else _LONGEST_PAUSE_MS
     return min(longest, _FIRST_PAUSE_MS << min(tries, 8))
+
+
+def _close_after(reading: asyncio.Future[bytes] | None, descriptor: int) -> None:
+    """Close a file once no thread reads it any more: its number may be another file's the next moment."""
+    if reading is None or reading.done():
+        os.close(descriptor)
+        return
+
+    def close(done: asyncio.Future[bytes]) -> None:
+        os.close(descriptor)
+        if not done.cancelled():
+            done.exception()  # nobody waits for it any more
+
+    reading.add_done_callback(close)
 
 
 def _check_unchanged(descriptor: int, pin: Pin, path: str) -> None:

@@ -11,6 +11,7 @@ import ctypes
 import json
 import os
 import shutil
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,6 +38,9 @@ class Staging:
         self._prefix = f"{edge_id}-"
         self.path = self._folder / f"{self._prefix}{manifest_digest.hex()[:32]}"
         self._current: _Partial | None = None
+        self._growing = threading.Lock()
+        """A stream may end while a thread writes for it: nothing is closed under its hands."""
+        self._open = False
 
     def prepare(self) -> list[tuple[int, int]]:
         """Make room, drop what an older manifest of this edge left, and find out what is missing.
@@ -57,16 +61,20 @@ class Staging:
             offset = self._verified_bytes(index, entry)
             if offset < entry.size:
                 missing.append((index, offset))
+        self._open = True
         return missing
 
     def write(self, index: int, offset: int, data: bytes) -> None:
         """Take the next bytes of a file. Raises DIGEST_MISMATCH, or INVALID_ARGUMENT when they are out of order."""
         if index >= len(self._manifest.files):
             raise PeerdError(Reason.INVALID_ARGUMENT, f"there is no file number {index}")
-        if self._current is None or self._current.index != index:
-            self.close()
-            self._current = _Partial(self._staged(index), index, self._manifest.files[index], offset)
-        self._current.write(offset, data)
+        with self._growing:
+            if not self._open:
+                raise PeerdError(Reason.OFFER_FIRST, "the stream that these bytes belong to is over")
+            if self._current is None or self._current.index != index:
+                self._finish_file()
+                self._current = _Partial(self._staged(index), index, self._manifest.files[index], offset)
+            self._current.write(offset, data)
 
     def publish(self) -> tuple[str, ...]:
         """Sync everything, rename it into place, sync the directories. Returns the paths.
@@ -105,7 +113,12 @@ class Staging:
             pass
 
     def close(self) -> None:
-        """Close the file that grows now; what it has stays for a resume."""
+        """Close the file that grows now; what it has stays for a resume. Waits for a thread that writes."""
+        with self._growing:
+            self._open = False
+            self._finish_file()
+
+    def _finish_file(self) -> None:
         if self._current is not None:
             self._current.close()
             self._current = None
