@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from peerd.trees import measure
 from tests.e2e.fleet import Daemon
 from tests.faults.judge import FINAL
 from tests.faults.scene import Scene, say
@@ -112,7 +113,7 @@ def sample(daemon: Daemon) -> Sample:
         threads=int(status["Threads"]),
         journal=_size(daemon.data / "peerd.db-wal"),
         store=_size(daemon.data / "peerd.db"),
-        disk=sum(_size(path) for path in (daemon.data / "workflows").rglob("*")),
+        disk=measure(daemon.data / "workflows"),
         rows=rows,
     )
 
