@@ -104,7 +104,8 @@ def _outstanding(state: ExecutionState, job: JobState, now: Millis) -> Iterator[
         return
     elif job.peer in state.away:
         if _may_move(state, job, now):
-            excluded = frozenset({*job.refused_by, job.peer})
+            # To nobody who is away as well: from there it might move back at once, and so on for ever.
+            excluded = frozenset({*job.refused_by, *state.away})
             yield PlaceJob(node=node, placement=job.placement + 1, excluded=excluded, move=True)
         return
     elif not job.remote_id:

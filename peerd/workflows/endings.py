@@ -47,6 +47,10 @@ def release(state: ExecutionState, job: JobState, *, keep_off: bool, at: Millis)
             state.home_failed -= edge.status is EdgeStatus.FAILED
         edge.status, edge.bytes, edge.bytes_total, edge.reason = EdgeStatus.WAITING, 0, 0, ""
         state.changed_edges[edge_id] = None
+    for edge_id in job.inputs:
+        if (source := state.jobs.get(state.edges[edge_id].spec.source)) is not None:
+            # What its sender still tells is about the place that it leaves.
+            state.edges[edge_id].since_generation = source.generation + 1
     state.load[job.peer] -= 1
     job.peer, job.remote_id, job.report, job.held, job.started_at = "", 0, None, None, None
     job.acknowledged, job.start_sent, job.stale = job.generation, False, False
@@ -65,7 +69,16 @@ def end(state: ExecutionState, job: JobState, status: WorkflowJobStatus, at: Mil
         state.load[job.peer] -= 1
     if status is not WorkflowJobStatus.COMPLETED:
         job.stale, job.acknowledged = False, job.generation
+    wake_producers(state, job)
     end_if_done(state, at)
+
+
+def wake_producers(state: ExecutionState, job: JobState) -> None:
+    """Look again at producers that moved and wait until this job knows where they are; see decide."""
+    for edge_id in job.inputs:
+        source = state.jobs.get(state.edges[edge_id].spec.source)
+        if source is not None and source.placement > 1 and not source.start_sent:
+            state.touch(source)
 
 
 def fail(

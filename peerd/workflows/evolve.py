@@ -21,7 +21,17 @@ from typing import Any
 
 from peerd.clock import Millis
 from peerd.workflows import events as e
-from peerd.workflows.endings import NOT_STARTED, end, end_if_done, fail, release, set_status, stop, stop_answered
+from peerd.workflows.endings import (
+    NOT_STARTED,
+    end,
+    end_if_done,
+    fail,
+    release,
+    set_status,
+    stop,
+    stop_answered,
+    wake_producers,
+)
 from peerd.workflows.model import EdgeNews, EdgeStatus, ExecutionStatus, JobStatus, Report, WorkflowJobStatus
 from peerd.workflows.state import Away, CancelIntent, EdgeState, ExecutionState, JobState
 
@@ -100,11 +110,7 @@ def _job_refused(state: ExecutionState, event: e.JobRefused) -> None:
     if event.placement != job.placement or not job.peer or state.status.final:
         return
     if job.final:
-        # A completed producer whose executor will not take its new interfaces: its receivers wait in vain.
-        job.stale, job.acknowledged = False, job.generation
-        for edge_id in job.outputs:
-            if not state.edges[edge_id].settled:
-                _edge_failed(state, state.edges[edge_id], "transfer", event.message, event.at)
+        _sends_no_more(state, job, event.message, event.at)
         return
     if event.reason not in e.PASSING_REFUSALS:
         job.refused_by[job.peer] = event.message
@@ -117,6 +123,14 @@ def _job_refused(state: ExecutionState, event: e.JobRefused) -> None:
     release(state, job, keep_off=created, at=event.at)
     if job.spec.pinned:
         fail(state, job, "refused", event.message, event.at)
+
+
+def _sends_no_more(state: ExecutionState, job: JobState, message: str, at: Millis) -> None:
+    """A completed producer whose executor will not take new interfaces, or has lost it: its receivers wait in vain."""
+    job.stale, job.acknowledged = False, job.generation
+    for edge_id in job.outputs:
+        if not state.edges[edge_id].settled:
+            _edge_failed(state, state.edges[edge_id], "transfer", message, at)
 
 
 def _job_start_sent(state: ExecutionState, event: e.JobStartSent) -> None:
@@ -133,10 +147,7 @@ def _job_started(state: ExecutionState, event: e.JobStarted) -> None:
         job.acknowledged = event.generation
         job.held = None
         state.touch(job)
-        if event.generation > 1:
-            # A producer that moved may have waited for this; see decide.
-            sources = (state.edges[edge_id].spec.source for edge_id in job.inputs)
-            state.touch_all(source for source in sources if source in state.jobs)
+        wake_producers(state, job)
 
 
 # What executors tell
@@ -180,10 +191,17 @@ def _apply_status(state: ExecutionState, job: JobState, report: Report, at: Mill
     job.held = None
     if report.started_at is not None:
         job.started_at = report.started_at
+    if report.status is JobStatus.FAILED and (report.generation == 0 or not (job.start_sent or state.cancel)):
+        # It waited in vain for its interfaces, and a start that was sent never came: it has not run.
+        if state.cancel:
+            end(state, job, WorkflowJobStatus.CANCELLED, report.ended_at or at)
+        else:
+            release(state, job, keep_off=False, at=at)
+        return
     match report.status:
         case JobStatus.COMPLETED:
             end(state, job, WorkflowJobStatus.COMPLETED, report.ended_at or at)
-        case JobStatus.FAILED if report.reason != "lost" and (job.start_sent or state.cancel):
+        case JobStatus.FAILED if report.reason != "lost":
             fail(state, job, report.reason or "exit", report.message, report.ended_at or at)
         case JobStatus.CANCELLED if state.cancel:
             end(state, job, WorkflowJobStatus.CANCELLED, report.ended_at or at)
@@ -226,8 +244,12 @@ def _apply_news(state: ExecutionState, job: JobState, news: EdgeNews, generation
 def _job_lost(state: ExecutionState, event: e.JobLost) -> None:
     job = state.jobs[event.node]
     stop_answered(state, job, event.placement)
-    if event.placement == job.placement and job.peer and not job.final:
+    if event.placement != job.placement or not job.peer or state.status.final:
+        return
+    if not job.final:
         _lost(state, job, event.message, event.at)
+    elif job.status is WorkflowJobStatus.COMPLETED:
+        _sends_no_more(state, job, event.message, event.at)
 
 
 def _lost(state: ExecutionState, job: JobState, message: str, at: Millis) -> None:
@@ -277,7 +299,7 @@ def _edge_failed(state: ExecutionState, edge: EdgeState, reason: str, message: s
         end_if_done(state, at)
         return
     consumer = state.jobs[edge.spec.destination]
-    if consumer.status in NOT_STARTED:
+    if consumer.status in NOT_STARTED and not state.cancel:  # what is being cancelled ends by that
         fail(state, consumer, "transfer", f"files of {edge.spec.source or 'the package'}: {message or reason}", at)
 
 

@@ -242,7 +242,7 @@ def test_after_a_cancel_the_executors_end_wins(end: JobStatus) -> None:
     drive(state, placed("a"), created("a", 1), *started("a"), reported("a", JobStatus.RUNNING))
     drive(state, e.CancelRequested(reason="enough", at=START))
     assert outstanding(state) == [CancelJob(node="a", placement=1, peer="p", reason="enough")]
-    report = Report(job_execution_id=1, status=end, revision=9, reason="exit")
+    report = Report(job_execution_id=1, status=end, revision=9, generation=1, reason="exit")
     drive(state, e.JobStopped(node="a", placement=1, report=report, at=START))
     assert state.jobs["a"].status.value == end.value
     assert state.status is (ExecutionStatus.COMPLETED if end is JobStatus.COMPLETED else ExecutionStatus.CANCELLED)
@@ -440,3 +440,73 @@ def test_a_report_that_overtakes_the_answer_to_create_tells_the_id() -> None:
     state = initial_state(spec_of(["a"], []), TIMING)
     drive(state, placed("a"), reported("a", JobStatus.CREATED))
     assert [type(command) for command in outstanding(state)] == [StartJob]
+
+
+def producer_that_waits() -> ExecutionState:
+    """``a`` has left ``p`` before it was started; ``b`` has its first interfaces, and has not said so yet."""
+    state = initial_state(spec_of(["a", "b", "c"], [("a", "b"), ("a", "c")]), TIMING)
+    drive(state, placed("a"), placed("a", "q", placement=2), created("a", 1, placement=2))
+    drive(state, placed("b"), created("b", 2), placed("c"), created("c", 3))
+    drive(state, e.JobStartSent(node="b", placement=1, generation=1, at=START))
+    drive(state, *started("c"))
+    state.take_dirty(10)
+    assert "a" not in dict(starts_of(state))
+    return state
+
+
+def test_a_producer_that_waits_goes_on_when_its_consumer_takes_its_first_interfaces() -> None:
+    """Found by the model test: it was looked at again only after a second generation, and waited for ever."""
+    state = producer_that_waits()
+    drive(state, e.JobStarted(node="b", placement=1, generation=1, at=START))
+    assert "a" in [job.spec.node_id for job in state.take_dirty(10)]
+    assert "a" in dict(starts_of(state))
+
+
+def test_a_producer_that_waits_goes_on_when_the_consumer_it_waits_for_ends() -> None:
+    state = producer_that_waits()
+    drive(state, e.DeadlinePassed(node="b", at=START))
+    assert "a" in [job.spec.node_id for job in state.take_dirty(10)]
+    assert "a" in dict(starts_of(state))
+
+
+def test_news_of_a_place_that_the_receiver_has_left_counts_no_more() -> None:
+    """Found by the model test: until the new place was known, a refused send failed the receiver."""
+    state = initial_state(spec_of(["a", "b"], [("a", "b")]), TIMING)
+    drive(state, placed("a"), created("a", 1), placed("b", "q"), created("b", 2), *started("a"))
+    drive(state, placed("b", "r", placement=2))
+    failed = EdgeNews(edge_id=1, status=EdgeStatus.FAILED, reason="unexpected_transfer")
+    drive(state, reported("a", JobStatus.COMPLETED, edges=(failed,)))
+    assert state.jobs["b"].status is WorkflowJobStatus.PLACED
+    assert state.edges[1].status is EdgeStatus.WAITING
+
+
+def test_a_start_that_never_came_is_no_failure() -> None:
+    """Found by the model test: its executor gave up a job without interfaces; it never ran, so it may elsewhere."""
+    state = initial_state(spec_of(["a"], []), TIMING)
+    drive(state, placed("a"), created("a", 1), e.JobStartSent(node="a", placement=1, generation=1, at=START))
+    report = Report(job_execution_id=1, status=JobStatus.FAILED, revision=3, reason="refused")
+    drive(state, e.JobReported(node="a", placement=1, report=report, at=START))
+    assert state.jobs["a"].status is WorkflowJobStatus.PENDING
+
+
+def test_files_that_no_longer_come_do_not_fail_what_is_being_cancelled() -> None:
+    state = running_chain()
+    drive(state, e.CancelRequested(reason="enough", at=START))
+    failed = EdgeNews(edge_id=1, status=EdgeStatus.FAILED, reason="unexpected_transfer")
+    drive(state, reported("a", JobStatus.COMPLETED, edges=(failed,)))
+    assert state.jobs["b"].status is WorkflowJobStatus.PLACED
+
+
+def test_nothing_moves_between_two_peers_that_are_both_away() -> None:
+    """Found by the model test: it moved to and fro within one step, without end."""
+    state = initial_state(spec_of(["a"], []), TIMING)
+    drive(state, placed("a"), e.PeerAway(peer="p", since=START), e.PeerAway(peer="q", since=START))
+    (move,) = outstanding(state, START + TIMING.replace_after)
+    assert isinstance(move, PlaceJob)
+    assert move.excluded == {"p", "q"}
+
+
+def test_files_of_a_completed_job_that_its_executor_has_lost_are_not_awaited() -> None:
+    state = running_chain()
+    drive(state, reported("a", JobStatus.COMPLETED), e.JobLost(node="a", placement=1, message="unknown", at=START))
+    assert (state.jobs["b"].status, state.jobs["b"].reason) == (WorkflowJobStatus.FAILED, "transfer")
