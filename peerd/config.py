@@ -95,8 +95,9 @@ class WorkflowsConfig:
     """How long an executor may run a job without hearing from us."""
     sync_seconds: float = 5
     """How often leases are renewed and lost reports fetched."""
-    max_clock_skew_seconds: float = 10
-    """Added to a lease before its job may start elsewhere."""
+    max_clock_skew_seconds: float = 20
+    """Added to a lease before its job may start elsewhere: for clocks that run differently, and for a call that got no
+    answer and came late all the same, 10 s each."""
     max_open_executions: int = 20_000
     """Executions under way; more are refused with ``overloaded``."""
     replace_after_seconds: float = 15

@@ -7,11 +7,11 @@ reason is noted first, and the interceptor, which catches the cancellation, abor
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from peerd.errors import PeerdError
+from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId
 
 
@@ -34,6 +34,7 @@ class OpenCalls:
 
     def __init__(self) -> None:
         self._calls: defaultdict[PeerId, set[OpenCall]] = defaultdict(set)
+        self._slots: Counter[PeerId] = Counter()
 
     @contextmanager
     def track(self, peer_id: PeerId) -> Iterator[OpenCall]:
@@ -55,3 +56,17 @@ class OpenCalls:
         for call in calls:
             call.end(error)
         return len(calls)
+
+    def take_slot(self, peer_id: PeerId, most: int) -> None:
+        """Count one more call of that peer, until :meth:`give_slot`. Raises OVERLOADED beyond so many."""
+        if self._slots[peer_id] >= most:
+            raise PeerdError(
+                Reason.OVERLOADED, f"{most} calls of {peer_id} are open here already", retry_after_seconds=1.0
+            )
+        self._slots[peer_id] += 1
+
+    def give_slot(self, peer_id: PeerId) -> None:
+        """One that was taken is over: its answer is out, or its caller gone."""
+        self._slots[peer_id] -= 1
+        if not self._slots[peer_id]:
+            del self._slots[peer_id]

@@ -1,7 +1,7 @@
 """Through the local socket to any peer: metadata ``peerd-peer: NAME`` sends a call on, as this peer.
 
-Any method, any shape: bytes go in and come out unparsed, and a status passes unchanged with its details. Only the
-unix socket has this; the other peer decides by this peer's grants as if it had called by itself.
+Any method that this version knows, any shape: bytes go in and come out unparsed, and a status passes unchanged with
+its details. Only the unix socket has this; the other peer decides by this peer's grants as if it had called by itself.
 """
 
 from __future__ import annotations

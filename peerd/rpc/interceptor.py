@@ -20,17 +20,17 @@ from grpc import aio
 
 from peerd.clock import Clock
 from peerd.errors import PeerdError, Reason
+from peerd.identity.peer_id import PeerId
 from peerd.rpc import limits
 from peerd.rpc.caller import Caller, current
 from peerd.rpc.calls import OpenCall, OpenCalls
 from peerd.rpc.hangup import hang_up
+from peerd.rpc.intake import Context, Intake
 from peerd.rpc.rates import Rates
 from peerd.rpc.rules import Rules
 from peerd.rpc.status import to_status
 
 _log = structlog.get_logger(__name__)
-
-Context = aio.ServicerContext[Any, Any]
 
 
 class Authentication(Protocol):
@@ -81,32 +81,26 @@ class CallerInterceptor(aio.ServerInterceptor):
         handler: Any = await continuation(handler_call_details)
         if handler is None:
             return None
-        method = handler_call_details.method
+        # Whatever its shape, a call comes in as a stream of bytes: see intake.py.
         if handler.response_streaming:
-            inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
-            make = (
-                grpc.stream_stream_rpc_method_handler
-                if handler.request_streaming
-                else grpc.unary_stream_rpc_method_handler
+            return grpc.stream_stream_rpc_method_handler(
+                self._streaming(handler_call_details.method, handler), None, handler.response_serializer
             )
-            wrapped: Any = self._streaming(method, inner)
-        else:
-            inner = handler.stream_unary if handler.request_streaming else handler.unary_unary
-            make = (
-                grpc.stream_unary_rpc_method_handler
-                if handler.request_streaming
-                else grpc.unary_unary_rpc_method_handler
-            )
-            wrapped = self._single(method, inner, None if handler.request_streaming else limits.UNARY_SECONDS)
-        return make(wrapped, handler.request_deserializer, handler.response_serializer)
+        return grpc.stream_unary_rpc_method_handler(
+            self._single(handler_call_details.method, handler), None, handler.response_serializer
+        )
 
-    def _single(self, method: str, inner: Callable[[Any, Context], Awaitable[Any]], seconds: float | None) -> Any:
-        async def handle(request: Any, context: Context) -> Any:
-            call = _Call(method, request, self._clock.monotonic())
+    def _single(self, method: str, handler: Any) -> Any:
+        inner = handler.stream_unary if handler.request_streaming else handler.unary_unary
+        seconds = None if handler.request_streaming else limits.UNARY_SECONDS
+
+        async def handle(_: object, context: Context) -> Any:
+            call = _Call(method, self._clock.monotonic())
             try:
-                with self._admitted(call, context):
+                with self._admitted(call, context) as caller:
                     async with asyncio.timeout(seconds):
-                        answer = await inner(request, context)
+                        await self._receive(call, handler, context, caller)
+                        answer = await inner(call.request, context)
             except BaseException as error:  # noqa: BLE001 - every end of a call becomes a status
                 await self._abort(context, error, call)
             self._ended(call, "OK")
@@ -114,13 +108,17 @@ class CallerInterceptor(aio.ServerInterceptor):
 
         return handle
 
-    def _streaming(self, method: str, inner: Callable[[Any, Context], Any]) -> Any:
-        async def handle(request: Any, context: Context) -> None:
+    def _streaming(self, method: str, handler: Any) -> Any:
+        inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
+
+        async def handle(_: object, context: Context) -> None:
             # Written, not yielded: a caller that does not read holds us up in write(), where being ended reaches us.
-            call = _Call(method, request, self._clock.monotonic())
+            call = _Call(method, self._clock.monotonic())
             try:
-                with self._admitted(call, context):
-                    answers = inner(request, context)
+                with self._admitted(call, context) as caller:
+                    async with asyncio.timeout(limits.UNARY_SECONDS):
+                        await self._receive(call, handler, context, caller)
+                    answers = inner(call.request, context)
                     if inspect.isawaitable(answers):  # a handler that writes to the context itself, as health does
                         await answers
                     else:
@@ -133,22 +131,36 @@ class CallerInterceptor(aio.ServerInterceptor):
 
         return handle
 
+    async def _receive(self, call: _Call, handler: Any, context: Context, caller: Caller) -> None:
+        """Have the request, and let it pass or not. The request comes first: a refused change is written down."""
+        intake = Intake(call.method, handler.request_deserializer, context, caller)
+        call.request = intake if handler.request_streaming else await intake.one()
+        self._rules.check(call.method, caller)
+
     @contextmanager
-    def _admitted(self, call: _Call, context: Context) -> Iterator[None]:
+    def _admitted(self, call: _Call, context: Context) -> Iterator[Caller]:
         auth_context: Any = context.auth_context()
         caller = call.caller = self._authentication.caller(auth_context)
-        if not caller.local and not call.method.startswith(_UNLIMITED):
-            self._rates.check(caller.peer_id, self._clock.monotonic())
-        self._rules.check(call.method, caller)
+        if not caller.local:
+            self._count(call.method, caller.peer_id, context)
         token = current.set(caller)
         try:
             with self._calls.track(caller.peer_id) as call.open:
-                yield
+                yield caller
         finally:
             try:
                 current.reset(token)
             except ValueError:  # a generator closed by another task; its context is gone with it
                 pass
+
+    def _count(self, method: str, peer_id: PeerId, context: Context) -> None:
+        probe = method.startswith(_UNLIMITED)
+        if not probe:
+            self._rates.check(peer_id, self._clock.monotonic())
+        self._calls.take_slot(peer_id, limits.MAX_CALLS_OF_A_PEER + probe * limits.MAX_PROBES_OF_A_PEER)
+        # Not when the handler has ended: an answer that its caller does not take is an open call still.
+        done: Any = lambda _: self._calls.give_slot(peer_id)  # noqa: E731 - the stubs have another type for it
+        context.add_done_callback(done)
 
     async def _abort(self, context: Context, error: BaseException, call: _Call) -> None:
         """End the call with the status of what happened. Always raises."""
@@ -179,8 +191,8 @@ class CallerInterceptor(aio.ServerInterceptor):
 @dataclass(slots=True)
 class _Call:
     method: str
-    request: object
     started: float
+    request: object = None
     caller: Caller | None = None
     open: OpenCall | None = None
 
@@ -203,6 +215,8 @@ def _refusal(error: BaseException, call: _Call) -> PeerdError | None:
         return call.open.ended_with
     if isinstance(error, PeerdError):
         return error
+    if isinstance(error, NotImplementedError):  # what generated code says of a method that nobody wrote
+        return PeerdError(Reason.UNIMPLEMENTED, f"{call.method} is not offered here")
     if isinstance(error, TimeoutError):
         return PeerdError(Reason.DEADLINE_EXCEEDED, f"{call.method} took too long")
     if isinstance(error, Exception):

@@ -18,19 +18,21 @@ from peerd.errors import PeerdError, Reason
 from peerd.identity.key import Identity
 from peerd.identity.peer_id import PeerId
 from peerd.rpc import limits
+from peerd.rpc.accepting import make_server
 from peerd.rpc.authentication import LocalAuthentication, TlsAuthentication
 from peerd.rpc.calls import OpenCalls
 from peerd.rpc.channels import Channels
 from peerd.rpc.credentials import ServerCredentials
 from peerd.rpc.forward import ForwardInterceptor
 from peerd.rpc.interceptor import CallerInterceptor, Observer
+from peerd.rpc.listener import Listener
 from peerd.rpc.members import Members
 from peerd.rpc.rates import Rates
 
 Register = Callable[[Any], None]
 """Adds a servicer to a server, such as ``lambda server: add_JobServiceServicer_to_server(jobs, server)``."""
 
-_MAX_CONCURRENT_RPCS = 1024
+_MAX_CONCURRENT_RPCS = 512
 
 
 class RpcServer:
@@ -50,50 +52,66 @@ class RpcServer:
         self.calls = OpenCalls()
         """For ending the calls of a revoked peer."""
         self._health = health.aio.HealthServicer()
+        self._members = members
         limited = rates or Rates()
-        tls = CallerInterceptor(TlsAuthentication(members, clock), self.calls, clock, limited, observer)
-        local = CallerInterceptor(LocalAuthentication(identity.peer_id), self.calls, clock, limited, observer)
-        forward = ForwardInterceptor(identity.peer_id, channels, resolve)
-        self._peers = self._server([tls])
-        self._local = self._server([forward, local])
+        self._tls = CallerInterceptor(TlsAuthentication(members, clock), self.calls, clock, limited, observer)
+        self._local = CallerInterceptor(LocalAuthentication(identity.peer_id), self.calls, clock, limited, observer)
+        self._forward = ForwardInterceptor(identity.peer_id, channels, resolve)
         self._credentials = ServerCredentials(identity, members, clock)
-        self._services: list[str] = []
+        self._services: list[tuple[str, Register]] = []
+        self._listeners: list[Listener] = []
 
     def register(self, services: Sequence[tuple[str, Register]]) -> None:
-        """Add (full service name, register function) to both listeners, with health and reflection."""
-        self._services = [name for name, _ in services]
-        standard = (health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
-        for server in (self._peers, self._local):
-            for _, register in services:
-                register(server)
-            health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-            reflection.enable_server_reflection((*self._services, *standard), server)
+        """Serve (full service name, register function) on both listeners, with health and reflection."""
+        self._services = list(services)
 
     async def start(self, *, listen: str, socket: Path) -> int:
         """Listen on both; returns the port. Raises INVALID_CONFIG when an address cannot be had."""
-        try:
-            port = self._peers.add_secure_port(listen, self._credentials.credentials())
-        except RuntimeError as error:
-            raise PeerdError(Reason.INVALID_CONFIG, f"cannot listen on {listen}: {error}") from error
-        _prepare_socket(socket)
-        self._local.add_insecure_port(f"unix:{socket}")
-        await self._local.start()
-        os.chmod(socket, 0o600)
-        await self._peers.start()
-        for name in ("", *self._services):
+        most = limits.max_connections(len(self._members.anchors()))
+        bound = listen
+
+        async def open_peers() -> aio.Server:
+            nonlocal bound
+            server = self._server([self._tls], most)
+            try:
+                port = server.add_secure_port(bound, self._credentials.credentials())
+            except RuntimeError as error:
+                await server.stop(0)
+                raise PeerdError(Reason.INVALID_CONFIG, f"cannot listen on {bound}: {error}") from error
+            bound = f"{bound.rpartition(':')[0]}:{port}"
+            await server.start()
+            return server
+
+        async def open_local() -> aio.Server:
+            _prepare_socket(socket)
+            server = self._server([self._forward, self._local], most)
+            server.add_insecure_port(f"unix:{socket}")
+            await server.start()
+            os.chmod(socket, 0o600)
+            return server
+
+        for name, open_server in (("peers", open_peers), ("socket", open_local)):
+            listener = Listener(name, open_server)
+            self._listeners.append(listener)
+            await listener.open()
+        for name in ("", *(name for name, _ in self._services)):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
-        return port
+        return int(bound.rpartition(":")[2])
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no new calls, let running ones end within the grace, then abort them."""
         await self._health.enter_graceful_shutdown()
-        await self._peers.stop(grace_seconds)
-        await self._local.stop(grace_seconds)
+        for listener in self._listeners:
+            await listener.close(grace_seconds)
 
-    def _server(self, interceptors: Sequence[aio.ServerInterceptor]) -> aio.Server:
-        return aio.server(
-            interceptors=interceptors, options=limits.SERVER, maximum_concurrent_rpcs=_MAX_CONCURRENT_RPCS
-        )
+    def _server(self, interceptors: Sequence[aio.ServerInterceptor], connections: int) -> aio.Server:
+        server = make_server(interceptors, options=limits.server(connections), maximum_calls=_MAX_CONCURRENT_RPCS)
+        standard = (health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+        for _, register in self._services:
+            register(server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection((*(name for name, _ in self._services), *standard), server)
+        return server
 
 
 def _prepare_socket(path: Path) -> None:

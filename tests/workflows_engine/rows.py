@@ -83,4 +83,5 @@ def new_job(job_id: int, request: Create, now: Millis) -> Job:
         contact_at=now,
         revision=1,
         acknowledged_revision=1,
+        files="present",
     )

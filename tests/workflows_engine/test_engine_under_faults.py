@@ -71,14 +71,16 @@ def act(world: World, action: str, number: int) -> None:
         case "long wait":
             world.pass_time(1500)
         case "forget" if held:
+            # An executor forgets when an older store of it is restored: what was under way to it ends with its life.
             where, job = held[number % len(held)]
             del where.jobs[job.node, job.placement]
+            world.wire = [sent for sent in world.wire if not (isinstance(sent, tuple) and sent[0] == where.name)]
             world.happens(e.JobLost(node=job.node, placement=job.placement, message="unknown", at=world.now))
         case "cancel" if number % 4 == 0:
             world.happens(e.CancelRequested(reason="enough", at=world.now))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=300, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(
     world=worlds(),
     steps=st.lists(
@@ -114,7 +116,7 @@ def check_truth(world: World) -> None:
             assert world.state.cancel
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, derandomize=True, deadline=None)
 @given(
     shape=st.sampled_from(sorted(SHAPES)),
     steps=st.lists(st.tuples(st.sampled_from([*ACTIONS, "crash"]), st.integers(0, 1000)), max_size=150),
