@@ -14,11 +14,13 @@ import click
 from peerd import __version__
 from peerd.config import CONFIG_FILE, Config, load_config, show_config
 from peerd.datadir import DataDir
-from peerd.errors import PeerdError
+from peerd.errors import PeerdError, Reason
 from peerd.failpoints import FAILPOINTS
 
 EXIT_RESTART = 75
 """EX_TEMPFAIL: the daemon ended to be started again, with a store that was restored."""
+EXIT_STORE = 65
+"""EX_DATAERR: the store is damaged, or of a later peerd; starting again does not help."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -225,7 +227,7 @@ def main() -> None:
         run_cli(standalone_mode=False)
     except PeerdError as error:
         print(f"error: {error.message}\nreason: {error.reason.text}\nnext: {error.next_action}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(EXIT_STORE if error.reason in (Reason.STORE_CORRUPT, Reason.STORE_TOO_NEW) else 1)
     except click.ClickException as error:
         error.show()
         sys.exit(2)

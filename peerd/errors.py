@@ -97,7 +97,12 @@ class Reason(Enum):
     INVALID_CONFIG = _Rule(
         "INVALID_ARGUMENT", False, "mend the configuration; 'peerd config show' tells where a value is from"
     )
-    STORE_CORRUPT = _Rule("DATA_LOSS", False, "restore the newest backup from the data directory's backups/")
+    STORE_CORRUPT = _Rule(
+        "DATA_LOSS",
+        False,
+        "stop the daemon there and restore the newest backup: 'peerd restore FILE'; 'peerctl backup list' names them, "
+        "they lie in the data directory's backups/",
+    )
     STORE_TOO_NEW = _Rule(
         "FAILED_PRECONDITION", False, "install the peerd version that wrote this store, or a later one"
     )
@@ -106,6 +111,9 @@ class Reason(Enum):
         "RESOURCE_EXHAUSTED",
         True,
         "remove old files there ('peerctl gc'), or raise [jobs] quota_bytes_per_orchestrator",
+    )
+    DISK_FAILED = _Rule(
+        "UNAVAILABLE", True, "look after that machine's disk ('dmesg') and who owns the files; then start peerd again"
     )
     MAINTENANCE = _Rule(
         "FAILED_PRECONDITION",

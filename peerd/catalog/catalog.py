@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from google.protobuf.message import DecodeError
+
 from peerd.catalog import repository
 from peerd.catalog.declaration import check_declaration, from_config
 from peerd.catalog.model import Service
@@ -17,6 +19,7 @@ from peerd.digest import digest
 from peerd.errors import PeerdError, Reason
 from peerd.failpoints import failpoint
 from peerd.store import Store, Tx
+from peerd.store.quarantine import put_aside
 from peerd.v1 import catalog_pb2
 
 
@@ -47,6 +50,20 @@ class Catalog:
         if len({proto.name for proto in protos}) != len(protos):
             raise PeerdError(Reason.INVALID_CONFIG, "two services of the configuration have the same name")
         await self._replace_all(protos, "config")
+        await self._store.write(self._put_aside_damaged)
+
+    def _put_aside_damaged(self, tx: Tx) -> None:
+        """What cannot be read cannot be offered; its name keeps its id for the next who declares it."""
+        damaged = False
+        for row in repository.offered(tx):
+            try:
+                repository.to_service(row)
+            except (DecodeError, ValueError, KeyError) as error:
+                put_aside(tx, "services", {"id": row["id"], "name": row["name"]}, row["declaration"], error)
+                repository.withdraw(tx, row["id"])
+                damaged = True
+        if damaged:
+            self._changed(tx)
 
     async def follow(self, services: Sequence[catalog_pb2.ServiceDeclaration]) -> None:
         """Offer what the profiles of this peer's roles say, and nothing else of that origin.

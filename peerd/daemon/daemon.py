@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import structlog
@@ -110,7 +110,7 @@ class Daemon:
         folder = DataDir(config.data_dir)
         folder.check_mode()
         identity = load_identity(folder.identity_key)
-        store = await open_store(folder.store, clock)
+        store = await open_store(folder.store, clock, peer_id=identity.peer_id)
         try:
             daemon = cls(config, clock, identity, store, await Mesh.load(store, identity, clock))
             await daemon._neighbours.load(own_sample=daemon._sample)
@@ -328,6 +328,7 @@ class Daemon:
         return await http.checks(
             self._store,
             self._config.data_dir,
+            now=self._clock.now(),
             reserve=self.reserve(shutil.disk_usage(self._config.data_dir).total),
             address=self._listen_address,
             stopping=self._stopping,
@@ -377,9 +378,22 @@ async def run_until_signalled(config: Config) -> bool:
         daemon = await Daemon.build(config, clock)
         try:
             await daemon.run(stop)
+        except BaseExceptionGroup as group:
+            refusals, rest = group.split(PeerdError)
+            if refusals is None or rest is not None:
+                raise
+            raise next(_flat(refusals)) from group  # the store is damaged: that is all there is to say
         finally:
             await daemon.close()
         return daemon.restarts
+
+
+def _flat(group: BaseExceptionGroup[PeerdError]) -> Iterator[PeerdError]:
+    for error in group.exceptions:
+        if isinstance(error, PeerdError):
+            yield error
+        else:
+            yield from _flat(error)
 
 
 def _announce(path: Path, address: str) -> None:

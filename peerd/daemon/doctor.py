@@ -20,11 +20,15 @@ import grpc
 
 from peerd import __version__
 from peerd.client import Client
+from peerd.clock import SystemClock
 from peerd.config import Config
 from peerd.daemon.hardware import detect_hardware
 from peerd.datadir import DataDir
 from peerd.errors import PeerdError
 from peerd.jobs.runner import ProcessRunner
+from peerd.store import quarantine
+from peerd.store.copies import read_only
+from peerd.store.failures import RAISED
 from peerd.v1 import registry_pb2
 
 _MIN_SQLITE = (3, 37, 0)
@@ -55,7 +59,15 @@ class Finding:
 async def examine(config: Config, *, devices: Path = Path("/dev"), units: Path | None = None) -> list[Finding]:
     """All checks, each on its own: one that cannot be made is a finding, too."""
     peers = await _peers(config)
-    found = [_versions(), _sqlite(), *_modes(config), _store(config), _disk(config), *_ports(config, peers is not None)]
+    found = [
+        _versions(),
+        _sqlite(),
+        *_modes(config),
+        _store(config),
+        *_quarantine(config),
+        _disk(config),
+        *_ports(config, peers is not None),
+    ]
     found += [_clock(peers), await _isolation(config), await _runners(), _serial(devices), _unit(units)]
     return found
 
@@ -119,9 +131,9 @@ def _store(config: Config) -> Finding:
     if not path.exists():
         return Finding(name="store", verdict=Verdict.WARN, message="there is no store yet")
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        with closing(sqlite3.connect(read_only(path), uri=True)) as connection:
             (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    except sqlite3.Error as error:
+    except RAISED as error:
         verdict = str(error)
     if verdict != "ok":
         return Finding(
@@ -131,6 +143,33 @@ def _store(config: Config) -> Finding:
             next_action="stop the daemon and restore the newest backup: 'peerd restore FILE'",
         )
     return Finding(name="store", verdict=Verdict.OK, message=f"{path} is whole, {path.stat().st_size} bytes")
+
+
+def _quarantine(config: Config) -> Iterator[Finding]:
+    """Rows that were put aside because they could not be read."""
+    path = DataDir(config.data_dir).store
+    if not path.exists():
+        return
+    since = int(SystemClock().now()) - quarantine.SHOWN_DAYS * 86_400_000
+    try:
+        with closing(sqlite3.connect(read_only(path), uri=True)) as connection:
+            rows = connection.execute(
+                "SELECT source, key, error FROM quarantine WHERE at > ? ORDER BY id DESC", (since,)
+            ).fetchall()
+    except RAISED:
+        return  # no store of this version; what is wrong with it says the check of the store
+    if not rows:
+        yield Finding(name="damaged rows", verdict=Verdict.OK, message="none were found")
+        return
+    named = "; ".join(f"{source} {key}: {error}" for source, key, error in rows[:3])
+    named += f"; and {len(rows) - 3} more" if len(rows) > 3 else ""
+    days = quarantine.SHOWN_DAYS
+    yield Finding(
+        name="damaged rows",
+        verdict=Verdict.WARN,
+        message=f"{len(rows)} could not be read and were put aside in the last {days} days: {named}",
+        next_action=quarantine.NEXT_ACTION,
+    )
 
 
 def _disk(config: Config) -> Finding:

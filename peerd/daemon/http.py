@@ -9,10 +9,11 @@ from pathlib import Path
 
 from starlette.types import ASGIApp
 
+from peerd.clock import Millis
 from peerd.config import HttpConfig
 from peerd.errors import PeerdError
 from peerd.rpc.rates import Rates
-from peerd.store import Store
+from peerd.store import Store, quarantine
 from peerd.web.app import application
 from peerd.web.surroundings import Check, Surroundings
 
@@ -30,6 +31,7 @@ async def checks(
     store: Store,
     data_dir: Path,
     *,
+    now: Millis,
     reserve: int,
     address: str,
     stopping: bool,
@@ -41,6 +43,7 @@ async def checks(
     free = shutil.disk_usage(data_dir).free
     return [
         await _store_check(store),
+        await _damage_check(store, now),
         Check(name="disk", ok=free >= reserve, message=f"{free} bytes free, {reserve} are kept in reserve"),
         Check(name="grpc", ok=answers, message=f"{'listens' if answers else 'does not answer'} on {address}"),
         Check(
@@ -71,6 +74,18 @@ async def database(store: Store, path: Path) -> Mapping[str, object]:
     check = await _store_check(store)
     version = await store.one("PRAGMA user_version") if check.ok else None
     return {"connected": check.ok, "path": str(path), "schema": version[0] if version is not None else None}
+
+
+async def _damage_check(store: Store, now: Millis) -> Check:
+    """Rows that were put aside are said, and no reason to take this peer out of service; damaged pages are."""
+    try:
+        count = await quarantine.count_recent(store, now)
+    except PeerdError as error:
+        return Check(name="store_whole", ok=False, message=error.message)
+    if store.damage:
+        return Check(name="store_whole", ok=False, message=store.damage)
+    message = f"{count} damaged rows were put aside; see 'peerd doctor'" if count else "nothing damaged was found"
+    return Check(name="store_whole", ok=not count, message=message, required=False)
 
 
 async def _store_check(store: Store) -> Check:

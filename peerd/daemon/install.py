@@ -27,6 +27,8 @@ ExecStart={program} --data-dir {data_dir} run
 RestartSec=2
 # It ends with 75 to be started again with a store that was restored.
 SuccessExitStatus=75
+# It ends with 65 when its store is damaged, or of a later peerd: starting it again would not mend that.
+RestartPreventExitStatus=65
 WatchdogSec=30
 # A large store is checked, and may be migrated, before the daemon is ready.
 TimeoutStartSec=300

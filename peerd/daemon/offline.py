@@ -120,7 +120,7 @@ async def _held(config: Config) -> AsyncIterator[tuple[Identity, Store]]:
             peer_id=identity.peer_id,
             now=SystemClock().now(),
         )
-        store = await open_store(folder.store, SystemClock())
+        store = await open_store(folder.store, SystemClock(), peer_id=identity.peer_id)
         try:
             yield identity, store
         finally:

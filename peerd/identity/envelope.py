@@ -42,6 +42,10 @@ def seal(identity: Identity, payload: bytes, payload_type: str) -> Envelope:
     )
 
 
+DAMAGE = (Reason.INVALID_SIGNATURE, Reason.INVALID_PEER_ID)
+"""What :func:`open_envelope` says of one that was whole and is not any more."""
+
+
 def open_envelope(envelope: Envelope, payload_type: str) -> Opened:
     """Check type and signature. Exactly one signature is accepted. Raises INVALID_SIGNATURE."""
     if envelope.payload_type != payload_type:

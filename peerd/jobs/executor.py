@@ -14,6 +14,7 @@ from peerd.clock import Clock
 from peerd.jobs.attempts import Attempts, AttemptWatch
 from peerd.jobs.changes import Change, Changes
 from peerd.jobs.clearing import Clearing
+from peerd.jobs.damage import put_aside_damaged
 from peerd.jobs.data import DataJobs
 from peerd.jobs.leases import Leases
 from peerd.jobs.model import JobStatus
@@ -71,6 +72,7 @@ class Executor:
     async def run(self) -> None:
         """Until cancelled; processes go on without us."""
         async with asyncio.TaskGroup() as group:
+            await self._store.write(put_aside_damaged)
             left_behind = await self._store.write(self._recording.left_behind)
             await self._attempts.forget_others(begun.attempt_id for begun in left_behind)
             for begun in left_behind:

@@ -14,15 +14,17 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 import structlog
+from google.protobuf.message import DecodeError
 
 from peerd.digest import digest
 from peerd.errors import PeerdError, Reason
 from peerd.failpoints import failpoint
-from peerd.identity.envelope import open_envelope, seal
+from peerd.identity.envelope import DAMAGE, open_envelope, seal
 from peerd.identity.key import Identity
 from peerd.identity.peer_id import PeerId
 from peerd.mesh.mesh import Mesh
 from peerd.store import Store, Tx
+from peerd.store.quarantine import move_aside
 from peerd.v1 import mesh_pb2
 from peerd.v1.signed_pb2 import Envelope
 
@@ -88,13 +90,19 @@ class DocumentTopic(Generic[T]):
 
     async def load(self) -> None:
         """Read what the store knows."""
-        rows = await self._store.all("SELECT envelope FROM documents WHERE topic = ?", (self.name,))
+        rows = await self._store.all("SELECT key, version, envelope FROM documents WHERE topic = ?", (self.name,))
         found: dict[str, list[Document[T]]] = defaultdict(list)
         for row in rows:
             try:
                 document = self._read(Envelope.FromString(row["envelope"]))
-            except PeerdError as error:  # stored by a version with other rules
-                _log.info("documents.stored_one_ignored", topic=self.name, message=error.message)
+            except (PeerdError, DecodeError) as error:
+                if isinstance(error, PeerdError) and error.reason not in DAMAGE:  # stored by a version with other rules
+                    _log.info("documents.stored_one_ignored", topic=self.name, message=error.message)
+                    continue
+                key = {"topic": self.name, "key": row["key"], "version": row["version"]}
+                await self._store.write(
+                    functools.partial(move_aside, source="documents", key=key, content=row["envelope"], error=error)
+                )
                 continue
             found[document.key].append(document)
         self._versions = {key: sorted(held, key=_order, reverse=True) for key, held in found.items()}

@@ -71,7 +71,7 @@ class Mesh:
             mesh_id = repository.find_mesh_id(tx)
             if mesh_id is None:
                 raise PeerdError(Reason.NOT_INITIALIZED, "this peer belongs to no mesh yet")
-            return _snapshot(tx, repository.load_membership(tx, mesh_id))
+            return _snapshot(tx, repository.load_membership(tx, mesh_id, verify=True))
 
         return cls(store, identity, clock, await store.write(read))
 

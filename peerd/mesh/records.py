@@ -82,9 +82,14 @@ def read_record(envelope: signed_pb2.Envelope) -> Record:
     return _parse(opened.payload, opened.signer, envelope.SerializeToString())
 
 
-def read_stored_record(envelope: bytes) -> Record:
-    """A record that was verified before it was stored."""
+def read_stored_record(envelope: bytes, *, verify: bool = False) -> Record:
+    """A record that was verified before it was stored, or verified again.
+
+    Raises DecodeError or IndexError when it was damaged meanwhile, or what :func:`read_record` raises.
+    """
     stored = signed_pb2.Envelope.FromString(envelope)
+    if verify:
+        return read_record(stored)
     return _parse(stored.payload, PeerId(stored.signatures[0].peer_id), envelope)
 
 

@@ -6,12 +6,17 @@ import json
 import sqlite3
 from collections.abc import Iterable
 
+from google.protobuf.message import DecodeError
+
 from peerd.clock import Millis
+from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId
 from peerd.mesh.invites import Invite
 from peerd.mesh.membership import Membership, membership_of
+from peerd.mesh.model import Record, RecordDigest
 from peerd.mesh.records import read_stored_record
 from peerd.store import Tx
+from peerd.store.quarantine import move_aside
 
 INVITE = "SELECT * FROM invites WHERE invite_id = ?"
 INVITES_PAGE = "SELECT * FROM invites WHERE id > ? ORDER BY id LIMIT ?"
@@ -40,10 +45,31 @@ def next_sequence(tx: Tx) -> int:
     return int(row["sequence"])
 
 
-def load_membership(tx: Tx, mesh_id: PeerId) -> Membership:
-    """All records, judged."""
-    rows = tx.all("SELECT envelope FROM member_records")
-    return membership_of(mesh_id, (read_stored_record(row["envelope"]) for row in rows))
+def load_membership(tx: Tx, mesh_id: PeerId, *, verify: bool = False) -> Membership:
+    """All records, judged. One that is damaged is put aside, with all of that subject.
+
+    It might have ended a membership, and what was before it must not count again. Other members have them still.
+    """
+    read: list[Record] = []
+    damaged: set[str] = set()
+    for row in tx.all("SELECT digest, subject, envelope FROM member_records"):
+        try:
+            record = read_stored_record(row["envelope"], verify=verify)
+            if record.digest != row["digest"]:
+                raise PeerdError(Reason.INVALID_RECORD, "its content is not what was stored")
+        except (PeerdError, DecodeError, IndexError) as error:
+            move_aside(tx, "member_records", {"digest": row["digest"]}, row["envelope"], error)
+            damaged.add(row["subject"])
+        else:
+            read.append(record)
+    whole: dict[RecordDigest, Record] = {}
+    for record in sorted(read, key=lambda record: record.version):
+        if record.subject not in damaged and (record.previous is None or record.previous in whole):
+            whole[record.digest] = record
+        else:
+            beside = PeerdError(Reason.INVALID_RECORD, "another record of the same subject is damaged or gone")
+            move_aside(tx, "member_records", {"digest": record.digest}, record.envelope, beside)
+    return membership_of(mesh_id, whole.values())
 
 
 def save_membership(tx: Tx, before: Membership, after: Membership) -> None:
@@ -53,7 +79,7 @@ def save_membership(tx: Tx, before: Membership, after: Membership) -> None:
         [(entry,) for entry in before.records if entry not in after.records],
     )
     tx.executemany(
-        "INSERT INTO member_records (digest, subject, version, envelope, stored_at) VALUES (?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO member_records (digest, subject, version, envelope, stored_at) VALUES (?, ?, ?, ?, ?)",
         [
             (record.digest, record.subject, record.version, record.envelope, tx.now)
             for record in after.records.values()
@@ -99,7 +125,14 @@ def mark_revoked(tx: Tx, invite: Invite) -> None:
 
 def load_invites(tx: Tx) -> list[Invite]:
     """All invites, oldest first."""
-    return [invite_of(row) for row in tx.all("SELECT * FROM invites ORDER BY id")]
+    invites = []
+    for row in tx.all("SELECT * FROM invites ORDER BY id"):
+        try:
+            invites.append(invite_of(row))
+        except (ValueError, TypeError) as error:  # nobody can use it; a new one does the same
+            content = json.dumps([row["invite_id"], row["roles"], row["grants"], row["joiner"]]).encode()
+            move_aside(tx, "invites", {"id": row["id"]}, content, error)
+    return invites
 
 
 def invite_of(row: sqlite3.Row) -> Invite:

@@ -6,6 +6,7 @@ records alone. One that is not signed by its subject, or is older than what is k
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import structlog
@@ -14,12 +15,13 @@ from google.protobuf.message import DecodeError
 from peerd.digest import digest
 from peerd.errors import PeerdError, Reason
 from peerd.failpoints import failpoint
-from peerd.identity.envelope import open_envelope, seal
+from peerd.identity.envelope import DAMAGE, open_envelope, seal
 from peerd.identity.key import Identity
 from peerd.identity.peer_id import PeerId, parse_peer_id
 from peerd.mesh.mesh import Mesh
 from peerd.mesh.model import check_name, to_timestamp
 from peerd.store import Store, Tx
+from peerd.store.quarantine import move_aside
 from peerd.v1 import mesh_pb2
 from peerd.v1.registry_pb2 import Advert, Location
 from peerd.v1.signed_pb2 import Envelope
@@ -128,12 +130,19 @@ class Adverts:
 
     async def load(self) -> None:
         """Read what the store knows."""
-        for row in await self._store.all("SELECT envelope FROM adverts"):
-            envelope = Envelope.FromString(row["envelope"])
+        for row in await self._store.all("SELECT peer_id, envelope FROM adverts"):
             try:
+                envelope = Envelope.FromString(row["envelope"])
                 advert = read_advert(envelope)
-            except PeerdError as error:  # stored by a version with other rules; its peer will send a new one
-                _log.info("registry.stored_advert_ignored", message=error.message)
+            except (PeerdError, DecodeError) as error:
+                if isinstance(error, PeerdError) and error.reason not in DAMAGE:
+                    # Stored by a version with other rules; its peer will send a new one.
+                    _log.info("registry.stored_advert_ignored", message=error.message)
+                    continue
+                key, content = {"peer_id": row["peer_id"]}, row["envelope"]
+                await self._store.write(
+                    functools.partial(move_aside, source="adverts", key=key, content=content, error=error)
+                )
                 continue
             self._known[PeerId(advert.peer_id)] = (advert, envelope)
 

@@ -20,18 +20,9 @@ from peerd.clock import Millis
 from peerd.digest import digest_file
 from peerd.errors import PeerdError, Reason
 from peerd.failpoints import failpoint
-from peerd.store.backup import (
-    COMPANIONS,
-    NO_LINKS,
-    Backup,
-    cannot,
-    label,
-    open_alone,
-    read_backup,
-    remove,
-    sync,
-    unlabel,
-)
+from peerd.store.backup import Backup, read_backup
+from peerd.store.copies import COMPANIONS, NO_LINKS, cannot, label, open_alone, remove, sync, unlabel
+from peerd.store.failures import RAISED
 from peerd.store.migrate import migrate
 from peerd.store.writer import Tx
 
@@ -43,15 +34,6 @@ def staged_path(store: Path) -> Path:
 
 def _prepared_path(store: Path) -> Path:
     return store.with_name(f".{store.name}.restore.tmp")
-
-
-def _scratch(store: Path) -> Path:
-    return store.with_name(f".{store.name}.restore.d")
-
-
-def _clear(store: Path) -> None:
-    remove(_prepared_path(store))
-    shutil.rmtree(_scratch(store), ignore_errors=True)
 
 
 def prepare(
@@ -77,13 +59,12 @@ def prepare(
         )
     temporary = _prepared_path(store)
     try:
-        _clear(store)  # a journal of an attempt that was killed would be played into the new copy
+        remove(_prepared_path(store))  # a journal of an attempt that was killed would be played into the new copy
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         shutil.copyfile(backup, temporary)
         if digest_file(temporary) != found.digest:
             raise PeerdError(Reason.INVALID_BACKUP, f"{backup} changed while it was read")
-        migrate(temporary, backup_dir=_scratch(store))
-        shutil.rmtree(_scratch(store), ignore_errors=True)  # the backup itself is what the old schema looked like
+        migrate(temporary, backup_dir=None)  # the backup itself is what the old schema looked like
         with closing(open_alone(temporary)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("UPDATE meta SET value = ? WHERE key = 'store_id'", (uuid.uuid4().hex,))
@@ -94,10 +75,10 @@ def prepare(
         sync(temporary)
         failpoint("backup.stage.before_rename")
     except (OSError, sqlite3.Error) as error:
-        _clear(store)
+        remove(_prepared_path(store))
         raise cannot(f"stage {backup}", error) from error
     except BaseException:
-        _clear(store)
+        remove(_prepared_path(store))
         raise
     return found
 
@@ -119,7 +100,7 @@ def swap_staged(store: Path, *, backup_dir: Path, peer_id: str, now: Millis) -> 
     """
     staged = staged_path(store)
     try:
-        _clear(store)
+        remove(_prepared_path(store))
         if not staged.exists():
             return None
         kept = _keep(store, backup_dir, peer_id=peer_id, now=now) if store.exists() else None
@@ -145,7 +126,7 @@ def _keep(store: Path, folder: Path, *, peer_id: str, now: Millis) -> Path:
     try:
         with closing(open_alone(store)) as connection:  # takes its WAL in: one file holds all
             label(connection, peer_id=peer_id, now=now)
-    except sqlite3.Error:
+    except RAISED:
         # Damaged, which may be why it is replaced: kept as it lies there, for whoever wants to save something.
         for companion in COMPANIONS:
             if store.with_name(store.name + companion).exists():

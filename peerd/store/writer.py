@@ -6,8 +6,8 @@ of them. A function that raises is rolled back alone. When SQLite itself gives t
 interrupts roll back everything), the batch is undone and each function runs again by itself; so functions must be
 repeatable: no effect outside their transaction.
 
-A failed write to disk is fatal: after an fsync error nobody knows what the file holds, and only a restart that reads
-the WAL again does.
+A full disk refuses what does not fit and nothing else. A failed write to disk is fatal at once, before anything is
+tried again; so is the end of the thread. See :mod:`peerd.store.failures`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -26,6 +27,7 @@ from peerd import metrics
 from peerd.clock import Clock, Millis
 from peerd.errors import PeerdError, Reason
 from peerd.failpoints import failpoint
+from peerd.store.failures import code_of, is_fatal, is_of_disk, out_of_room, translate
 
 T = TypeVar("T")
 
@@ -92,8 +94,8 @@ class _Write(Generic[T]):
             self._result = self._function(tx)
             self._callbacks = tx._callbacks
         except Exception as error:
-            if isinstance(error, sqlite3.Error) and not connection.in_transaction:
-                raise  # SQLite gave up the whole batch, with this as its reason
+            if isinstance(error, sqlite3.Error) and (is_of_disk(error) or not connection.in_transaction):
+                raise  # the whole batch is lost, or may be, with this as its reason
             self._error = error
             connection.execute("ROLLBACK TO write")
         connection.execute("RELEASE write")
@@ -101,13 +103,15 @@ class _Write(Generic[T]):
     def fail(self, error: BaseException) -> None:
         self._error, self._callbacks = error, []
 
-    def resolve(self) -> None:
+    def resolve(self, path: Path) -> None:
         """On the event loop: tell whoever waits."""
         for callback in self._callbacks:
             callback()
         if self.future.cancelled():
             return
-        if self._error is not None:
+        if isinstance(self._error, sqlite3.Error):
+            self.future.set_exception(translate(self._error, path))
+        elif self._error is not None:
             self.future.set_exception(self._error)
         else:
             self.future.set_result(self._result)  # type: ignore[arg-type]
@@ -122,13 +126,16 @@ class Writer:
         self._on_fatal = on_fatal or _exit_at_once
         self._queue: queue.SimpleQueue[_Write[Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._opened: Future[None] = Future()
         self._closed = False
+        self._dead: Exception | None = None
         self.commits = 0
         """Commits so far; what a benchmark counts."""
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread; return when it has the file open. Raises what SQLite said."""
         self._thread.start()
+        self._opened.result()
 
     async def write(self, function: Callable[[Tx], T]) -> T:
         """Run the function in a transaction and return its result once that is durable.
@@ -150,10 +157,18 @@ class Writer:
         await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
-        connection = connect(self._path)
+        try:
+            connection = connect(self._path)
+        except BaseException as error:  # noqa: BLE001 - raised where it was asked for
+            self._opened.set_exception(error)
+            return
+        self._opened.set_result(None)
         try:
             while (batch := self._take()) is not None:
                 self._commit(connection, batch)
+        except BaseException as error:
+            self._on_fatal(f"the writer of {self._path} has ended: {error!r}")  # or all writes would wait for ever
+            raise
         finally:
             connection.close()
 
@@ -175,30 +190,37 @@ class Writer:
         return batch
 
     def _commit(self, connection: sqlite3.Connection, batch: list[_Write[Any]]) -> None:
-        try:
-            self._attempt(connection, batch)
-        except sqlite3.Error:
-            self._rollback(connection)
+        if self._try(connection, batch) is not None:
             for write in batch:
-                self._commit_alone(connection, write)
+                error = self._try(connection, [write])
+                if error is not None:
+                    write.fail(error)
         failpoint("store.after_commit")
         by_loop: dict[asyncio.AbstractEventLoop, list[_Write[Any]]] = {}
         for write in batch:
             by_loop.setdefault(write.loop, []).append(write)
         for loop, writes in by_loop.items():
             try:
-                loop.call_soon_threadsafe(_resolve_all, writes)
+                loop.call_soon_threadsafe(_resolve_all, writes, self._path)
             except RuntimeError:  # the loop has closed: nobody is left to be told
                 continue
 
-    def _commit_alone(self, connection: sqlite3.Connection, write: _Write[Any]) -> None:
+    def _try(self, connection: sqlite3.Connection, batch: list[_Write[Any]]) -> Exception | None:
+        """Why nothing of it is stored; None if all is."""
+        if self._dead is not None:
+            return self._dead
         try:
-            self._attempt(connection, [write])
+            self._attempt(connection, batch)
         except sqlite3.Error as error:
-            self._rollback(connection)
-            if _is_io_error(error):
+            no_room = out_of_room(error, self._path)
+            refusal = no_room or translate(error, self._path)
+            if is_fatal(error) and no_room is None:
+                self._dead = refusal
                 self._on_fatal(f"cannot write {self._path}: {error}")
-            write.fail(_translate(error))
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            return refusal
+        return None
 
     def _attempt(self, connection: sqlite3.Connection, batch: list[_Write[Any]]) -> None:
         now, began = self._clock.now(), self._clock.monotonic()
@@ -209,10 +231,6 @@ class Writer:
         connection.execute("COMMIT")
         self.commits += 1
         metrics.commit_duration.observe(self._clock.monotonic() - began)
-
-    def _rollback(self, connection: sqlite3.Connection) -> None:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -229,27 +247,31 @@ def connect(path: Path) -> sqlite3.Connection:
             "cell_size_check=ON",
         ):
             connection.execute(f"PRAGMA {pragma}")
+        _check_writable(connection, path)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _resolve_all(writes: Sequence[_Write[Any]]) -> None:
+def _check_writable(connection: sqlite3.Connection, path: Path) -> None:
+    """SQLite opens what it may not write to for reading, and says so at the first write: too late."""
+    connection.execute("BEGIN IMMEDIATE")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    try:
+        connection.execute(f"PRAGMA user_version = {version:d}")
+    except sqlite3.OperationalError as error:
+        if code_of(error) & 0xFF != sqlite3.SQLITE_READONLY:
+            raise
+        raise PeerdError(Reason.DISK_FAILED, f"cannot write {path}: it can only be read") from error
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _resolve_all(writes: Sequence[_Write[Any]], path: Path) -> None:
     for write in writes:
-        write.resolve()
-
-
-def _is_io_error(error: sqlite3.Error) -> bool:
-    code: int = getattr(error, "sqlite_errorcode", 0)
-    return code & 0xFF == sqlite3.SQLITE_IOERR
-
-
-def _translate(error: sqlite3.Error) -> Exception:
-    code: int = getattr(error, "sqlite_errorcode", 0)
-    if code & 0xFF == sqlite3.SQLITE_FULL:
-        return PeerdError(Reason.DISK_LOW, "the disk is full: nothing was stored")
-    return error
+        write.resolve(path)
 
 
 def _exit_at_once(message: str) -> None:

@@ -7,17 +7,21 @@ leases - is here. A restart finds every unsettled execution in the store and goe
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+import structlog
+
 from peerd.clock import Clock
 from peerd.config import WorkflowsConfig
+from peerd.errors import PeerdError
 from peerd.identity.peer_id import PeerId
 from peerd.loops import run_every
 from peerd.store import Store, Tx
+from peerd.workflows import damage, repository
 from peerd.workflows import events as e
-from peerd.workflows import repository
 from peerd.workflows.assigned import Assigned
 from peerd.workflows.contacts import LOOK_SECONDS, Contacts
 from peerd.workflows.dispatch import Dials, Dispatcher
@@ -28,6 +32,8 @@ from peerd.workflows.releasing import Releasing
 from peerd.workflows.repository import ExecutionRecord, Posted
 from peerd.workflows.runner import Placing, Runner, Surroundings
 from peerd.workflows.watch import Changes
+
+_log = structlog.get_logger(__name__)
 
 _RELEASE_SECONDS = 2.0
 
@@ -77,6 +83,8 @@ class Orchestrator:
         self.changes = Changes()
         self._runners: dict[int, Runner] = {}
         self._assigned = Assigned()
+        self.held: set[int] = set()
+        """Executions that cannot be read; see :mod:`peerd.workflows.damage`."""
         self._tasks: asyncio.TaskGroup | None = None
         self._recovered = asyncio.Event()
         self._contacts = Contacts(_Presence(registry, is_revoked), clock, self._announce, own_peer_id)
@@ -115,7 +123,10 @@ class Orchestrator:
             try:
                 for execution_id in await repository.open_executions(self._store):
                     if execution_id not in self._runners:
-                        self._take_up(await repository.load_execution(self._store, execution_id))
+                        try:
+                            self._take_up(await repository.load_execution(self._store, execution_id))
+                        except PeerdError as error:
+                            await self._hold(execution_id, error)
                 self._recovered.set()
                 every, clock = run_every, self._clock
                 tasks.create_task(every(self._look, seconds=LOOK_SECONDS, clock=clock, name="workflows.look"))
@@ -154,7 +165,7 @@ class Orchestrator:
         runner = self._runners.get(execution_id)
         if runner is not None:
             await runner.built()
-        return runner
+        return self._runners.get(execution_id)
 
     def heard(self, peer: PeerId) -> None:
         """That peer has called us."""
@@ -174,10 +185,22 @@ class Orchestrator:
     async def _run(self, runner: Runner) -> None:
         try:
             await runner.run()
+        except PeerdError as error:
+            await self._hold(runner.execution_id, error)
         finally:
             self._runners.pop(runner.execution_id, None)
             self._assigned.update(runner.execution_id, {})
+            runner.let_go()
             self.changes.notify(runner.execution_id)
+
+    async def _hold(self, execution_id: int, error: PeerdError) -> None:
+        """It cannot be read: the others go on without it. The next start tries again."""
+        self.held.add(execution_id)
+        _log.error("execution.held", workflow_execution_id=execution_id, message=error.message)
+        try:
+            await self._store.write(functools.partial(damage.hold, execution_id=execution_id, error=error))
+        except PeerdError as fault:
+            _log.warning("execution.held_unsaid", workflow_execution_id=execution_id, message=fault.message)
 
     def _posted(self, execution_id: int, posted: Posted) -> None:
         runner = self._runners.get(execution_id)

@@ -13,10 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from peerd.clock import Millis
+from peerd.digest import digest
 from peerd.errors import PeerdError, Reason
 from peerd.store import Store, Tx
 from peerd.v1 import workflows_pb2
 from peerd.workflows import events as e
+from peerd.workflows.damage import unreadable
 from peerd.workflows.definition import Reading, decode_stored
 from peerd.workflows.edges import Edge, edges_of
 from peerd.workflows.model import EdgeStatus, ExecutionSpec, ExecutionStatus, WorkflowJobStatus
@@ -76,6 +78,13 @@ def put_workflow(tx: Tx, reading: Reading) -> WorkflowVersion:
         )
         found = tx.one(f"{_VERSIONS} WHERE v.workflow_id = ? AND v.digest = ?", (workflow_id, reading.digest))
     assert found is not None  # noqa: S101 - just stored
+    if found["definition"] != reading.encoded:  # damaged since: here it is again
+        tx.execute(
+            "UPDATE workflow_versions SET definition = ? WHERE workflow_id = ? AND version = ?",
+            (reading.encoded, workflow_id, found["version"]),
+        )
+        found = tx.one(f"{_VERSIONS} WHERE v.workflow_id = ? AND v.digest = ?", (workflow_id, reading.digest))
+        assert found is not None  # noqa: S101 - just stored
     return to_version(found)
 
 
@@ -103,20 +112,30 @@ async def list_workflows(store: Store, *, before: int, limit: int) -> list[Workf
     """The newest version of each workflow with an id below ``before``, newest workflow first."""
     newest = "v.version = (SELECT max(n.version) FROM workflow_versions n WHERE n.workflow_id = v.workflow_id)"
     rows = await store.all(f"{_VERSIONS} WHERE w.id < ? AND {newest} ORDER BY w.id DESC LIMIT ?", (before, limit))
-    return [to_version(row) for row in rows]
+    return [to_version(row, with_definition=False) for row in rows]
 
 
-def to_version(row: sqlite3.Row) -> WorkflowVersion:
-    """The row of a query on workflows and their versions."""
+def to_version(row: sqlite3.Row, *, with_definition: bool = True) -> WorkflowVersion:
+    """The row of a query on workflows and their versions. Raises STORE_CORRUPT."""
     return WorkflowVersion(
         workflow_id=row["workflow_id"],
         name=row["name"],
         version=row["version"],
         digest=row["digest"],
-        definition=decode_stored(row["definition"]),
+        definition=_definition(row) if with_definition else workflows_pb2.WorkflowDefinition(name=row["name"]),
         job_count=row["job_count"],
         created_at=row["created_at"],
     )
+
+
+def _definition(row: sqlite3.Row) -> workflows_pb2.WorkflowDefinition:
+    if digest(row["definition"]) != row["digest"]:
+        raise PeerdError(
+            Reason.STORE_CORRUPT,
+            f"a stored definition of workflow {row['workflow_id']} is damaged",
+            next_action="store the same file again ('peerctl workflows put FILE'), or restore a backup",
+        )
+    return decode_stored(row["definition"])
 
 
 def _known(row: sqlite3.Row | None, name_or_id: str, version: int) -> sqlite3.Row:
@@ -210,9 +229,9 @@ async def open_executions(store: Store) -> list[int]:
 
 
 async def load_execution(store: Store, execution_id: int) -> ExecutionRecord:
-    """What was fixed when it was requested. Raises NOT_FOUND."""
+    """What was fixed when it was requested. Raises NOT_FOUND, or STORE_CORRUPT when it cannot be read any more."""
     row = await store.one(
-        "SELECT x.*, v.definition, "
+        "SELECT x.*, v.digest, v.definition, "
         "(SELECT min(j.id) FROM workflow_jobs j WHERE j.workflow_execution_id = x.id) AS first "
         "FROM workflow_executions x JOIN workflow_versions v "
         "ON v.workflow_id = x.workflow_id AND v.version = x.workflow_version WHERE x.id = ?",
@@ -220,11 +239,13 @@ async def load_execution(store: Store, execution_id: int) -> ExecutionRecord:
     )
     if row is None:
         raise no_such_execution(execution_id)
-    definition = decode_stored(row["definition"])
+    definition = _definition(row)
     spec = execution_spec(execution_id, row["created_at"], definition, edges_of(definition), row["first"])
-    return ExecutionRecord(
-        spec=spec, workflow_id=row["workflow_id"], definition=definition, params=json.loads(row["params"])
-    )
+    try:
+        params = json.loads(row["params"])
+    except ValueError as error:
+        raise unreadable("what the execution was given as parameters", error) from error
+    return ExecutionRecord(spec=spec, workflow_id=row["workflow_id"], definition=definition, params=params)
 
 
 def no_such_execution(execution_id: int) -> PeerdError:
@@ -246,11 +267,20 @@ def append_events(tx: Tx, execution_id: int, first_seq: int, events: Sequence[e.
 
 
 async def read_events(store: Store, execution_id: int) -> list[e.Event]:
-    """The whole log, in order."""
+    """The whole log, in order. Raises STORE_CORRUPT."""
     rows = await store.all(
-        "SELECT kind, body, at FROM execution_events WHERE workflow_execution_id = ? ORDER BY seq", (execution_id,)
+        "SELECT seq, kind, body, at FROM execution_events WHERE workflow_execution_id = ? ORDER BY seq", (execution_id,)
     )
-    return [e.decode(row["kind"], row["body"], row["at"]) for row in rows]
+    if any(row["seq"] != number for number, row in enumerate(rows, 1)):
+        raise unreadable("the log, in which an event is missing,")
+    return [_event(row, f"event {row['seq']} of the log") for row in rows]
+
+
+def _event(row: sqlite3.Row, name: str) -> e.Event:
+    try:
+        return e.decode(row["kind"], row["body"], row["at"])
+    except Exception as error:  # rubbish fails in every way
+        raise unreadable(name, error) from error
 
 
 async def read_placements(store: Store, execution_id: int, node_id: str) -> list[e.JobPlaced | e.JobRefused]:
@@ -275,11 +305,11 @@ def post_event(tx: Tx, execution_id: int, event: e.Event) -> Posted:
 
 
 async def read_inbox(store: Store, execution_id: int) -> list[Posted]:
-    """What was left before this process started."""
+    """What was left before this process started. Raises STORE_CORRUPT."""
     rows = await store.all(
         "SELECT id, kind, body, at FROM execution_inbox WHERE workflow_execution_id = ? ORDER BY id", (execution_id,)
     )
-    return [Posted(inbox_id=row["id"], event=e.decode(row["kind"], row["body"], row["at"])) for row in rows]
+    return [Posted(inbox_id=row["id"], event=_event(row, "an event that waits for it")) for row in rows]
 
 
 def clear_inbox(tx: Tx, inbox_ids: Iterable[int]) -> None:

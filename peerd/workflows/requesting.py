@@ -9,8 +9,8 @@ from peerd.failpoints import failpoint
 from peerd.store import Store, Tx
 from peerd.store.requests import once
 from peerd.v1 import workflows_pb2
+from peerd.workflows import damage, repository, views
 from peerd.workflows import events as e
-from peerd.workflows import repository, views
 from peerd.workflows.definition import Reading, accept_definition
 from peerd.workflows.door import Door
 from peerd.workflows.orchestrator import Orchestrator
@@ -143,6 +143,9 @@ class Requests:
 
     def _cancel(self, tx: Tx, execution_id: int, reason: str) -> workflows_pb2.CancelExecutionResponse:
         execution = views.execution_row(tx, self._viewer, execution_id)
+        if execution_id in self._orchestrator.held and not views.is_final(execution):
+            damage.give_up(tx, execution_id, reason)
+            return workflows_pb2.CancelExecutionResponse(execution=views.execution_row(tx, self._viewer, execution_id))
         if not views.is_final(execution) and not execution.cancel_reason:
             tx.execute(
                 "UPDATE workflow_executions SET cancel_reason = ?, version = version + 1 WHERE id = ?",

@@ -22,12 +22,14 @@ import structlog
 from google.protobuf.message import Message
 
 from peerd.clock import Clock, Millis
+from peerd.errors import PeerdError, Reason
 from peerd.failpoints import failpoint
 from peerd.store import Store, Tx
 from peerd.v1 import workflows_pb2
 from peerd.workflows import events as e
 from peerd.workflows import repository
 from peerd.workflows.assigned import Assigned
+from peerd.workflows.damage import unreadable
 from peerd.workflows.decide import Command, CreateJob, PlaceJob, StartJob, decide, due
 from peerd.workflows.edges import Edge
 from peerd.workflows.evolve import evolve
@@ -131,8 +133,12 @@ class Runner:
         self.state: ExecutionState = initial_state(record.spec, surroundings.timing)
 
     async def built(self) -> None:
-        """Return once the state is what the log says."""
+        """Return once the state is what the log says, or it is known that it never will be."""
         await self._built.wait()
+
+    def let_go(self) -> None:
+        """It is over: nobody waits for it any more."""
+        self._built.set()
 
     def tell(self, event: e.Event) -> None:
         """Something has happened; it is applied soon."""
@@ -153,14 +159,20 @@ class Runner:
         await done
 
     async def run(self) -> None:
-        """Until it is settled. A step that fails is logged and the execution built again from what is durable."""
+        """Until it is settled. A step that fails is logged and the execution built again from what is durable.
+
+        Raises STORE_CORRUPT when that cannot be read.
+        """
         while True:
             try:
                 await self._rebuild()
                 while not self.state.settled:
                     await self._step()
                     await self._rest()
-            except Exception as error:  # noqa: BLE001 - one execution must not end the daemon, nor be forgotten
+            except Exception as error:  # one execution must not end the daemon, nor be forgotten
+                if isinstance(error, PeerdError) and error.reason is Reason.STORE_CORRUPT:
+                    self._fail_waiting(error)
+                    raise
                 _log.exception("execution.step_failed", workflow_execution_id=self.execution_id)
                 self._fail_waiting(error)
                 await self._around.clock.sleep(_AGAIN_SECONDS)
@@ -174,8 +186,11 @@ class Runner:
         around = self._around
         log = await repository.read_events(around.store, self.execution_id)
         state = initial_state(self.record.spec, around.timing)
-        for event in log:
-            evolve(state, event)
+        for number, event in enumerate(log, 1):
+            try:
+                evolve(state, event)
+            except Exception as error:  # it was applied before it was stored
+                raise unreadable(f"event {number} of the log", error) from error
         self.state, self._next_seq = state, len(log) + 1
         self._taken_over.clear()
         for absence in around.absences():

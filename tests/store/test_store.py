@@ -89,9 +89,10 @@ async def test_an_error_of_the_disk_itself_is_fatal(tmp_path: Path, clock: FakeC
         error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
         raise error
 
-    with pytest.raises(sqlite3.OperationalError):
+    with pytest.raises(PeerdError) as caught:
         await store.write(fails_to_sync)
     await store.close()
+    assert caught.value.reason is Reason.DISK_FAILED
     assert "disk I/O error" in deaths[0]
 
 

@@ -80,7 +80,12 @@ def act(world: World, action: str, number: int) -> None:
             world.happens(e.CancelRequested(reason="enough", at=world.now))
 
 
-@settings(max_examples=300, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=300,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 @given(
     world=worlds(),
     steps=st.lists(
