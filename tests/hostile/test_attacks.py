@@ -20,12 +20,11 @@ from tests.hostile.attacks import (
     rapid_resets,
     tls_rubbish,
 )
-from tests.hostile.caller import GoodCaller
+from tests.hostile.caller import GoodCaller, longest_p99_ms
 from tests.hostile.messages import all_methods, swarms
 from tests.hostile.target import Target
 from tests.hostile.wire import Connection, data, grpc_message, open_call
 
-P99_MS = 250.0
 OK, INVALID_ARGUMENT, UNIMPLEMENTED, INTERNAL = 0, 3, 12, 13
 SEED = 20261121
 
@@ -54,7 +53,7 @@ def test_a_good_caller_is_answered_in_time_during_all_of_it(victim: Target) -> N
             sent[attack] += number
     assert sum(sent.values()) >= 300
     assert (caller.failed, caller.calls > 50) == (0, True)
-    assert caller.p99_ms < P99_MS
+    assert caller.p99_ms < longest_p99_ms()
 
 
 def test_five_thousand_rapid_resets(victim: Target) -> None:
@@ -62,7 +61,7 @@ def test_five_thousand_rapid_resets(victim: Target) -> None:
         for door in doors(victim):
             assert rapid_resets(victim, door, random.Random(SEED), count=2500) == 2500
     assert caller.failed == 0
-    assert caller.p99_ms < P99_MS
+    assert caller.p99_ms < longest_p99_ms()
 
 
 def test_a_bomb_is_refused_before_it_fills_the_memory(victim: Target) -> None:

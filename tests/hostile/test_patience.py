@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from tests.e2e.fleet import wait_for
-from tests.hostile.caller import GoodCaller
+from tests.hostile.caller import GoodCaller, longest_p99_ms
 from tests.hostile.target import Target
 from tests.hostile.wire import ACK, GOAWAY, PING, SETTINGS, Connection, frame
 
@@ -43,7 +43,7 @@ def test_a_thousand_silent_connections_are_hung_up_on_and_hold_nobody_up(victim:
         seconds_until_closed(idle, HANDSHAKE_SECONDS + MARGIN_SECONDS)
         close(idle)
     assert caller.failed == 0
-    assert caller.p99_ms < 250
+    assert caller.p99_ms < longest_p99_ms()
 
 
 def test_who_says_too_little_is_hung_up_on_in_time_and_not_before(victim: Target) -> None:
