@@ -77,9 +77,10 @@ class DaemonServicer(daemon_pb2_grpc.DaemonServiceServicer):
         return response
 
     async def ExportTls(self, request: daemon_pb2.ExportTlsRequest, context: Any) -> daemon_pb2.ExportTlsResponse:
-        lifetime = datetime.timedelta(seconds=request.ttl_seconds) if request.ttl_seconds else _DEFAULT_LIFETIME
-        if not datetime.timedelta() < lifetime <= MAX_LIFETIME:
+        seconds = request.ttl_seconds or _DEFAULT_LIFETIME.total_seconds()
+        if not 0 < seconds <= MAX_LIFETIME.total_seconds():
             raise PeerdError(Reason.INVALID_ARGUMENT, "a certificate lives from 1 second to 30 days")
+        lifetime = datetime.timedelta(seconds=seconds)
         leaf = issue_leaf(self._identity, self._clock, lifetime)
         return daemon_pb2.ExportTlsResponse(
             certificate_pem=leaf.certificate_pem,

@@ -68,14 +68,24 @@ def to_updates(messages: Sequence[detector_pb2.PeerUpdate], detector: Detector, 
     again, and what is older than that is dropped unread.
     """
     updates = []
+    refused: list[PeerdError] = []
     for message in messages:
         try:
             update = _read_update(message, detector)
         except PeerdError as error:
-            _log.info("detector.statement_refused", source=source, reason=error.reason.text, message=error.message)
+            refused.append(error)
             continue
         if update is not None:
             updates.append(update)
+    if refused:  # one line for all: whoever sends ten thousand must not fill the log with them
+        first = refused[0]
+        _log.info(
+            "detector.statements_refused",
+            source=source,
+            count=len(refused),
+            reason=first.reason.text,
+            message=first.message,
+        )
     return updates
 
 

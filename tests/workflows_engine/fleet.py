@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from peerd.clock import Millis
 from peerd.errors import PeerdError
-from peerd.jobs.model import Job, JobKey
+from peerd.jobs.model import Job
 from peerd.transfers.model import TransferKey
 from peerd.workflows import events as e
-from peerd.workflows.model import ExecutionSpec, Report
+from peerd.workflows.model import ExecutionSpec
 
 from .machine import Executor
 from .model import Model
@@ -87,14 +87,11 @@ class Machine:
         if not self.awake:
             return []
         outbox = self.executor.unacknowledged()
-        tells = [
-            lambda peer=peer, reports=reports: self._tell(peer, reports)
-            for peer, reports in outbox.items()
-            if peer not in self.telling
-        ]
+        tells = [lambda peer=peer: self._tell(peer) for peer in outbox if peer not in self.telling]
         return [*self.executor.steps(), *tells]
 
-    def _tell(self, peer: str, reports: list[tuple[JobKey, Report]]) -> None:
+    def _tell(self, peer: str) -> None:
+        reports = self.executor.unacknowledged().get(peer, [])
         self.telling.add(peer)
 
         def answered(answer: object) -> None:
@@ -179,6 +176,7 @@ class Fleet:
     def deliver(self, index: int, *, keep: bool = False) -> None:
         self.network.deliver(index, keep=keep)
         for name, _ in self.network.late:
+            self.model.late.add(name)
             self.model.excuse(name)  # a lease was renewed by a request that nobody waited for any more
         self.network.late.clear()
 

@@ -41,6 +41,8 @@ class Witness(Protocol):
 
     def recorded(self, executor: str, job: Job) -> None: ...
 
+    def contacted(self, executor: str, job: Job, now: Millis) -> None: ...
+
 
 @dataclass(kw_only=True)
 class Executor:
@@ -324,6 +326,7 @@ class Executor:
     def _contact(self, key: JobKey) -> None:
         if (job := self._find(key)) is not None:
             self.jobs[job.id] = replace(job, contact_at=self.network.now)
+            self.witness.contacted(self.name, job, self.network.now)
 
     def _move(self, job: Job, to: JobStatus, **columns: object) -> None:
         check_transition(job.id, job.status, to)

@@ -17,6 +17,7 @@ from peerd.workflows.state import JobState
 
 from .orchestration import Orchestration
 from .parcels import Manifest
+from .simulation import TIMING
 
 Name = tuple[str, str]
 """(orchestrator, node) of a job: each orchestrator has one execution."""
@@ -55,6 +56,9 @@ class Model:
     ends: dict[tuple[str, int], Job] = field(default_factory=dict)
     # (orchestrator, edge, receiver, job execution id there) -> what arrived.
     arrived: dict[tuple[str, int, str, int], Manifest] = field(default_factory=dict)
+    # When a request of its orchestrator last renewed a placement's lease; where one came that nobody waited for.
+    contacts: dict[tuple[str, str, int], int] = field(default_factory=dict)
+    late: set[str] = field(default_factory=set)
     # Whether any machine ever refused to take a job.
     refusals: bool = False
     # What the orchestrators have written down.
@@ -119,6 +123,10 @@ class Model:
         assert (executor, job.id) not in self.ends, "an end that was committed is the end"
         self.ends[executor, job.id] = job
 
+    def contacted(self, executor: str, job: Job, now: int) -> None:
+        if executor not in self.late:
+            self.contacts[job.key.orchestrator, job.node_id, job.key.placement] = now
+
     def excuse(self, executor: str) -> None:
         """Its daemon does nothing for a while."""
         for effect in self.effects.values():
@@ -145,6 +153,7 @@ class Model:
             case e.JobPlaced(node=node, placement=placement, peer=peer):
                 known = self.placed[home, node]
                 if (home, node) not in self.finals and home not in self.cancelled and placement == len(known) + 1:
+                    self._check_lease(execution, node, placement - 1, event.at)
                     known[placement] = peer
             case e.JobStartSent(node=node, placement=placement):
                 self.started.add((home, node, placement))
@@ -156,6 +165,13 @@ class Model:
                 newer = known_report is None or report.revision > known_report.revision
                 if newer and placement == len(self.placed[home, node]) and (home, node) not in self.finals:
                     self.told[home, node, placement] = report
+
+    def _check_lease(self, execution: Orchestration, node: str, left: int, now: int) -> None:
+        """A job that may run leaves its peer only once that has no lease any more, or has said that it is over."""
+        name = (execution.home.name, node)
+        if (*name, left) in self.started and execution.state.jobs[node].peer:
+            contact = self.contacts.get((*name, left), 0)
+            assert now >= contact + TIMING.lease, f"{name} leaves a peer that holds its lease"
 
     # What must be so now
 
