@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from peerd.errors import PeerdError
+
 from .fleet import Daemon, Fleet, wait_for
 
 FINAL = {"COMPLETED", "FAILED", "CANCELLED"}
@@ -43,11 +45,10 @@ class Run:
 
     def status_if_reachable(self) -> str | None:
         """The status, or None while the orchestrator is dead."""
-        done = self.orchestrator.peerctl("executions", "show", str(self.id), "-o", "json", code=None)
-        if done.returncode != 0:
+        try:
+            return self.status
+        except PeerdError:
             return None
-        answer = json.loads(done.stdout)
-        return short(dict(answer.get("execution", answer))["status"])
 
     def jobs(self) -> dict[str, dict[str, Any]]:
         return {entry["node_id"]: entry for entry in self.view()["jobs"]}
