@@ -138,6 +138,7 @@ class Fleet:
     def __init__(self) -> None:
         self.network = Network()
         self.model = Model()
+        self.network.late = self.model.renewed_late
         self.machines: dict[str, Machine] = {}
         for name in NAMES:
             host = Host(name=name, serve=lambda caller, body, name=name: self.machines[name].serve(caller, body))  # type: ignore[misc]
@@ -175,10 +176,6 @@ class Fleet:
 
     def deliver(self, index: int, *, keep: bool = False) -> None:
         self.network.deliver(index, keep=keep)
-        for name, _ in self.network.late:
-            self.model.late.add(name)
-            self.model.excuse(name)  # a lease was renewed by a request that nobody waited for any more
-        self.network.late.clear()
 
     def pass_time(self, millis: int) -> None:
         for _ in range(0, millis, TICK_MS):

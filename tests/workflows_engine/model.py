@@ -127,6 +127,11 @@ class Model:
         if executor not in self.late:
             self.contacts[job.key.orchestrator, job.node_id, job.key.placement] = now
 
+    def renewed_late(self, executor: str) -> None:
+        """A lease was renewed there by a request that nobody waited for any more: no orchestrator can know."""
+        self.late.add(executor)
+        self.excuse(executor)
+
     def excuse(self, executor: str) -> None:
         """Its daemon does nothing for a while."""
         for effect in self.effects.values():

@@ -60,8 +60,8 @@ class Network:
     wire: list[Message] = field(default_factory=list)
     # (from, to): nothing gets through that way.
     cuts: set[tuple[str, str]] = field(default_factory=set)
-    # Requests that came after their caller had given up; (machine, what was asked).
-    late: list[tuple[str, object]] = field(default_factory=list)
+    # Told of the machine to which a request comes after its caller has given up.
+    late: Callable[[str], None] = lambda _: None
     _calls: dict[int, _Call] = field(default_factory=dict)
     _number: int = 0
 
@@ -91,7 +91,7 @@ class Network:
                 self._unreachable(message.call)
         else:
             if self.now > message.expires:
-                self.late.append((host.name, message.body))
+                self.late(host.name)
             self._serve(host, message)
 
     def _serve(self, host: Host, message: Message) -> None:
