@@ -57,6 +57,7 @@ _UPKEEP_SECONDS = 3600.0
 _SWEEP_SECONDS = 5.0
 _COUNT_SECONDS = 2.0
 _HARDWARE_SECONDS = 600.0
+_HEALTH_SECONDS = 2.0
 _DRAIN_LOOK_SECONDS = 0.1
 _ANSWER_SECONDS = 0.2
 """For the answer to a restore to reach whoever asked."""
@@ -188,6 +189,7 @@ class Daemon:
                     run_every(neighbours.heartbeats.flush, seconds=FLUSH_SECONDS, clock=self._clock, name="heartbeats"),
                     run_every(neighbours.externals.sweep, seconds=_SWEEP_SECONDS, clock=self._clock, name="externals"),
                     run_every(workshop.count, seconds=_COUNT_SECONDS, clock=self._clock, name="count jobs"),
+                    run_every(self._say_health, seconds=_HEALTH_SECONDS, clock=self._clock, name="health"),
                     run_every(self._look_at_hardware, seconds=_HARDWARE_SECONDS, clock=self._clock, name="hardware"),
                     run_every(workshop.collector.keep_up, seconds=collecting, clock=self._clock, name="retention"),
                     run_every(self._backups.keep_up, seconds=_UPKEEP_SECONDS, clock=self._clock, name="backups"),
@@ -241,6 +243,14 @@ class Daemon:
         await self._store.write(lambda tx: prune(tx, before=tx.now - kept_ms))
 
     # -- What this peer takes; see peerd.daemon.workshop.House
+
+    async def _say_health(self) -> None:
+        """By service: a peer without room or in maintenance answers, and takes no work."""
+        usage = shutil.disk_usage(self._config.data_dir)
+        room = usage.free >= self.reserve(usage.total)
+        await self._server.say_health(
+            {"JobService": room and self.closed() is None, "TransferService": room, "WorkflowService": room}
+        )
 
     def closed(self) -> PeerdError | None:
         """Why this peer takes no new jobs now."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket as sockets
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,12 @@ class RpcServer:
         for name in ("", *(name for name, _ in self._services)):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return int(bound.rpartition(":")[2])
+
+    async def say_health(self, serving: Mapping[str, bool]) -> None:
+        """What the health service answers of these services from now on, by their short names."""
+        status = health_pb2.HealthCheckResponse
+        for name, well in serving.items():
+            await self._health.set(f"peerd.v1.{name}", status.SERVING if well else status.NOT_SERVING)
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no new calls, let running ones end within the grace, then abort them."""

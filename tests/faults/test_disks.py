@@ -6,10 +6,13 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.e2e.fleet import Fleet, wait_for
+from tests.e2e.fleet import Daemon, Fleet, wait_for
 from tests.e2e.workflow import Run, definition, job, start
 from tests.faults.disks import SmallDisk, needs_mounts
 
@@ -82,6 +85,16 @@ def test_files_for_a_full_disk_wait_and_arrive_when_there_is_room(scene: Scene) 
     assert fleet.effects_seen()["done sink"] == 1
 
 
+def health(daemon: Daemon) -> dict[str, bool]:
+    with grpc.insecure_channel(f"unix:{daemon.socket}") as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        serving = health_pb2.HealthCheckResponse.SERVING
+        return {
+            name: stub.Check(health_pb2.HealthCheckRequest(service=f"peerd.v1.{name}")).status == serving
+            for name in ("JobService", "DaemonService")
+        }
+
+
 def test_a_disk_full_to_the_last_byte_loses_nothing_that_was_acknowledged(scene: Scene) -> None:
     fleet, disk = scene.fleet, scene.disk
     orchestrator = fleet["a"]
@@ -97,6 +110,7 @@ def test_a_disk_full_to_the_last_byte_loses_nothing_that_was_acknowledged(scene:
         else:
             assert "disk_low" in done.stderr, done.stderr
     assert orchestrator.alive, "a full disk ends no daemon"
+    wait_for(lambda: health(orchestrator) == {"JobService": False, "DaemonService": True}, 5, "health says so")
     disk.drain()
     for run in before:
         assert run.wait(60) == "COMPLETED", run.explain()
@@ -108,6 +122,7 @@ def test_a_disk_full_to_the_last_byte_loses_nothing_that_was_acknowledged(scene:
         )
         for n in range(10)
     ]
+    wait_for(lambda: health(orchestrator) == {"JobService": True, "DaemonService": True}, 5, "health says so")
     assert acknowledged <= set(ids) and len(set(ids)) == 10, "each request has one execution"
     assert all(Run(fleet, orchestrator, each).wait(60) == "COMPLETED" for each in ids)
     effects = fleet.effects_seen()
