@@ -110,6 +110,11 @@ class Placer:
         if waits := decision.waits_for:
             self._await(job.on.where)
             return Waits(message=_waited_for(waits), next_action=waits[0].next_action)
+        if job.on.peer and (mute := self._mute(job.on.peer)):
+            return Waits(
+                message=f"nobody is called {job.on.peer}; {', '.join(mute[:3])} has not said yet what it is",
+                next_action=f"start it, or correct the name {job.on.peer!r} and run it again",
+            )
         reasons = [f"{refused.message} ({refused.reason})" for refused in decision.refusals[:3]]
         return Nobody(message="; ".join(reasons) or "every peer that fits has refused it")
 
@@ -161,6 +166,12 @@ class Placer:
             )
             for peer in self._peers.peers()
         )
+
+    def _mute(self, wanted: str) -> list[str]:
+        """Members whose advert is not here, as after a damaged row, if one of them may have the name looked for."""
+        if any(wanted == peer.name or peer.peer_id.startswith(wanted) for peer in self._peers.peers()):
+            return []
+        return [peer.peer_id for peer in self._peers.peers() if not peer.external and not peer.peerd_version]
 
     def _await(self, where: str) -> None:
         """A job waits until a peer is as this says. The oldest are dropped: that costs a look, and loses none."""

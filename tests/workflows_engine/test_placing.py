@@ -17,7 +17,7 @@ from peerd.workflows.placing import FRESH_SECONDS, Nobody, Placed, Placer, Waits
 def peer(
     name: str, *, status: PeerStatus = PeerStatus.ONLINE, digest: bytes = b"1", roles: str = "", **more: Any
 ) -> PeerView:
-    facts: dict[str, Any] = {"why": "", "hardware": registry_pb2.Hardware(cpu_cores=4), **more}
+    facts: dict[str, Any] = {"why": "", "peerd_version": "1", "hardware": registry_pb2.Hardware(cpu_cores=4), **more}
     return PeerView(
         peer_id=PeerId(name),
         name=name,
@@ -180,3 +180,11 @@ def test_the_fingerprint_changes_when_a_peer_comes_back(clock: FakeClock) -> Non
     away, back = Known(peer("p", status=PeerStatus.OFFLINE)), Known(peer("p"))
     assert placer(away, clock).fingerprint() != placer(back, clock).fingerprint()
     assert placer(back, clock).fingerprint() == placer(Known(peer("p")), clock).fingerprint()
+
+
+async def test_a_name_that_nobody_has_is_waited_for_while_a_member_has_not_said_its_own(clock: FakeClock) -> None:
+    """Its advert may have been damaged here, and comes back by gossip."""
+    said, mute = peer("p"), peer("q", peerd_version="")
+    waits = placer(Known(said, mute), clock).place(job(peer="lost"), (), assigned={})
+    assert isinstance(waits, Waits) and "q has not said yet what it is" in waits.message
+    assert isinstance(placer(Known(said), clock).place(job(peer="lost"), (), assigned={}), Nobody)
