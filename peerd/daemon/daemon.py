@@ -53,7 +53,7 @@ from peerd.web.surroundings import Surroundings as WebSurroundings
 _log = structlog.get_logger(__name__)
 
 _STOP_GRACE_SECONDS = 2.0
-_UPKEEP_SECONDS = 3600.0
+_UPKEEP_SECONDS = 600.0
 _SWEEP_SECONDS = 5.0
 _COUNT_SECONDS = 2.0
 _HARDWARE_SECONDS = 600.0

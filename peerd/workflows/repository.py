@@ -59,8 +59,11 @@ class Posted:
 # Stored definitions
 
 
-def put_workflow(tx: Tx, reading: Reading) -> WorkflowVersion:
-    """Store a valid definition under its name, or find the version that has the same content."""
+def put_workflow(tx: Tx, reading: Reading, *, stored: bool) -> WorkflowVersion:
+    """Store a valid definition under its name, or find the version that has the same content.
+
+    ``stored`` keeps it for ever; one that only comes along with a run goes with the last execution that has it.
+    """
     definition = reading.definition
     assert definition is not None  # noqa: S101 - accept_definition() saw to it
     row = tx.one("SELECT id FROM workflows WHERE name = ?", (definition.name,))
@@ -72,12 +75,17 @@ def put_workflow(tx: Tx, reading: Reading) -> WorkflowVersion:
     found = tx.one(f"{_VERSIONS} WHERE v.workflow_id = ? AND v.digest = ?", (workflow_id, reading.digest))
     if found is None:
         tx.execute(
-            "INSERT INTO workflow_versions (workflow_id, version, digest, definition, job_count, created_at) "
-            "SELECT ?, 1 + coalesce(max(version), 0), ?, ?, ?, ? FROM workflow_versions WHERE workflow_id = ?",
-            (workflow_id, reading.digest, reading.encoded, len(definition.jobs), tx.now, workflow_id),
+            "INSERT INTO workflow_versions (workflow_id, version, digest, definition, job_count, stored, created_at) "
+            "SELECT ?, 1 + coalesce(max(version), 0), ?, ?, ?, ?, ? FROM workflow_versions WHERE workflow_id = ?",
+            (workflow_id, reading.digest, reading.encoded, len(definition.jobs), int(stored), tx.now, workflow_id),
         )
         found = tx.one(f"{_VERSIONS} WHERE v.workflow_id = ? AND v.digest = ?", (workflow_id, reading.digest))
     assert found is not None  # noqa: S101 - just stored
+    if stored:
+        tx.execute(
+            "UPDATE workflow_versions SET stored = 1 WHERE workflow_id = ? AND version = ? AND stored = 0",
+            (workflow_id, found["version"]),
+        )
     if found["definition"] != reading.encoded:  # damaged since: here it is again
         tx.execute(
             "UPDATE workflow_versions SET definition = ? WHERE workflow_id = ? AND version = ?",

@@ -40,7 +40,7 @@ class Requests:
         reading = await read(request.source)
 
         def effect(tx: Tx) -> workflows_pb2.PutWorkflowResponse:
-            version = repository.put_workflow(tx, reading)
+            version = repository.put_workflow(tx, reading, stored=True)
             return workflows_pb2.PutWorkflowResponse(workflow=views.to_workflow(version, with_definition=True))
 
         return await self._store.write(
@@ -74,7 +74,10 @@ class Requests:
                 request=request,
                 answer_type=workflows_pb2.RunWorkflowResponse,
                 effect=lambda: self._start(
-                    tx, stored or repository.put_workflow(tx, _valid(reading)), params, keep=request.keep
+                    tx,
+                    stored or repository.put_workflow(tx, _valid(reading), stored=False),
+                    params,
+                    keep=request.keep,
                 ),
             )
             failpoint("workflow.run.before_commit")

@@ -81,9 +81,12 @@ class ExecutionRetention:
         return removed
 
     async def forget(self) -> int:
-        """Delete the rows of executions that ended long ago and whose files are gone; returns how many."""
+        """Delete the rows of executions that ended long ago and whose files are gone; returns how many rows.
+
+        With the last execution of a definition that nobody stored, the definition goes as well.
+        """
         before = self._clock.now() - round(self._config.history_days * DAY_MS)
-        forgotten = 0
+        forgotten = await self._store.write(lambda tx: _delete_definitions(tx, before))
         while count := await self._store.write(lambda tx: self._delete_rows(tx, before)):
             forgotten += count
         return forgotten
@@ -152,6 +155,21 @@ class ExecutionRetention:
         return ExecutionRemains(
             workflow_execution_id=row["id"], name=row["name"], ended_at=row["ended_at"], path=home.directory
         )
+
+
+def _delete_definitions(tx: Tx, before: int) -> int:
+    deleted = tx.execute(
+        "DELETE FROM workflow_versions WHERE stored = 0 AND created_at <= ? AND NOT EXISTS (SELECT 1 FROM "
+        "workflow_executions x WHERE x.workflow_id = workflow_versions.workflow_id "
+        "AND x.workflow_version = workflow_versions.version)",
+        (before,),
+    ).rowcount
+    if deleted:
+        tx.execute(
+            "DELETE FROM workflows WHERE id NOT IN (SELECT workflow_id FROM workflow_versions) "
+            "AND id NOT IN (SELECT workflow_id FROM workflow_executions)"
+        )
+    return deleted
 
 
 def _measured(entry: ExecutionRemains) -> ExecutionRemains:

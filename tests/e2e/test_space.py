@@ -102,12 +102,15 @@ def test_retention_works_by_itself_and_old_rows_go_too() -> None:
         for key, value in {
             "executions_days": 0.00001,
             "jobs_days": 0.00001,
-            "history_days": 0.00002,
+            "history_days": 0.00006,
             "collect_minutes": 0.01,
         }.items()
     )
     try:
         fleet.found(configure={"c": quick, "a": quick})
+        kept = fleet.folder / "kept.json"
+        kept.write_text(json.dumps(definition("kept", job("z", "a"))))
+        fleet["c"].peerctl("workflows", "put", str(kept))
         run = start(fleet, "c", definition("gone", job("x", "a"), job("y", "c", ["x"]), deliver=["y"]))
         assert run.wait() == "COMPLETED"
         wait_for(lambda: fleet["c"].peerctl("executions", "show", str(run.id), code=None).returncode == 5, 20, "gone")
@@ -119,7 +122,13 @@ def test_retention_works_by_itself_and_old_rows_go_too() -> None:
                 10,
                 "no row is left",
             )
+            wait_for(
+                lambda daemon=daemon: rows(daemon, "SELECT name FROM workflows") in ([("kept",)], []),
+                10,
+                "only the definition that somebody stored is left",
+            )
             assert not list((daemon.data / "workflows").rglob("*")), "no directory is left"
+        assert fleet["c"].json("workflows", "show", "kept")["version"] == 1
     finally:
         fleet.close()
 

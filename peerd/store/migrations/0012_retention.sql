@@ -5,6 +5,9 @@ ALTER TABLE workflow_executions ADD COLUMN files TEXT NOT NULL DEFAULT 'present'
 ALTER TABLE workflow_executions ADD COLUMN told INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE workflow_jobs ADD COLUMN told INTEGER NOT NULL DEFAULT 0;
 
+-- 0 for a definition that only came along with a run: it goes when no execution is left that has it.
+ALTER TABLE workflow_versions ADD COLUMN stored INTEGER NOT NULL DEFAULT 1;
+
 CREATE INDEX workflow_executions_untold ON workflow_executions (id) WHERE settled = 1 AND told = 0;
 CREATE INDEX workflow_executions_by_end ON workflow_executions (ended_at) WHERE settled = 1;
 
