@@ -91,7 +91,10 @@ class Contacts:
 
     def missed(self, peer: PeerId) -> None:
         """A call to it has just failed for want of an answer."""
-        if peer in self._away:
+        if (away := self._away.get(peer)) is not None:
+            # One that was under way when it was first missed: it may have arrived, and renewed leases there.
+            away.since = self._clock.now()
+            self._announce(e.PeerAway(peer=peer, since=away.since, gone=away.gone))
             return
         backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
         self._away[peer] = away = _Away(

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from peerd.clock import Millis
+from peerd.workflows.endings import may_run_again
 from peerd.workflows.events import DeadlinePassed, Event, JobLost
 from peerd.workflows.model import WorkflowJobStatus
 from peerd.workflows.state import ExecutionState, JobState
@@ -137,8 +138,7 @@ def _may_move(state: ExecutionState, job: JobState, now: Millis) -> bool:
         return False
     if not job.start_sent:
         return now >= since + timing.replace_after
-    may_run_again = job.spec.retry_lost and job.moves + 1 < job.spec.attempts
-    return may_run_again and now >= since + timing.lease + timing.max_clock_skew
+    return may_run_again(job) and now >= since + timing.lease + timing.max_clock_skew
 
 
 def _stops_in_vain(state: ExecutionState, job: JobState, now: Millis) -> list[Event]:

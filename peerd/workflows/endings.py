@@ -25,6 +25,11 @@ def set_status(state: ExecutionState, job: JobState, status: WorkflowJobStatus, 
     job.status, job.since = status, at
 
 
+def may_run_again(job: JobState) -> bool:
+    """Whether a job that may have run may be started once more."""
+    return job.spec.retry_lost and job.moves + 1 < job.spec.attempts
+
+
 def release(state: ExecutionState, job: JobState, *, keep_off: bool, at: Millis) -> None:
     """Take the job off its peer, which is told to stop it if ``keep_off``.
 

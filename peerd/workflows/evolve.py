@@ -26,6 +26,7 @@ from peerd.workflows.endings import (
     end,
     end_if_done,
     fail,
+    may_run_again,
     release,
     set_status,
     stop,
@@ -120,6 +121,11 @@ def _job_refused(state: ExecutionState, event: e.JobRefused) -> None:
             stop_answered(state, job, event.placement)
             end(state, job, WorkflowJobStatus.CANCELLED, event.at)
         return
+    if job.report is not None and job.report.generation:  # it has taken interfaces before, so it may have run
+        if not may_run_again(job):
+            fail(state, job, "refused", event.message, event.at)
+            return
+        job.moves += 1
     release(state, job, keep_off=created, at=event.at)
     if job.spec.pinned:
         fail(state, job, "refused", event.message, event.at)
@@ -256,7 +262,7 @@ def _lost(state: ExecutionState, job: JobState, message: str, at: Millis) -> Non
     """Nothing is known of it any more on the peer it was on."""
     if not job.start_sent and not state.cancel:
         release(state, job, keep_off=False, at=at)  # it never ran: elsewhere, or there again, as if nothing had been
-    elif job.spec.retry_lost and job.moves + 1 < job.spec.attempts and not state.cancel:
+    elif may_run_again(job) and not state.cancel:
         job.moves += 1
         release(state, job, keep_off=False, at=at)
     else:

@@ -45,8 +45,7 @@ def world(clock: FakeClock) -> World:
     return World(clock)
 
 
-async def test_a_missed_peer_is_announced_once_and_probed_with_growing_pauses(world: World, clock: FakeClock) -> None:
-    world.contacts.missed(P)
+async def test_a_missed_peer_is_announced_and_probed_with_growing_pauses(world: World, clock: FakeClock) -> None:
     world.contacts.missed(P)
     assert world.announced == [e.PeerAway(peer=P, since=clock.now())]
     assert world.contacts.absences() == world.announced
@@ -56,6 +55,16 @@ async def test_a_missed_peer_is_announced_once_and_probed_with_growing_pauses(wo
         clock.advance(1)
         await world.probe()
     assert 100 / LONGEST_PAUSE_SECONDS <= world.asked <= 30
+
+
+async def test_a_call_that_was_under_way_moves_the_moment_from_which_its_lease_counts(
+    world: World, clock: FakeClock
+) -> None:
+    world.contacts.missed(P)
+    clock.advance(9)
+    world.contacts.missed(P)
+    assert world.announced[-1] == e.PeerAway(peer=P, since=clock.now())
+    assert world.contacts.absences() == world.announced[-1:]
 
 
 async def test_an_answer_brings_it_back(world: World, clock: FakeClock) -> None:

@@ -510,3 +510,11 @@ def test_files_of_a_completed_job_that_its_executor_has_lost_are_not_awaited() -
     state = running_chain()
     drive(state, reported("a", JobStatus.COMPLETED), e.JobLost(node="a", placement=1, message="unknown", at=START))
     assert (state.jobs["b"].status, state.jobs["b"].reason) == (WorkflowJobStatus.FAILED, "transfer")
+
+
+def test_a_job_that_may_have_run_is_not_done_elsewhere_because_its_peer_refuses_new_interfaces() -> None:
+    state = running_chain()
+    drive(state, reported("b", JobStatus.RUNNING))
+    drive(state, e.JobRefused(node="b", placement=1, reason="illegal_interface", message="not now", at=START))
+    assert (state.jobs["b"].status, state.jobs["b"].reason) == (WorkflowJobStatus.FAILED, "refused")
+    assert CancelJob(node="b", placement=1, peer="p", reason="not now") in outstanding(state)

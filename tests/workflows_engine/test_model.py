@@ -260,7 +260,8 @@ HOW = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
+# Always the same sequences here, so that a change is judged by itself; scripts/model looks for new ones.
 TestFaults = Faults.TestCase
-TestFaults.settings = HOW
+TestFaults.settings = settings(HOW, derandomize=True)
 TestGentle = Gentle.TestCase
-TestGentle.settings = settings(HOW, max_examples=100)
+TestGentle.settings = settings(HOW, derandomize=True, max_examples=100)
