@@ -366,7 +366,11 @@ class Detector:
     def leave(self) -> list[Ping]:
         """Say that we go: at once to some, who pass it on."""
         self._known.leave()
-        return [self._ping(entry, counts=False) for entry in self._some_present(_ANNOUNCED, but=self.self_id)]
+        told = self._some_present(_ANNOUNCED, but=self.self_id)
+        # Whoever has just come knows of nobody yet, while others may know of it.
+        unknown = [entry for entry in self._everyone if self.state(entry) is State.UNKNOWN]
+        told += self._rng.sample(unknown, min(_ANNOUNCED - len(told), len(unknown)))
+        return [self._ping(entry, counts=False) for entry in told]
 
     def announce(self) -> list[Ping]:
         """Say that we are here: to some of all, for we know of nobody yet."""

@@ -188,3 +188,12 @@ def test_news_is_passed_on_so_often_and_the_least_told_first() -> None:
     taken = [news.take(2, limit=2) for _ in range(4)]
     assert [len(entry) for entry in taken] == [2, 2, 2, 0]
     assert Counter(entry for some in taken for entry in some) == {ANN: 2, BEN: 2, CAT: 2}
+
+
+def test_one_who_leaves_before_it_has_heard_of_anybody_tells_those_it_may_be_known_to() -> None:
+    newcomer = Detector(ME, PlainVoice(ME, 77), TIMING, random.Random(1), incarnation=5, now=0.0)
+    newcomer.set_members([ANN, BEN])
+    assert {ping.target for ping in newcomer.leave()} == {ANN, BEN}
+    newcomer.set_members([ANN, BEN, CAT])
+    newcomer.take_in([alive(ANN), alive(BEN, 2, left=True)], 1.0)
+    assert {ping.target for ping in newcomer.leave()} == {ANN, CAT}, "whoever is gone needs no word"
