@@ -27,7 +27,7 @@ from peerd import metrics
 from peerd.clock import Clock, Millis
 from peerd.errors import PeerdError, Reason
 from peerd.failpoints import failpoint
-from peerd.store.failures import code_of, is_fatal, is_of_disk, out_of_room, translate
+from peerd.store.failures import RAISED, code_of, is_fatal, is_of_disk, out_of_room, translate
 
 T = TypeVar("T")
 
@@ -109,7 +109,7 @@ class _Write(Generic[T]):
             callback()
         if self.future.cancelled():
             return
-        if isinstance(self._error, sqlite3.Error):
+        if isinstance(self._error, RAISED):
             self.future.set_exception(translate(self._error, path))
         elif self._error is not None:
             self.future.set_exception(self._error)
