@@ -26,6 +26,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from peerd.disk import Reserve
 from peerd.errors import PeerdError, Reason
 
 DEFAULT_PORT = 7373
@@ -85,6 +86,11 @@ class TransfersConfig:
     min_free_fraction: float = 0.05
     concurrency: int = 4
     """Transfers sent at once."""
+
+    @property
+    def reserve(self) -> Reserve:
+        """What of the disk stays free."""
+        return Reserve(min_free_bytes=self.min_free_bytes, min_free_fraction=self.min_free_fraction)
 
 
 @dataclass(frozen=True, kw_only=True)

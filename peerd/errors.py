@@ -106,7 +106,11 @@ class Reason(Enum):
     STORE_TOO_NEW = _Rule(
         "FAILED_PRECONDITION", False, "install the peerd version that wrote this store, or a later one"
     )
-    DISK_LOW = _Rule("RESOURCE_EXHAUSTED", True, "free disk space on that machine")
+    DISK_LOW = _Rule(
+        "RESOURCE_EXHAUSTED",
+        True,
+        "free disk space on that machine: 'peerctl du' shows what takes it, 'peerctl gc' removes what is over",
+    )
     STORAGE_QUOTA = _Rule(
         "RESOURCE_EXHAUSTED",
         True,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from peerd.clock import Clock, to_datetime
 from peerd.config import StoreConfig
+from peerd.disk import Reserve
 from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId
 from peerd.store import Store, Tx
@@ -29,9 +29,8 @@ class Backups:
         self_id: PeerId,
         clock: Clock,
         *,
-        reserve: Callable[[int], int],
+        reserve: Reserve,
     ) -> None:
-        """``reserve`` says how many bytes stay free on a file system of that size."""
         self._config = config
         self._store = store
         self._store_path = store_path
@@ -106,7 +105,4 @@ class Backups:
             backup.path.unlink(missing_ok=True)
 
     def _check_space(self) -> None:
-        usage = shutil.disk_usage(self._store_path.parent)
-        needed = self._store_path.stat().st_size
-        if usage.free - needed < self._reserve(usage.total):
-            raise PeerdError(Reason.DISK_LOW, f"a backup of {needed} bytes would go into the space kept in reserve")
+        self._reserve.look(self._store_path.parent).check(self._store_path.stat().st_size)

@@ -84,7 +84,8 @@ def gc(settings: Settings, dry_run: bool, older_than: float | None, executions: 
     if answer.count > len(answer.removals):
         click.echo(f"and {answer.count - len(answer.removals)} more")
     verb = "would be removed" if dry_run else "removed"
-    click.echo(f"{answer.count} directories with {size(answer.bytes)} {verb}" if answer.count else "nothing is over")
+    what = "1 directory" if answer.count == 1 else f"{answer.count} directories"
+    click.echo(f"{what} with {size(answer.bytes)} {verb}" if answer.count else "nothing is over")
 
 
 def _row(each: space_pb2.Removal) -> tuple[str, ...]:

@@ -78,7 +78,10 @@ def tree(execution: workflows_pb2.Execution, names: Mapping[str, str]) -> Iterat
     for position, job in enumerate(execution.jobs, start=1):
         yield from _job_lines(job, edges, last=position == len(execution.jobs))
     if execution.delivery_directory and any(not edge.destination_node_id for edge in execution.edges):
-        yield f"delivered to {execution.delivery_directory}"
+        gone = ", and removed by retention since" if execution.files_removed else ""
+        yield f"delivered to {execution.delivery_directory}{gone}"
+    if execution.kept:
+        yield "kept: retention takes none of its files"
 
 
 def _job_lines(

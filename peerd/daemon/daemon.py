@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -86,7 +85,9 @@ class Daemon:
         self._neighbours = Neighbours(config, clock, identity, store, mesh)
         self._catalog = Catalog(store, config.data_dir)
         self._tokens = Tokens(store, clock)
-        self._backups = Backups(config.store, store, self._folder.store, identity.peer_id, clock, reserve=self.reserve)
+        self._backups = Backups(
+            config.store, store, self._folder.store, identity.peer_id, clock, reserve=config.transfers.reserve
+        )
         self._running: list[asyncio.Task[None]] = []
         self._web = WebServer(config.http) if config.http.listen else None
         self._lag = LoopLag(clock)
@@ -246,8 +247,7 @@ class Daemon:
 
     async def _say_health(self) -> None:
         """By service: a peer without room or in maintenance answers, and takes no work."""
-        usage = shutil.disk_usage(self._config.data_dir)
-        room = usage.free >= self.reserve(usage.total)
+        room = self._config.transfers.reserve.look(self._config.data_dir).has_room()
         await self._server.say_health(
             {"JobService": room and self.closed() is None, "TransferService": room, "WorkflowService": room}
         )
@@ -265,11 +265,6 @@ class Daemon:
     def bounds(self, config: JobsConfig) -> Bounds:
         """How many jobs are taken now."""
         return self._following.bounds(config)
-
-    def reserve(self, total: int) -> int:
-        """Bytes that stay free on a file system of that size."""
-        transfers = self._config.transfers
-        return max(transfers.min_free_bytes, int(total * transfers.min_free_fraction))
 
     # -- What this peer says of itself
 
@@ -337,9 +332,8 @@ class Daemon:
         maintenance = self._neighbours.notes.maintenance(self._identity.peer_id)
         return await http.checks(
             self._store,
-            self._config.data_dir,
+            self._config.transfers.reserve.look(self._config.data_dir),
             now=self._clock.now(),
-            reserve=self.reserve(shutil.disk_usage(self._config.data_dir).total),
             address=self._listen_address,
             stopping=self._stopping,
             loop_lag=self._lag.seconds,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
-import shutil
 import socket
 import sqlite3
 import stat
@@ -174,13 +173,12 @@ def _quarantine(config: Config) -> Iterator[Finding]:
 
 def _disk(config: Config) -> Finding:
     place = next(folder for folder in (config.data_dir, *config.data_dir.parents) if folder.exists())
-    usage = shutil.disk_usage(place)
-    reserve = max(config.transfers.min_free_bytes, int(usage.total * config.transfers.min_free_fraction))
-    message = f"{usage.free} bytes free of {usage.total}; {reserve} are kept in reserve"
-    if usage.free < reserve:
+    disk = config.transfers.reserve.look(place)
+    message = f"{disk.free_bytes} bytes free of {disk.total_bytes}; {disk.reserve_bytes} are kept in reserve"
+    if not disk.has_room():
         action = "free disk space, or lower [transfers] min_free_bytes and min_free_fraction"
         return Finding(name="disk", verdict=Verdict.FAIL, message=message, next_action=action)
-    verdict = Verdict.WARN if usage.free < 2 * reserve else Verdict.OK
+    verdict = Verdict.WARN if not disk.has_room(disk.reserve_bytes) else Verdict.OK
     return Finding(name="disk", verdict=verdict, message=message)
 
 

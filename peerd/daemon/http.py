@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from starlette.types import ASGIApp
 
 from peerd.clock import Millis
 from peerd.config import HttpConfig
+from peerd.disk import Disk
 from peerd.errors import PeerdError
 from peerd.rpc.rates import Rates
 from peerd.store import Store, quarantine
@@ -29,10 +29,9 @@ def gated(around: Surroundings, config: HttpConfig, *, loopback: bool) -> ASGIAp
 
 async def checks(
     store: Store,
-    data_dir: Path,
+    disk: Disk,
     *,
     now: Millis,
-    reserve: int,
     address: str,
     stopping: bool,
     loop_lag: float,
@@ -40,11 +39,14 @@ async def checks(
 ) -> Sequence[Check]:
     """Everything that being ready depends on, looked at now."""
     answers = await listens(address)
-    free = shutil.disk_usage(data_dir).free
     return [
         await _store_check(store),
         await _damage_check(store, now),
-        Check(name="disk", ok=free >= reserve, message=f"{free} bytes free, {reserve} are kept in reserve"),
+        Check(
+            name="disk",
+            ok=disk.has_room(),
+            message=f"{disk.free_bytes} bytes free, {disk.reserve_bytes} are kept in reserve",
+        ),
         Check(name="grpc", ok=answers, message=f"{'listens' if answers else 'does not answer'} on {address}"),
         Check(
             name="event_loop",

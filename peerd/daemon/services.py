@@ -103,7 +103,7 @@ def all_services(
         workshop.collector,
         self_id=self_id,
         name_of=registry.name_of,
-        reserve=workshop.reserve,
+        reserve=config.transfers.reserve,
         quota_bytes=config.jobs.quota_bytes_per_orchestrator,
     )
     add: dict[str, Callable[[Any], None]] = {

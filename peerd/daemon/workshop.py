@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Protocol
 
 from peerd.catalog.catalog import Catalog
@@ -42,10 +41,6 @@ class House(Protocol):
         """How many jobs are taken."""
         ...
 
-    def reserve(self, total: int) -> int:
-        """Bytes that stay free on a file system of that size."""
-        ...
-
 
 class Workshop:
     """What this peer does for others, and orders from them."""
@@ -82,11 +77,7 @@ class Workshop:
         outcomes = CountedOutcomes(RoutedOutcomes(jobs=self._floor.expectations, home=home))
         destinations = CountedDestinations(RoutedDestinations(jobs=self._floor.expectations, home=home))
         self.sender = Sender(self_id, store, channels, outcomes, clock, concurrency=config.transfers.concurrency)
-        limits = Limits(
-            max_bytes=config.transfers.max_bytes,
-            min_free_bytes=config.transfers.min_free_bytes,
-            min_free_fraction=config.transfers.min_free_fraction,
-        )
+        limits = Limits(max_bytes=config.transfers.max_bytes, reserve=config.transfers.reserve)
         self.receiver = Receiver(self_id, store, destinations, limits)
         self.placer = Placer(registry, channels, clock)
         self.orchestrator = Orchestrator(
@@ -115,19 +106,13 @@ class Workshop:
             retention=config.retention,
             closed=house.closed,
             bounds=house.bounds,
-            reserve=house.reserve,
+            reserve=config.transfers.reserve,
         )
         self.jobs = assemble(self._floor, around, config.jobs)
-        self.reserve = house.reserve
-
-        def free_bytes() -> tuple[int, int]:
-            usage = shutil.disk_usage(config.data_dir)
-            return usage.free, house.reserve(usage.total)
-
         self.door = Door(
             max_open=config.workflows.max_open_executions,
             open_executions=lambda: self.orchestrator.active,
-            free_bytes=free_bytes,
+            disk=lambda: config.transfers.reserve.look(config.data_dir),
         )
         self.execution_retention = ExecutionRetention(
             store, clock, config.retention, data_dir=config.data_dir, own_peer_id=self_id

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from peerd.catalog.model import Service
+from peerd.disk import Disk
 from peerd.errors import PeerdError, Reason
 from peerd.v1 import registry_pb2
 
@@ -36,14 +37,6 @@ class Orderer:
     roles: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Disk:
-    """The file system of the data directory."""
-
-    free_bytes: int
-    reserve_bytes: int
-
-
 def admit(machine: Machine, orderer: Orderer, service: Service | None, *, cpus: float, memory_bytes: int) -> None:
     """Return if the job may be created here; ``service`` None is an ad-hoc command.
 
@@ -67,12 +60,7 @@ def admit_load(machine: Machine, open_jobs: int, disk: Disk) -> None:
         raise PeerdError(
             Reason.OVERLOADED, f"{open_jobs} jobs wait or run here, which is the limit", retry_after_seconds=5
         )
-    if disk.free_bytes < disk.reserve_bytes:
-        raise PeerdError(
-            Reason.DISK_LOW,
-            f"{disk.free_bytes} bytes are free here; the last {disk.reserve_bytes} are kept",
-            retry_after_seconds=60,
-        )
+    disk.check()
 
 
 def _admit_service(machine: Machine, orderer: Orderer, service: Service) -> None:

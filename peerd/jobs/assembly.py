@@ -7,7 +7,6 @@ The sender of files needs to tell jobs what became of their files, and jobs need
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +14,10 @@ from pathlib import Path
 from peerd.catalog.catalog import Catalog
 from peerd.clock import Clock
 from peerd.config import JobsConfig, RetentionConfig
+from peerd.disk import Reserve
 from peerd.errors import PeerdError
 from peerd.identity.peer_id import PeerId
-from peerd.jobs.admission import Disk, Machine
+from peerd.jobs.admission import Machine
 from peerd.jobs.attempts import Attempts, Limits, Runner
 from peerd.jobs.cancellation import Cancellation
 from peerd.jobs.changes import Changes
@@ -95,8 +95,8 @@ class Surroundings:
     """How many jobs are taken, which may change while the daemon runs."""
     closed: Callable[[], PeerdError | None] = lambda: None
     """Why no new jobs are taken now, if so."""
-    reserve: Callable[[int], int] = lambda total_bytes: max(1024**3, total_bytes // 20)
-    """Free bytes that stay free on a file system of that size."""
+    reserve: Reserve = field(default_factory=Reserve)
+    """What of the disk stays free."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,9 +151,10 @@ def _gate(floor: JobFloor, around: Surroundings, config: JobsConfig) -> Gate:
         allow_commands_from=frozenset(config.allow_commands_from),
         max_queued=lambda: around.bounds(config).max_queued,
     )
-
-    def disk() -> Disk:
-        usage = shutil.disk_usage(floor.places.data_dir)
-        return Disk(free_bytes=usage.free, reserve_bytes=around.reserve(usage.total))
-
-    return Gate(machine=machine, roles_of=around.roles_of, disk=disk, quota=floor.quota, closed=around.closed)
+    return Gate(
+        machine=machine,
+        roles_of=around.roles_of,
+        disk=lambda: around.reserve.look(floor.places.data_dir),
+        quota=floor.quota,
+        closed=around.closed,
+    )

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 
 from peerd.catalog.catalog import Catalog
 from peerd.catalog.model import Service
+from peerd.disk import Disk
 from peerd.errors import PeerdError, Reason
 from peerd.failpoints import failpoint
 from peerd.identity.peer_id import PeerId
-from peerd.jobs.admission import Disk, Machine, Orderer, admit, admit_load
+from peerd.jobs.admission import Machine, Orderer, admit, admit_load
 from peerd.jobs.commands import command_work, service_work
 from peerd.jobs.model import Job, JobKey, RetryPolicy, Work
 from peerd.jobs.quota import Quota

@@ -10,6 +10,7 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from peerd.datadir import DataDir
+from peerd.disk import Reserve
 from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId
 from peerd.jobs.retention import Wanted
@@ -36,7 +37,7 @@ class SpaceServicer(space_pb2_grpc.SpaceServiceServicer):
         *,
         self_id: PeerId,
         name_of: Callable[[str], str],
-        reserve: Callable[[int], int],
+        reserve: Reserve,
         quota_bytes: int,
     ) -> None:
         self._store = store
@@ -48,11 +49,11 @@ class SpaceServicer(space_pb2_grpc.SpaceServiceServicer):
         self._quota_bytes = quota_bytes
 
     async def GetUsage(self, request: space_pb2.GetUsageRequest, context: Any) -> space_pb2.GetUsageResponse:
-        usage = await asyncio.to_thread(measure_usage, self._folder)
+        usage = await asyncio.to_thread(measure_usage, self._folder, self._reserve)
         return space_pb2.GetUsageResponse(
-            disk_bytes=usage.disk_bytes,
-            free_bytes=usage.free_bytes,
-            reserve_bytes=self._reserve(usage.disk_bytes),
+            disk_bytes=usage.disk.total_bytes,
+            free_bytes=usage.disk.free_bytes,
+            reserve_bytes=usage.disk.reserve_bytes,
             areas=[space_pb2.Area(name=name, bytes=count) for name, count in usage.areas.items()],
             orchestrators=[
                 space_pb2.OrchestratorUsage(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from peerd import trees
 from peerd.datadir import DataDir
+from peerd.disk import Disk, Reserve
 
 LARGEST = 20
 
@@ -26,8 +26,7 @@ class ExecutionUsage:
 class Usage:
     """Bytes, by part of the data directory and by execution."""
 
-    disk_bytes: int
-    free_bytes: int
+    disk: Disk
     areas: dict[str, int]
     executions: tuple[ExecutionUsage, ...]
     """Largest first; all of them."""
@@ -42,9 +41,8 @@ class Usage:
         return dict(sorted(totals.items(), key=lambda item: -item[1][0]))
 
 
-def measure_usage(folder: DataDir) -> Usage:
+def measure_usage(folder: DataDir, reserve: Reserve) -> Usage:
     """Walk all of it."""
-    disk = shutil.disk_usage(folder.path)
     executions = sorted(_executions(folder.path / "workflows"), key=lambda entry: -entry.bytes)
     areas = {
         "workflows": sum(entry.bytes for entry in executions),
@@ -54,7 +52,7 @@ def measure_usage(folder: DataDir) -> Usage:
         "control": trees.measure(folder.control),
     }
     areas["other"] = max(0, trees.measure(folder.path) - sum(areas.values()))
-    return Usage(disk_bytes=disk.total, free_bytes=disk.free, areas=areas, executions=tuple(executions))
+    return Usage(disk=reserve.look(folder.path), areas=areas, executions=tuple(executions))
 
 
 def _executions(root: Path) -> Iterator[ExecutionUsage]:

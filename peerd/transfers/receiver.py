@@ -8,10 +8,10 @@ A verdict that got lost is harmless: the next offer of the same files is answere
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
+from peerd.disk import Reserve
 from peerd.errors import PeerdError, Reason
 from peerd.failpoints import failpoint
 from peerd.identity.peer_id import PeerId
@@ -33,8 +33,7 @@ class Limits:
     """What may be taken in."""
 
     max_bytes: int = 1024**4
-    min_free_bytes: int = 1024**3
-    min_free_fraction: float = 0.05
+    reserve: Reserve = field(default_factory=Reserve)
 
 
 @dataclass(kw_only=True)
@@ -126,15 +125,7 @@ class Receiver:
                 f"{manifest.total_bytes} bytes in {len(manifest.files)} files are more than this peer takes at once",
             )
         expectation.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        disk = os.statvfs(expectation.root)
-        free = disk.f_bavail * disk.f_frsize
-        reserve = max(self._limits.min_free_bytes, self._limits.min_free_fraction * disk.f_blocks * disk.f_frsize)
-        if free - manifest.total_bytes < reserve:
-            raise PeerdError(
-                Reason.DISK_LOW,
-                f"{manifest.total_bytes} bytes do not fit: {free} are free and {round(reserve)} stay in reserve",
-                retry_after_seconds=30,
-            )
+        self._limits.reserve.look(expectation.root).check(manifest.total_bytes)
 
     async def _take(self, session: _Session, pieces: AsyncIterator[Piece]) -> None:
         """Write one piece in a thread while the next one arrives."""

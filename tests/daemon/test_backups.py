@@ -11,6 +11,7 @@ import pytest
 from peerd.backups.backups import Backups
 from peerd.clock import FakeClock
 from peerd.config import StoreConfig
+from peerd.disk import NOTHING_KEPT, Reserve
 from peerd.errors import PeerdError, Reason
 from peerd.identity.key import create_identity
 from peerd.store import Store, open_store
@@ -36,7 +37,7 @@ async def copies(tmp_path: Path) -> AsyncIterator[Copies]:
     store = await open_store(tmp_path / "peerd.db", clock)
     self_id = create_identity(tmp_path / "identity.key").peer_id
     config = StoreConfig(backup_hours=24, backups_kept=3)
-    made = Backups(config, store, tmp_path / "peerd.db", self_id, clock, reserve=lambda total: 0)
+    made = Backups(config, store, tmp_path / "peerd.db", self_id, clock, reserve=NOTHING_KEPT)
     made.folder.mkdir()
     yield Copies(made, clock, store)
     await store.close()
@@ -63,7 +64,7 @@ async def test_a_backup_from_a_time_when_the_clock_was_wrong_holds_up_none(copie
 
 
 async def test_none_is_made_into_the_reserve(copies: Copies) -> None:
-    copies.backups._reserve = lambda total: total
+    copies.backups._reserve = Reserve(min_free_fraction=1)
     with pytest.raises(PeerdError) as caught:
         await copies.backups.keep_up()
     assert caught.value.reason is Reason.DISK_LOW

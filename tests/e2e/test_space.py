@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -65,11 +67,13 @@ def test_files_go_when_all_is_over_and_what_was_kept_stays(fleet: Fleet) -> None
     assert kinds(said) == ["JOB"] and said["removals"][0]["name"] == "made"
     assert int(said["bytes"]) > 1 << 20 and made.is_dir(), "nothing goes in a dry run"
     shown = fleet["a"].peerctl("gc", "--older-than", "0s").stdout
-    assert "1 directories" in shown and "made" in shown and not made.exists()
+    assert "1 directory with" in shown and "made" in shown and not made.exists()
     assert kinds(gc(fleet["c"])) == ["EXECUTION", "JOB"]
     assert not home.exists() and kept.home.is_dir() and kept.directory("made").is_dir()
     assert run.view()["files_removed"] is True and kept.view()["kept"] is True
     assert run.status == "COMPLETED", "the record stays"
+    pages = {each.id: fleet["c"].peerctl("executions", "show", str(each.id)).stdout for each in (run, kept)}
+    assert "removed by retention since" in pages[run.id] and "kept: retention takes none" in pages[kept.id]
     gone = fleet["c"].peerctl("logs", str(run.id), "used", code=5).stderr
     assert "files_removed" in gone and "removed by retention" in gone
     assert gc(fleet["a"]).get("count", 0) == gc(fleet["c"]).get("count", 0) == 0
@@ -139,6 +143,10 @@ def test_a_directory_that_the_store_does_not_know_goes_late(fleet: Fleet) -> Non
     shutil.copytree(run.directory("made"), stranger)
     assert "ORPHAN" not in kinds(gc(fleet["a"], "--dry-run")), "it is too young"
     assert stranger.is_dir()
+    week_ago = time.time() - 8 * 86_400
+    os.utime(stranger, (week_ago, week_ago))
+    assert "ORPHAN" in kinds(gc(fleet["a"]))
+    assert not stranger.exists()
 
 
 def test_what_takes_space_is_said(fleet: Fleet) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from peerd.catalog.catalog import Catalog
 from peerd.clock import FakeClock, Millis
 from peerd.config import JobsConfig
+from peerd.disk import NOTHING_KEPT
 from peerd.identity.key import identity_from_seed
 from peerd.identity.peer_id import PeerId
 from peerd.jobs.assembly import JobFloor, Jobs, Surroundings, assemble
@@ -165,7 +166,7 @@ class Host:
             runner=self.runner,
             isolation=self.isolation,
             roles_of=lambda peer_id: self.roles.get(peer_id, frozenset()),
-            reserve=lambda total: 0,
+            reserve=NOTHING_KEPT,
         )
         self.jobs: Jobs = assemble(self.floor, around, self.config)
 

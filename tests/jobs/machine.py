@@ -16,6 +16,7 @@ from grpc import aio
 from peerd.catalog.catalog import Catalog
 from peerd.clock import SystemClock
 from peerd.config import JobsConfig
+from peerd.disk import NOTHING_KEPT
 from peerd.jobs.assembly import JobFloor, Surroundings, assemble
 from peerd.jobs.runner import ProcessRunner
 from peerd.store import Tx, open_store
@@ -80,7 +81,7 @@ async def main(data_dir: Path, log: Path, mode: str) -> str:
         runner=runner,
         isolation=runner.isolation,
         roles_of=lambda peer_id: frozenset(),
-        reserve=lambda total: 0,
+        reserve=NOTHING_KEPT,
     )
     jobs = assemble(floor, around, JobsConfig())
     tasks = [asyncio.ensure_future(jobs.executor.run()), asyncio.ensure_future(jobs.reporter.run())]

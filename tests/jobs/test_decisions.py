@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from peerd.catalog.model import Declaration, InterfaceKind, Service, ServiceKind
+from peerd.disk import Disk
 from peerd.errors import PeerdError, Reason
-from peerd.jobs.admission import Disk, Machine, Orderer, admit, admit_load
+from peerd.jobs.admission import Machine, Orderer, admit, admit_load
 from peerd.jobs.commands import command_work
 from peerd.jobs.ends import Ending, judge
 from peerd.jobs.files import clear_received, empty_outputs, made_files, make_place
@@ -135,9 +136,9 @@ def test_admission(
 
 
 def test_below_the_reserve_of_free_space_nothing_new_is_taken() -> None:
-    admit_load(MACHINE, 0, Disk(free_bytes=10, reserve_bytes=10))
+    admit_load(MACHINE, 0, Disk(total_bytes=99, free_bytes=10, reserve_bytes=10))
     with pytest.raises(PeerdError) as refused:
-        admit_load(MACHINE, 0, Disk(free_bytes=9, reserve_bytes=10))
+        admit_load(MACHINE, 0, Disk(total_bytes=99, free_bytes=9, reserve_bytes=10))
     assert refused.value.reason is Reason.DISK_LOW
 
 

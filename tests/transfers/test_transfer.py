@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from peerd.clock import SystemClock
+from peerd.disk import NOTHING_KEPT, Reserve
 from peerd.errors import PeerdError, Reason
 from peerd.identity.key import Identity
 from peerd.identity.peer_id import PeerId
@@ -109,7 +110,7 @@ async def peer(folder: Path, world: World, limits: Limits | None = None) -> Asyn
     store = await open_store(folder / "db", clock)
     channels = Channels(identity, world, clock, socket=folder / "s" / "s")
     sender = Sender(identity.peer_id, store, channels, ledger, clock)
-    receiver = Receiver(identity.peer_id, store, ledger, limits or Limits(min_free_bytes=0, min_free_fraction=0))
+    receiver = Receiver(identity.peer_id, store, ledger, limits or Limits(reserve=NOTHING_KEPT))
     servicer = TransferServicer(identity.peer_id, store, receiver, sender)
     server = RpcServer(identity, world, channels, clock, resolve=PeerId)
     server.register(
@@ -319,7 +320,7 @@ async def test_another_peer_cannot_send_in_its_place(tmp_path: Path) -> None:
 
 async def test_what_does_not_fit_is_refused_before_the_first_byte(tmp_path: Path) -> None:
     world = World()
-    small, full = Limits(max_bytes=10, min_free_bytes=0, min_free_fraction=0), Limits(min_free_bytes=2**60)
+    small, full = Limits(max_bytes=10, reserve=NOTHING_KEPT), Limits(reserve=Reserve(min_free_bytes=2**60))
     async with (
         peer(tmp_path / "a", world) as a,
         peer(tmp_path / "b", world, small) as b,

@@ -12,6 +12,7 @@ from grpc import aio
 
 from peerd.clock import SystemClock
 from peerd.config import RetentionConfig, WorkflowsConfig
+from peerd.disk import Disk
 from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId
 from peerd.rpc.caller import ALL_GRANTS, Caller, current
@@ -254,7 +255,9 @@ class Home:
         viewer = views.Viewer(own_peer_id=HOME, data_dir=self.folder, name_of=fleet.name_of)
         logs = Logs(self.store, fleet, self.orchestrator.changes)
         placer: Any = fleet
-        door = Door(max_open=10**6, open_executions=lambda: 0, free_bytes=lambda: (1, 0))
+        door = Door(
+            max_open=10**6, open_executions=lambda: 0, disk=lambda: Disk(total_bytes=1, free_bytes=1, reserve_bytes=0)
+        )
         retention = ExecutionRetention(
             self.store, self.clock, RetentionConfig(), data_dir=viewer.data_dir, own_peer_id=viewer.own_peer_id
         )
