@@ -19,6 +19,7 @@ from peerd.config import Config, JobsConfig
 from peerd.daemon import http
 from peerd.daemon.advert import own_advert
 from peerd.daemon.following import Following
+from peerd.daemon.garbage import Garbage
 from peerd.daemon.hardware import detect_hardware
 from peerd.daemon.load import LoadMeter, Work
 from peerd.daemon.measuring import LoopLag, call_ended, collect
@@ -53,6 +54,7 @@ _log = structlog.get_logger(__name__)
 
 _STOP_GRACE_SECONDS = 2.0
 _UPKEEP_SECONDS = 600.0
+_GARBAGE_SECONDS = 10.0
 _SWEEP_SECONDS = 5.0
 _COUNT_SECONDS = 2.0
 _HARDWARE_SECONDS = 600.0
@@ -91,6 +93,7 @@ class Daemon:
         self._running: list[asyncio.Task[None]] = []
         self._web = WebServer(config.http) if config.http.listen else None
         self._lag = LoopLag(clock)
+        self._garbage = Garbage(clock)
         self._notifier = Notifier()
         self._observer = CallObserver(store, count=call_ended)
         self._server = RpcServer(
@@ -173,6 +176,7 @@ class Daemon:
         app = self._http()
         _announce(self._folder.listen_address, self._listen_address)
         _log.info("daemon.listens", peer=self._identity.peer_id, address=self._listen_address)
+        self._garbage.take_over()
         neighbours, workshop = self._neighbours, self._workshop
         collecting = self._config.retention.collect_minutes * 60
         async with asyncio.TaskGroup() as tasks:
@@ -186,6 +190,7 @@ class Daemon:
                     workshop.jobs.reporter.run(),
                     workshop.orchestrator.run(),
                     self._lag.run(),
+                    run_every(self._garbage.collect, seconds=_GARBAGE_SECONDS, clock=self._clock, name="garbage"),
                     self._notifier.watch(self._clock, self._is_well),
                     run_every(neighbours.heartbeats.flush, seconds=FLUSH_SECONDS, clock=self._clock, name="heartbeats"),
                     run_every(neighbours.externals.sweep, seconds=_SWEEP_SECONDS, clock=self._clock, name="externals"),

@@ -31,6 +31,7 @@ from peerd.workflows.packages import Packages, SendQueue
 from peerd.workflows.releasing import Releasing
 from peerd.workflows.repository import ExecutionRecord, Posted
 from peerd.workflows.runner import Placing, Runner, Surroundings
+from peerd.workflows.waking import Waking
 from peerd.workflows.watch import Changes
 
 _log = structlog.get_logger(__name__)
@@ -92,6 +93,7 @@ class Orchestrator:
         self._leases = Leases(self._dispatcher, self._contacts, self._runners.values, clock, store.store_id)
         self._releasing = Releasing(store, self._dispatcher, self._contacts, is_revoked)
         packages = Packages(sends, data_dir=data_dir, own_peer_id=own_peer_id, store_id=store.store_id)
+        self._waking = Waking(clock)
         self._surroundings = Surroundings(
             store=store,
             clock=clock,
@@ -103,6 +105,7 @@ class Orchestrator:
             ),
             placing=placing,
             packages=packages,
+            waking=self._waking,
             name_of=registry.name_of,
             assigned=self._assigned,
             perform=self._dispatcher.perform,
@@ -120,6 +123,7 @@ class Orchestrator:
         """Take up what was left, then go on until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = self._dispatcher.tasks = tasks
+            tasks.create_task(self._waking.run())
             try:
                 for execution_id in await repository.open_executions(self._store):
                     if execution_id not in self._runners:

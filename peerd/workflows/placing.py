@@ -80,14 +80,16 @@ class Placer:
         self._channels = channels
         self._clock = clock
         self._catalogs: dict[PeerId, _Known] = {}
+        self._asking = asyncio.Lock()
         self._turns: dict[str, int] = {}
         self._given = 0
         self._awaited: dict[str, Expression] = {}
 
     async def refresh(self) -> None:
-        """Ask every online peer whose catalog is not known, or not any more."""
-        online = [peer for peer in self._peers.peers() if peer.status.present and not peer.external]
-        await asyncio.gather(*(self._ask(peer) for peer in online if not self._is_fresh(peer)))
+        """Ask every online peer whose catalog is not known, or not any more; once, however many want to know."""
+        if self._stale():
+            async with self._asking:
+                await asyncio.gather(*map(self._ask, self._stale()))
 
     def place(
         self,
@@ -183,6 +185,10 @@ class Placer:
     def _services(self, peer: PeerView) -> tuple[catalog_pb2.Service, ...] | None:
         known = self._catalogs.get(peer.peer_id)
         return known.services if known is not None else None
+
+    def _stale(self) -> list[PeerView]:
+        peers = self._peers.peers()
+        return [peer for peer in peers if peer.status.present and not peer.external and not self._is_fresh(peer)]
 
     def _is_fresh(self, peer: PeerView) -> bool:
         known = self._catalogs.get(peer.peer_id)

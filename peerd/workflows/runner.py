@@ -40,6 +40,7 @@ from peerd.workflows.projection import Projection, project
 from peerd.workflows.repository import ExecutionRecord, Posted
 from peerd.workflows.requests import create_request, job_key, start_request
 from peerd.workflows.state import ExecutionState, JobState, initial_state
+from peerd.workflows.waking import Sleeper, Waking
 
 _log = structlog.get_logger(__name__)
 
@@ -87,6 +88,7 @@ class Surroundings:
     timing: Timing
     placing: Placing
     packages: Packages
+    waking: Waking
     name_of: Callable[[str], str]
     # Non-final jobs of all executions.
     assigned: Assigned
@@ -127,7 +129,7 @@ class Runner:
         self._inputs: list[_Input] = []
         self._in_hand: list[_Input] = []
         self._taken_over: set[int] = set()
-        self._wake = asyncio.Event()
+        self._asleep: Sleeper | None = None
         self._next_seq = 1
         self._built = asyncio.Event()
         self.state: ExecutionState = initial_state(record.spec, surroundings.timing)
@@ -205,21 +207,16 @@ class Runner:
 
     async def _rest(self) -> None:
         """Until something happens or is due."""
-        if self._inputs or self.state.dirty or self.state.settled:
+        if self.state.settled:
             return
-        self._wake.clear()
-        timer = self.state.next_timer()
-        if timer is None:
-            await self._wake.wait()
+        if self._inputs or self.state.dirty:
+            await self._around.waking.turn()
             return
-        seconds = max(0.0, (timer - self._around.clock.now()) / 1000)
-        sleeping = asyncio.ensure_future(self._around.clock.sleep(seconds))
-        waking = asyncio.ensure_future(self._wake.wait())
-        try:
-            await asyncio.wait({sleeping, waking}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeping.cancel()
-            waking.cancel()
+        self._asleep = sleeper = asyncio.get_running_loop().create_future()
+        if (timer := self.state.next_timer()) is not None:
+            self._around.waking.wake_at(sleeper, timer)
+        await sleeper
+        self._asleep = None
 
     async def _step(self) -> None:
         around = self._around
@@ -343,7 +340,9 @@ class Runner:
 
     def _put(self, entry: _Input) -> None:
         self._inputs.append(entry)
-        self._wake.set()
+        if self._asleep is not None:
+            self._around.waking.wake(self._asleep)
+            self._asleep = None
 
     def _fail_waiting(self, error: Exception | None) -> None:
         """Nobody may wait for a step that will not be made. What lies in the inbox is read again from there."""
