@@ -307,6 +307,11 @@ class World:
             retry_at = Millis(self.now + 50)
             self.happens(e.JobHeldUp(node=node, placement=placement, reason="lost", message="again", retry_at=retry_at))
 
+    def break_calls(self, executor: Executor) -> None:
+        """Every call that is under way to it fails; what it has said is on its way."""
+        while broken := [i for i, sent in enumerate(self.wire) if isinstance(sent, tuple) and sent[0] == executor.name]:
+            self.lost(index=broken[0])
+
     # Executors
 
     def work(self, executor: Executor, job: Held, choice: int) -> None:

@@ -71,10 +71,10 @@ def act(world: World, action: str, number: int) -> None:
         case "long wait":
             world.pass_time(1500)
         case "forget" if held:
-            # An executor forgets when an older store of it is restored: what was under way to it ends with its life.
+            # An executor forgets when an older store of it is restored: calls under way to it end with its life.
             where, job = held[number % len(held)]
             del where.jobs[job.node, job.placement]
-            world.wire = [sent for sent in world.wire if not (isinstance(sent, tuple) and sent[0] == where.name)]
+            world.break_calls(where)
             world.happens(e.JobLost(node=job.node, placement=job.placement, message="unknown", at=world.now))
         case "cancel" if number % 4 == 0:
             world.happens(e.CancelRequested(reason="enough", at=world.now))
