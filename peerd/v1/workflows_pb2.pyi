@@ -221,6 +221,7 @@ class JobDefinition(_message.Message):
     EXECUTION_CONSTRAINT_FIELD_NUMBER: _builtins.int
     PARTITION_POLICY_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
+    MATRIX_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Path-safe and unique in the workflow; the job's node_id."""
     description: _builtins.str
@@ -254,6 +255,10 @@ class JobDefinition(_message.Message):
     def retry(self) -> Global___RetryDefinition: ...
     @_builtins.property
     def resources(self) -> Global___ResourcesDefinition: ...
+    @_builtins.property
+    def matrix(self) -> _containers.RepeatedCompositeFieldContainer[Global___MatrixAxis]:
+        """The job once for each combination of values; ${each.AXIS} is the value, ${each.index} the number."""
+
     def __init__(
         self,
         *,
@@ -272,14 +277,40 @@ class JobDefinition(_message.Message):
         execution_constraint: _builtins.str = ...,
         partition_policy: _builtins.str = ...,
         resources: Global___ResourcesDefinition | None = ...,
+        matrix: _abc.Iterable[Global___MatrixAxis] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["on", b"on", "resources", b"resources", "retry", b"retry", "run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "description", b"description", "env", b"env", "execution_constraint", b"execution_constraint", "inputs", b"inputs", "name", b"name", "on", b"on", "package", b"package", "params", b"params", "partition_policy", b"partition_policy", "resources", b"resources", "retry", b"retry", "run", b"run", "service", b"service", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "description", b"description", "env", b"env", "execution_constraint", b"execution_constraint", "inputs", b"inputs", "matrix", b"matrix", "name", b"name", "on", b"on", "package", b"package", "params", b"params", "partition_policy", b"partition_policy", "resources", b"resources", "retry", b"retry", "run", b"run", "service", b"service", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JobDefinition: _TypeAlias = JobDefinition  # noqa: Y015
+
+@_typing.final
+class MatrixAxis(_message.Message):
+    """One axis of a matrix; the last one turns fastest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MatrixAxis: _TypeAlias = MatrixAxis  # noqa: Y015
 
 @_typing.final
 class Placement(_message.Message):

@@ -42,6 +42,7 @@ _OWNERS = {
     "PackageFile": "a package file",
     "RetryDefinition": "'retry'",
     "ResourcesDefinition": "'resources'",
+    "MatrixAxis": "an axis",
 }
 
 

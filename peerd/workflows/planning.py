@@ -15,6 +15,7 @@ from peerd.workflows import events as e
 from peerd.workflows import repository, views
 from peerd.workflows.definition import Reading
 from peerd.workflows.edges import Edge, edges_of
+from peerd.workflows.matrix import expanded
 from peerd.workflows.placement import Decision
 from peerd.workflows.placing import Placer
 from peerd.workflows.views import Viewer
@@ -29,12 +30,13 @@ async def plan(
     """Where each job of a definition would go now, besides those that are ``assigned`` by peer."""
     assert reading.definition is not None  # noqa: S101 - read() saw to it
     await placer.refresh()
-    edges = edges_of(reading.definition)
+    definition = expanded(reading.definition)
+    edges = edges_of(definition)
     of_job = _by_job(edges)
     answer = workflows_pb2.PlanWorkflowResponse(edges=[_planned(edge) for edge in edges])
     given = Counter(assigned)
     placed: dict[str, str] = {}
-    for index, job in enumerate(reading.definition.jobs):
+    for index, job in enumerate(definition.jobs):
         if index % _PLAN_CHUNK == 0:
             await asyncio.sleep(0)
         mine = of_job.get(job.name, [])

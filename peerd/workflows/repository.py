@@ -21,6 +21,7 @@ from peerd.workflows import events as e
 from peerd.workflows.damage import unreadable
 from peerd.workflows.definition import Reading, decode_stored
 from peerd.workflows.edges import Edge, edges_of
+from peerd.workflows.matrix import expanded
 from peerd.workflows.model import EdgeStatus, ExecutionSpec, ExecutionStatus, WorkflowJobStatus
 from peerd.workflows.requests import execution_spec
 
@@ -45,6 +46,7 @@ class ExecutionRecord:
     spec: ExecutionSpec
     workflow_id: int
     definition: workflows_pb2.WorkflowDefinition
+    """Of plain jobs: a matrix is written out."""
     params: Mapping[str, str]
 
 
@@ -168,7 +170,8 @@ def create_execution(
     tx: Tx, workflow: WorkflowVersion, params: Mapping[str, str], *, keep: bool = False
 ) -> ExecutionRecord:
     """All rows of a new execution, and the first event of its log."""
-    definition, edges = workflow.definition, edges_of(workflow.definition)
+    definition = expanded(workflow.definition)
+    edges = edges_of(definition)
     execution_id = tx.insert(
         "INSERT INTO workflow_executions (workflow_id, workflow_version, params, job_count, kept, status, since, "
         "created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -176,7 +179,7 @@ def create_execution(
             workflow.workflow_id,
             workflow.version,
             json.dumps(dict(params), sort_keys=True),
-            workflow.job_count,
+            len(definition.jobs),
             int(keep),
             ExecutionStatus.PENDING.value,
             tx.now,
@@ -247,7 +250,7 @@ async def load_execution(store: Store, execution_id: int) -> ExecutionRecord:
     )
     if row is None:
         raise no_such_execution(execution_id)
-    definition = _definition(row)
+    definition = expanded(_definition(row))
     spec = execution_spec(execution_id, row["created_at"], definition, edges_of(definition), row["first"])
     try:
         params = json.loads(row["params"])

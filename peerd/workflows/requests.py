@@ -53,7 +53,7 @@ def execution_spec(
     edges: Iterable[Edge],
     first_workflow_job_id: int,
 ) -> ExecutionSpec:
-    """What the engine must know of a valid definition."""
+    """What the engine must know of a valid definition of plain jobs."""
     jobs = tuple(
         JobSpec(
             node_id=job.name,

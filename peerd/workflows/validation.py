@@ -17,6 +17,8 @@ from peerd.v1 import workflows_pb2
 from peerd.workflows.destinations import collisions
 from peerd.workflows.edges import INTERFACE_WORDS
 from peerd.workflows.graph import Graph, path_flaw
+from peerd.workflows.matrix import instance_count
+from peerd.workflows.matrix_problems import fanned_in, matrix_problems
 from peerd.workflows.params import job_texts, references, value_flaw
 from peerd.workflows.problems import FieldPath, Problem, ProblemReason
 from peerd.workflows.quantities import parse_duration, parse_memory
@@ -55,10 +57,17 @@ def validate(definition: workflows_pb2.WorkflowDefinition) -> Iterator[Problem]:
     for index, job in enumerate(definition.jobs):
         yield from _job(job, ("jobs", index), params)
     yield from _package_sizes(definition)
+    too_many = False
+    for problem in matrix_problems(definition, MAX_JOBS):
+        too_many |= problem.reason is ProblemReason.TOO_MANY_JOBS
+        yield problem
+    if too_many:
+        return
     graph = Graph(definition)
     yield from graph.problems
+    counts = {job.name: instance_count(job) for job in definition.jobs if job.matrix}
     for links in graph.incoming:
-        yield from collisions(links)
+        yield from collisions(fanned_in(links, counts) if counts else links)
 
 
 def _job(job: workflows_pb2.JobDefinition, path: FieldPath, params: frozenset[str]) -> Iterator[Problem]:

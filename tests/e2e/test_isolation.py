@@ -102,3 +102,16 @@ def test_the_example_of_commands_runs(guarded: Fleet) -> None:
     run = Run(guarded, guarded["c"], int(answer["workflow_execution_id"]))
     assert run.wait() == "COMPLETED", run.explain()
     assert any("elm" in text for text in tree(run.home).values())
+
+
+def test_the_example_of_a_matrix_runs(guarded: Fleet) -> None:
+    if shutil.which("bwrap") is None:
+        pytest.skip("needs bubblewrap")
+    file = Path(__file__).parent.parent.parent / "examples" / "matrix.yaml"
+    answer = guarded["c"].json("workflows", "run", str(file))
+    run = Run(guarded, guarded["c"], int(answer["workflow_execution_id"]))
+    assert run.wait() == "COMPLETED", run.explain()
+    assert sorted(run.jobs()) == ["first", "sorted.0", "sorted.1", "sorted.2", "sorted.3", "table"]
+    home = tree(run.home)
+    assert home["first/stdout.txt"].splitlines() == ["birch 25 fast", "oak 40 slow", "birch 25 fast", "oak 40 slow"]
+    assert home["tables/sorted.2/stdout.txt"].splitlines() == ["birch 25 fast", "elm 35 fast", "oak 40 slow"]
