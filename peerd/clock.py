@@ -13,6 +13,7 @@ from typing import NewType, Protocol
 
 Millis = NewType("Millis", int)
 """Milliseconds since 1970-01-01T00:00:00Z."""
+DAY_MS = 86_400_000
 
 
 class Clock(Protocol):

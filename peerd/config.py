@@ -70,7 +70,8 @@ class JobsConfig:
     stop_grace_seconds: float = 10
     """How long a daemon that is told to stop waits for running jobs; they go on without it, and the next finds them."""
     quota_bytes_per_orchestrator: int = 0
-    """What the jobs of one other peer may occupy here; more jobs and transfers are refused. No limit when 0."""
+    """What the jobs of one other peer may occupy here; more jobs and transfers wait, a job that writes more is ended.
+    No limit when 0."""
     created_expires_seconds: float = 3600
     """A job that was created and never started fails after this long."""
 

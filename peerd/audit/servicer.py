@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from peerd.audit import repository
 from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId
+from peerd.moments import moment
 from peerd.rpc.paging import page_size, page_start
 from peerd.store import Store
 from peerd.v1 import audit_pb2, audit_pb2_grpc
@@ -51,7 +52,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
     def _message(self, row: sqlite3.Row) -> audit_pb2.AuditEntry:
         return audit_pb2.AuditEntry(
             id=row["id"],
-            at=Timestamp(seconds=row["at"] // 1000, nanos=row["at"] % 1000 * 1_000_000),
+            at=moment(row["at"]),
             caller=row["caller"],
             local=row["caller"] == self._self_id,
             method=row["method"],
@@ -62,9 +63,9 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         )
 
 
-def _millis(moment: Timestamp) -> int:
+def _millis(timestamp: Timestamp) -> int:
     """Raises INVALID_ARGUMENT for a moment that no timestamp means."""
     try:
-        return moment.ToMilliseconds()
+        return timestamp.ToMilliseconds()
     except ValueError as error:
         raise PeerdError(Reason.INVALID_ARGUMENT, "since is no moment between the years 1 and 9999") from error

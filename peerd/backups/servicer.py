@@ -6,10 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from peerd.backups.backups import Backups
 from peerd.errors import PeerdError, Reason
+from peerd.moments import moment
 from peerd.rpc.caller import current_caller
 from peerd.store import Store, Tx
 from peerd.store.backup import Backup
@@ -97,12 +96,11 @@ def _absolute(text: str) -> Path:
 
 
 def _message(backup: Backup) -> backup_pb2.Backup:
-    made = backup.made_at
     return backup_pb2.Backup(
         path=str(backup.path),
         bytes=backup.size,
         peer_id=backup.peer_id,
         schema=backup.schema,
-        made_at=Timestamp(seconds=made // 1000, nanos=made % 1000 * 1_000_000),
+        made_at=moment(backup.made_at),
         digest=backup.digest,
     )

@@ -8,6 +8,7 @@ from collections import Counter
 from peerd import __version__, metrics
 from peerd.clock import Clock
 from peerd.detector.contact import Measurement
+from peerd.errors import PeerdError
 from peerd.jobs.changes import Change
 from peerd.jobs.model import JobStatus
 from peerd.registry.model import PeerView
@@ -83,6 +84,12 @@ class CountedDestinations:
 
     def expect(self, tx: Tx, key: TransferKey) -> Expectation:
         return self._inner.expect(tx, key)
+
+    def accepted(self, tx: Tx, key: TransferKey, total_bytes: int) -> None:
+        self._inner.accepted(tx, key, total_bytes)
+
+    def refused(self, tx: Tx, key: TransferKey, error: PeerdError) -> None:
+        self._inner.refused(tx, key, error)
 
     def received(self, tx: Tx, key: TransferKey, received: Received) -> None:
         self._inner.received(tx, key, received)

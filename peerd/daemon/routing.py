@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from peerd.errors import PeerdError
 from peerd.store import Tx
 from peerd.transfers.model import Destinations, Expectation, Outcomes, Received, TransferKey
 
@@ -15,6 +16,12 @@ class RoutedDestinations:
 
     def expect(self, tx: Tx, key: TransferKey) -> Expectation:
         return self._owner(key).expect(tx, key)
+
+    def accepted(self, tx: Tx, key: TransferKey, total_bytes: int) -> None:
+        self._owner(key).accepted(tx, key, total_bytes)
+
+    def refused(self, tx: Tx, key: TransferKey, error: PeerdError) -> None:
+        self._owner(key).refused(tx, key, error)
 
     def received(self, tx: Tx, key: TransferKey, received: Received) -> None:
         self._owner(key).received(tx, key, received)

@@ -122,7 +122,6 @@ class Workshop:
             self.jobs.retention,
             Orphans(store, clock, config.retention, data_dir=config.data_dir, self_id=self_id),
             Leftovers(store, data_dir=config.data_dir, self_id=self_id),
-            self_id=self_id,
         )
         self._floor.changes.subscribe(JobCounter(clock).changed)
         registry.on_online(self.orchestrator.peer_online)

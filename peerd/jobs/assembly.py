@@ -28,6 +28,7 @@ from peerd.jobs.executor import Executor, Room, Upkeep
 from peerd.jobs.expectations import Expectations
 from peerd.jobs.generations import Generations
 from peerd.jobs.leases import Leases
+from peerd.jobs.measuring import Measuring
 from peerd.jobs.places import Places
 from peerd.jobs.quota import Quota
 from peerd.jobs.recording import Recording
@@ -132,6 +133,7 @@ def assemble(floor: JobFloor, around: Surroundings, config: JobsConfig) -> Jobs:
             leases=leases,
             clearing=Clearing(store, repository, places),
             data=DataJobs(store, recording, clock),
+            measuring=Measuring(store, repository, places, floor.quota, clock),
         ),
         clock,
         Room(max_running=lambda: around.bounds(config).max_running, isolation=around.isolation),

@@ -192,14 +192,29 @@ class Attempts:
         made = []
         if ending.outcome == "exit" and ending.exit_code == 0:
             made = await asyncio.to_thread(files.made_files, self._places.of(watch.begun.job), watch.begun.out_mounts)
+        await self._free(watch)
         ended_at = ending.ended_at if ending.ended_at is not None else self._clock.now()
-        occupied = await asyncio.to_thread(trees.measure, self._places.of(watch.begun.job).directory)
+        occupied = await asyncio.to_thread(trees.measure, self._places.of(watch.begun.job).directory, opening=True)
         verdict = await self._store.write(
             lambda tx: self._recording.end(tx, watch.attempt, ending, made, Millis(ended_at), disk_bytes=occupied)
         )
         failpoint("job.exit.after_commit")
         await asyncio.to_thread(self._runner.forget, control)
         return verdict
+
+    async def _free(self, watch: AttemptWatch) -> None:
+        """Remove what a job made that is ended for exceeding a quota, so that others of its orchestrator can go on."""
+        if not watch.stop.is_set():
+            return
+        received = await self._store.write(lambda tx: self._recording.over_quota(tx, watch.attempt))
+        if received is None:
+            return
+        try:
+            await asyncio.to_thread(files.remove_made, self._places.of(watch.begun.job), received)
+        except OSError:
+            # Its end must be told all the same; what is left is counted until retention takes it.
+            _log.exception("attempt.not_freed", job=watch.begun.job.id)
+        failpoint("job.quota.after_remove")
 
 
 def _ending(ended: Exit | None) -> Ending:

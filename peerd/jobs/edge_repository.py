@@ -1,4 +1,7 @@
-"""The SQL of a job's edges and files. Nobody else touches ``job_edges`` and ``job_files``."""
+"""The SQL of a job's edges and files, ``job_edges`` and ``job_files``.
+
+Nobody else writes them; :mod:`peerd.jobs.occupancy` deletes them with their job.
+"""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from peerd.clock import Millis
+from peerd.errors import Reason
 from peerd.jobs.model import Job, JobStatus, Stop
 
 
@@ -33,7 +34,7 @@ class Verdict:
     reason: str = ""
     message: str = ""
     outcome: str
-    """Of the attempt: exit, timeout, lost, cancelled."""
+    """Of the attempt: exit, timeout, lost, cancelled, storage_quota."""
     retry_after_seconds: float | None = None
     """Set exactly when the status is READY."""
 
@@ -44,6 +45,9 @@ def judge(job: Job, ending: Ending, *, sends_stdout: bool) -> Verdict:
         return Verdict(status=JobStatus.CANCELLED, reason="cancelled", message=job.stop_message, outcome="cancelled")
     if job.stop is Stop.LEASE:
         return Verdict(status=JobStatus.FAILED, reason="lost", message=job.stop_message, outcome="cancelled")
+    if job.stop is Stop.QUOTA:
+        reason = Reason.STORAGE_QUOTA.text
+        return Verdict(status=JobStatus.FAILED, reason=reason, message=job.stop_message, outcome=reason)
     if ending.outcome == "exit" and ending.exit_code == 0:
         return _succeeded(ending, sends_stdout)
     return _failed(job, ending)

@@ -17,6 +17,7 @@ from peerd.jobs.clearing import Clearing
 from peerd.jobs.damage import put_aside_damaged
 from peerd.jobs.data import DataJobs
 from peerd.jobs.leases import Leases
+from peerd.jobs.measuring import EVERY_SECONDS, Measuring
 from peerd.jobs.model import JobStatus
 from peerd.jobs.recording import Begun, Recording
 from peerd.jobs.repository import startable
@@ -35,6 +36,7 @@ class Upkeep:
     leases: Leases
     clearing: Clearing
     data: DataJobs
+    measuring: Measuring
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +80,10 @@ class Executor:
             for begun in left_behind:
                 self._adopt(begun, fresh=False)
                 group.create_task(self._carry(group, begun.attempt_id))
+            if (measuring := self._upkeep.measuring).needed:
+                group.create_task(
+                    run_every(measuring.step, seconds=EVERY_SECONDS, clock=self._clock, name="measuring of jobs")
+                )
             await run_every(
                 lambda: self._step(group),
                 seconds=_LOOK_EVERY_SECONDS,

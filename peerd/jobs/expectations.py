@@ -17,10 +17,10 @@ from peerd.jobs import edge_repository
 from peerd.jobs.model import Edge, EdgeStatus, Job, JobFile, JobStatus
 from peerd.jobs.places import Places
 from peerd.jobs.quota import Quota
-from peerd.jobs.readiness import readiness
+from peerd.jobs.readiness import Readiness, readiness
 from peerd.jobs.repository import JobRepository
 from peerd.store import Tx
-from peerd.transfers.model import Expectation, Received, TransferKey
+from peerd.transfers.model import NO_ROOM, Expectation, Received, TransferKey
 
 
 class Expectations:
@@ -37,10 +37,32 @@ class Expectations:
     # As receiver
 
     def expect(self, tx: Tx, key: TransferKey) -> Expectation:
-        """Where it belongs. Raises NOT_YET_EXPECTED, UNEXPECTED_TRANSFER, STORAGE_QUOTA."""
+        """Where it belongs, and how much of it may come. Raises NOT_YET_EXPECTED, UNEXPECTED_TRANSFER."""
         job, edge = self._expected(tx, key)
-        self._quota.check(tx, job.key.orchestrator)
-        return Expectation(directory=self._places.receiving(job, edge), root=self._places.of(job).directory)
+        return Expectation(
+            directory=self._places.receiving(job, edge),
+            root=self._places.of(job).directory,
+            room_bytes=self._quota.room(tx, job.key.orchestrator, promised=edge.bytes),
+            was_refused=_waits_for_room(job),
+        )
+
+    def accepted(self, tx: Tx, key: TransferKey, total_bytes: int) -> None:
+        """Promise the room for it until all is here, so that no other is promised the same. Raises as ``expect``."""
+        job, edge = self._expected(tx, key)
+        edge_repository.put_edge(tx, job.id, replace(edge, bytes=total_bytes))
+        if _waits_for_room(job):
+            now = self._readiness(tx, job)
+            self._repository.touch(tx, job, reason=now.reason, message=now.message)
+
+    def refused(self, tx: Tx, key: TransferKey, error: PeerdError) -> None:
+        """Let its orchestrator see why the job waits, if it does; repeated refusals are told once."""
+        job = self._repository.find_id(tx, key.destination_job_execution_id)
+        edge = edge_repository.find_edge(tx, key.destination_job_execution_id, key.edge_id)
+        if job is None or edge is None or job.status is not JobStatus.WAITING_INPUTS or job.reason == error.reason.text:
+            return
+        sender = self._name_of(edge.peer_id)
+        message = f"{edge.place} from {sender} (edge {edge.edge_id}) waits for room: {error.message}"
+        self._repository.touch(tx, job, reason=error.reason.text, message=message)
 
     def received(self, tx: Tx, key: TransferKey, received: Received) -> None:
         """Record that an edge is complete, and let the job start if that was the last. Raises as ``expect``."""
@@ -51,14 +73,17 @@ class Expectations:
         # Sizes of single files are known to the manifest; here only their names matter.
         files = [JobFile(path=str(prefix / name), size=0) for name in received.files]
         edge_repository.replace_files(tx, job.id, edge.edge_id, files)
-        total = job.bytes_received - edge.bytes + received.total_bytes
+        edges = edge_repository.edges_of(tx, job.id)
+        total = sum(each.bytes for each in edges if each.incoming and each.status is EdgeStatus.RECEIVED)
         if job.status is not JobStatus.WAITING_INPUTS:
             self._repository.touch(tx, job, bytes_received=total)
             return
-        now = readiness(
-            edge_repository.edges_of(tx, job.id), waits_for_inputs=job.waits_for_inputs, name_of=self._name_of
-        )
+        now = self._readiness(tx, job)
         self._repository.move(tx, job, now.status, reason=now.reason, message=now.message, bytes_received=total)
+
+    def _readiness(self, tx: Tx, job: Job) -> Readiness:
+        edges = edge_repository.edges_of(tx, job.id)
+        return readiness(edges, waits_for_inputs=job.waits_for_inputs, name_of=self._name_of)
 
     def _expected(self, tx: Tx, key: TransferKey) -> tuple[Job, Edge]:
         job = self._job(tx, key)
@@ -123,6 +148,11 @@ class Expectations:
             return  # news of a destination that a newer generation has replaced
         edge_repository.put_edge(tx, job.id, replace(edge, status=status, bytes=total, reason=reason, message=message))
         self._repository.touch(tx, job, bytes_sent=job.bytes_sent + total)
+
+
+def _waits_for_room(job: Job) -> bool:
+    """Whether it says that an offer was refused for want of room."""
+    return job.status is JobStatus.WAITING_INPUTS and job.reason in {reason.text for reason in NO_ROOM}
 
 
 def _unexpected(message: str) -> PeerdError:

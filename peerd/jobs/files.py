@@ -12,8 +12,10 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from peerd import trees
 from peerd.jobs.model import JobFile
 from peerd.jobs.paths import JobPlace
+from peerd.transfers.staging import FOLDER
 
 _SYNC_EACH = 1000
 """Up to so many files are synced one by one; for more, one sync of everything is cheaper."""
@@ -40,6 +42,14 @@ def empty_outputs(place: JobPlace, out_mounts: Iterable[str], keep: Iterable[str
         log.unlink(missing_ok=True)
 
 
+def remove_made(place: JobPlace, keep: Iterable[str]) -> None:
+    """Remove everything a job wrote, wherever in its directory, but its logs; ``keep`` are received files."""
+    if place.directory.is_dir():
+        trees.open_all(place.directory)
+        kept = {place.directory / path for path in keep}
+        _empty(place.directory, kept, frozenset({place.logs, place.directory / FOLDER}))
+
+
 def clear_received(directory: Path, keep: Iterable[Path], others: Iterable[Path]) -> None:
     """Remove what an edge brought, but no file of ``keep`` and nothing below the directories of other edges."""
     if directory.is_dir() and not directory.is_symlink():
@@ -50,6 +60,8 @@ def made_files(place: JobPlace, out_mounts: Iterable[str]) -> list[JobFile]:
     """The regular files under output/ and the outgoing mounts, synced to disk."""
     found: dict[str, int] = {}
     for root in (place.output, *(place.mount(path) for path in out_mounts)):
+        if root.is_dir() and not root.is_symlink():
+            trees.open_all(root)
         for path, size in _regular_files(root):
             found[str(path.relative_to(place.directory))] = size
     logs = [log for log in (place.stdout, place.stderr) if log.is_file() and not log.is_symlink()]

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from peerd.clock import Clock, Millis
+from peerd.clock import DAY_MS, Clock, Millis
 from peerd.jobs.model import Job, JobKey, JobStatus, Stop
 from peerd.jobs.repository import JobRepository, Patience, forget_tombstones, to_job
 from peerd.store import Store, Tx
 
 TOMBSTONES_KEPT_DAYS = 30
 """Far longer than a create can be on its way."""
-_DAY_MS = 86_400_000
 
 
 class Leases:
@@ -52,9 +51,9 @@ class Leases:
         now = self._clock.now()
         if await self._store.one(*self._patience.query(now)) is not None:
             await self._store.write(self._expire)
-        if now - self._tidied_at > _DAY_MS:
+        if now - self._tidied_at > DAY_MS:
             self._tidied_at = now
-            await self._store.write(lambda tx: forget_tombstones(tx, Millis(tx.now - TOMBSTONES_KEPT_DAYS * _DAY_MS)))
+            await self._store.write(lambda tx: forget_tombstones(tx, Millis(tx.now - TOMBSTONES_KEPT_DAYS * DAY_MS)))
 
     def _expire(self, tx: Tx) -> None:
         for job in map(to_job, tx.all(*self._patience.query(tx.now))):

@@ -75,6 +75,7 @@ class Stop(Enum):
 
     CANCEL = "cancel"
     LEASE = "lease"  # its orchestrator was not heard from, and its policy is to stop then
+    QUOTA = "quota"  # it took its orchestrator over what its jobs may occupy here
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +166,8 @@ class Job:
     acknowledged_revision: int
     files: str
     """What became of its directory: present, removing, removed."""
+    disk_bytes: int = 0
+    """What its directory took when it was last measured."""
 
     @property
     def started(self) -> bool:
@@ -192,6 +195,7 @@ class Edge:
     position: int = 0
     status: EdgeStatus = EdgeStatus.WAITING
     bytes: int = 0
+    """Delivered or received; of an incoming one that waits, promised: an offer of so much was accepted."""
     reason: str = ""
     message: str = ""
 

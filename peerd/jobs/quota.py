@@ -6,12 +6,9 @@ from dataclasses import dataclass
 
 from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId
+from peerd.jobs import occupancy
 from peerd.store import Tx
 
-_USED = (
-    "SELECT coalesce(sum(max(disk_bytes, bytes_received)), 0) FROM job_executions "
-    "WHERE orchestrator_peer_id = ? AND files = 'present'"
-)
 _AGAIN_SECONDS = 60.0
 
 
@@ -23,18 +20,31 @@ class Quota:
     """No limit when 0."""
     executor: PeerId
 
-    def check(self, tx: Tx, orchestrator: PeerId, more: int = 0) -> None:
-        """Return if so many more bytes may come. Raises STORAGE_QUOTA.
+    def limits(self, orchestrator: PeerId) -> bool:
+        """Whether there is a limit for the jobs of that peer."""
+        return bool(self.limit_bytes) and orchestrator != self.executor
 
-        What jobs that are over occupy was measured; of those that run, only what they received is known.
-        """
-        if not self.limit_bytes or orchestrator == self.executor:
+    def check(self, tx: Tx, orchestrator: PeerId) -> None:
+        """Return if one more job may come. Raises STORAGE_QUOTA."""
+        if not self.limits(orchestrator):
             return
-        row = tx.one(_USED, (orchestrator,))
-        used = int(row[0]) if row is not None else 0
-        if used + more > self.limit_bytes or used >= self.limit_bytes:
+        used = occupancy.used(tx, orchestrator)
+        coming = occupancy.promised(tx, orchestrator)
+        if used + coming >= self.limit_bytes:
             raise PeerdError(
                 Reason.STORAGE_QUOTA,
-                f"jobs of {orchestrator} occupy {used} bytes here and may occupy {self.limit_bytes}",
+                f"jobs of {orchestrator} occupy {used} bytes here, {coming} more are on their way, "
+                f"and they may occupy {self.limit_bytes}",
                 retry_after_seconds=_AGAIN_SECONDS,
             )
+
+    def room(self, tx: Tx, orchestrator: PeerId, *, promised: int) -> int | None:
+        """How many bytes may still be sent to the jobs of that peer, ``promised`` ones included; None is no limit."""
+        if not self.limits(orchestrator):
+            return None
+        taken = occupancy.used(tx, orchestrator) + occupancy.promised(tx, orchestrator) - promised
+        return max(0, self.limit_bytes - taken)
+
+    def excess(self, tx: Tx, orchestrator: PeerId) -> int:
+        """By how many bytes the jobs of that peer are above their limit."""
+        return max(0, occupancy.used(tx, orchestrator) - self.limit_bytes) if self.limits(orchestrator) else 0

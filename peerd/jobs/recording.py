@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from peerd.catalog.model import InterfaceKind
 from peerd.clock import Millis
 from peerd.failpoints import failpoint
-from peerd.jobs import edge_repository
+from peerd.jobs import edge_repository, occupancy
 from peerd.jobs.commands import stdin_paths
 from peerd.jobs.ends import Ending, Verdict, judge
-from peerd.jobs.model import Attempt, Edge, EdgeStatus, Job, JobFile, JobStatus
+from peerd.jobs.model import Attempt, Edge, EdgeStatus, Job, JobFile, JobStatus, Stop
 from peerd.jobs.places import Places
 from peerd.jobs.repository import NEVER_STARTED, JobRepository, startable, to_job
 from peerd.jobs.sends import Sends
@@ -98,11 +98,19 @@ class Recording:
             next_try_at = tx.now + round(verdict.retry_after_seconds * 1000)
             self._move(tx, job, verdict, exit_code=ending.exit_code, next_try_at=next_try_at)
         else:
-            moved = self._move(tx, job, verdict, exit_code=ending.exit_code, ended_at=ended_at, disk_bytes=disk_bytes)
+            moved = self._move(tx, job, verdict, exit_code=ending.exit_code, ended_at=ended_at)
+            occupancy.occupies(tx, job.id, disk_bytes)
             if moved.status is JobStatus.COMPLETED:
                 self._complete(tx, moved, edges, files)
         failpoint("job.exit.before_commit")
         return verdict
+
+    def over_quota(self, tx: Tx, attempt: Attempt) -> list[str] | None:
+        """The files it received, if it is ended for exceeding a quota: all else it has is to be removed."""
+        job = self._repository.get(tx, attempt.job_execution_id)
+        if job.stop is not Stop.QUOTA or job.attempt != attempt.attempt:
+            return None
+        return [path for paths in edge_repository.received_files(tx, job.id).values() for path in paths]
 
     def serve(self, tx: Tx, job_execution_id: int, files: Sequence[JobFile], problem: str) -> None:
         """Run a data job: it is over as soon as it is known what it offers."""

@@ -1,4 +1,7 @@
-"""The SQL of jobs and attempts. Nobody else touches ``job_executions``, ``job_attempts`` and ``job_tombstones``.
+"""The SQL of jobs and attempts: ``job_executions``, ``job_attempts`` and ``job_tombstones``.
+
+Nobody else writes them, but for :mod:`peerd.jobs.occupancy` (what jobs take on the disk, and rows that go with it) and
+:mod:`peerd.jobs.damage` (rows that cannot be read). :mod:`peerd.jobs.views` reads them for people.
 
 Every status write goes through :meth:`JobRepository.move`, which checks the table of transitions; every change of what
 others may see goes through ``move`` or :meth:`JobRepository.touch`, so that ``revision`` grows with each and the
@@ -20,16 +23,17 @@ from peerd.store import Tx
 
 OPEN = "status IN ('created', 'waiting_inputs', 'ready', 'running')"
 """As the partial index spells it."""
-_OF_KEY = (
+OF_KEY = (
     "orchestrator_peer_id = ? AND store_id = ? AND workflow_execution_id = ? AND workflow_job_id = ? AND placement = ?"
 )
-_FIND = f"SELECT * FROM job_executions WHERE {_OF_KEY}"  # noqa: S608 - a constant of this file, as below
-_CONTACT = f"UPDATE job_executions SET contact_at = ? WHERE {_OF_KEY}"  # noqa: S608
+"""Condition for :func:`key_values`."""
+_FIND = f"SELECT * FROM job_executions WHERE {OF_KEY}"  # noqa: S608 - a constant of this file, as below
+_CONTACT = f"UPDATE job_executions SET contact_at = ? WHERE {OF_KEY}"  # noqa: S608
 _ACKNOWLEDGE = (
     "UPDATE job_executions SET acknowledged_revision = max(acknowledged_revision, min(?, revision)), "  # noqa: S608
-    f"contact_at = ? WHERE {_OF_KEY}"
+    f"contact_at = ? WHERE {OF_KEY}"
 )
-_IS_BURIED = f"SELECT 1 FROM job_tombstones WHERE {_OF_KEY}"  # noqa: S608
+_IS_BURIED = f"SELECT 1 FROM job_tombstones WHERE {OF_KEY}"  # noqa: S608
 _COUNT_OPEN = f"SELECT count(*) FROM job_executions WHERE {OPEN}"  # noqa: S608
 _OVERDUE = (
     f"SELECT * FROM job_executions WHERE {OPEN} AND stop IS NULL AND ("  # noqa: S608
@@ -125,6 +129,7 @@ def to_job(row: sqlite3.Row) -> Job:
         revision=row["revision"],
         acknowledged_revision=row["acknowledged_revision"],
         files=row["files"],
+        disk_bytes=row["disk_bytes"],
     )
 
 

@@ -6,8 +6,6 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from peerd.catalog.model import InterfaceKind, MountFunction
 from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId
@@ -16,6 +14,7 @@ from peerd.jobs.model import Attempt, Edge, EdgeStatus, Job, JobKey, JobStatus
 from peerd.jobs.places import Places
 from peerd.jobs.repository import NEVER_STARTED, to_attempt, to_job
 from peerd.jobs.sends import Sends
+from peerd.moments import moment
 from peerd.store import Store
 from peerd.v1 import catalog_pb2, jobs_pb2
 
@@ -95,10 +94,10 @@ class Views:
             message=job.message,
             attempt=job.attempt,
             exit_code=job.exit_code,
-            created_at=timestamp(job.created_at),
-            started_at=timestamp(job.started_at),
-            ended_at=timestamp(job.ended_at),
-            since=timestamp(job.since),
+            created_at=moment(job.created_at),
+            started_at=moment(job.started_at),
+            ended_at=moment(job.ended_at),
+            since=moment(job.since),
             generation=job.generation,
             bytes_received=job.bytes_received,
             revision=job.revision,
@@ -122,7 +121,7 @@ class Views:
             directory=str(self._places.of(job).directory),
             attempts=[_attempt_proto(entry) for entry in view.attempts if entry.outcome != NEVER_STARTED],
             isolation=job.isolation,  # type: ignore[arg-type]
-            lease_until=timestamp(job.lease_until),
+            lease_until=moment(job.lease_until),
         )
 
     def _edge_report(self, job: Job, edge: Edge) -> jobs_pb2.EdgeReport:
@@ -200,20 +199,11 @@ def interfaces_proto(edges: Sequence[Edge]) -> list[jobs_pb2.JobInterface]:
     return list(found.values())
 
 
-def timestamp(millis: int | None) -> Timestamp | None:
-    """A moment on the wire."""
-    if millis is None:
-        return None
-    moment = Timestamp()
-    moment.FromMilliseconds(millis)
-    return moment
-
-
 def _attempt_proto(attempt: Attempt) -> jobs_pb2.JobAttempt:
     return jobs_pb2.JobAttempt(
         attempt=attempt.attempt,
         outcome=attempt.outcome or "running",
         exit_code=attempt.exit_code,
-        started_at=timestamp(attempt.started_at),
-        ended_at=timestamp(attempt.ended_at),
+        started_at=moment(attempt.started_at),
+        ended_at=moment(attempt.ended_at),
     )

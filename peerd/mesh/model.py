@@ -17,6 +17,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from peerd.clock import Millis
 from peerd.errors import PeerdError, Reason, Violation
 from peerd.identity.peer_id import PeerId
+from peerd.moments import moment
 from peerd.v1 import access_pb2, mesh_pb2
 
 RecordDigest = NewType("RecordDigest", bytes)
@@ -154,7 +155,7 @@ def _name_fault(text: str) -> str | None:
 
 def to_timestamp(millis: int) -> Timestamp:
     """The same moment as proto writes it."""
-    return Timestamp(seconds=millis // 1000, nanos=millis % 1000 * 1_000_000)
+    return moment(millis)
 
 
 def from_timestamp(timestamp: Timestamp) -> Millis:

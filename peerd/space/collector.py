@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
 import structlog
 
-from peerd.clock import Millis
-from peerd.identity.peer_id import PeerId
-from peerd.jobs.retention import JobRemains, JobRetention, Wanted
+from peerd.jobs.retention import JobRetention
+from peerd.retention import Remains, Wanted
 from peerd.space.leftovers import Leftovers
-from peerd.space.orphans import Orphan, Orphans
+from peerd.space.orphans import Orphans
 from peerd.v1 import space_pb2
-from peerd.workflows.retention import ExecutionRemains, ExecutionRetention
+from peerd.workflows.retention import ExecutionRetention
 
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Removal:
-    """Something that goes, or would go."""
+Kind: TypeAlias = space_pb2.RemovalKind.ValueType
 
-    kind: space_pb2.RemovalKind.ValueType
-    orchestrator: str
-    workflow_execution_id: int
-    job_execution_id: int
-    name: str
-    ended_at: Millis
-    bytes: int
+
+class Source(Protocol):
+    """Knows one kind of remains."""
+
+    async def find(self, wanted: Wanted) -> list[Remains]:
+        """What would be removed now."""
+        ...
+
+    async def collect(self, wanted: Wanted) -> list[Remains]:
+        """Remove it; returns what went."""
+        ...
 
 
 class Collector:
@@ -41,30 +41,25 @@ class Collector:
         jobs: JobRetention,
         orphans: Orphans,
         leftovers: Leftovers,
-        *,
-        self_id: PeerId,
     ) -> None:
         self._leftovers = leftovers
         self._executions = executions
         self._jobs = jobs
-        self._orphans = orphans
-        self._self_id = self_id
+        self._sources: dict[Kind, Source] = {
+            space_pb2.REMOVAL_KIND_EXECUTION: executions,
+            space_pb2.REMOVAL_KIND_JOB: jobs,
+            space_pb2.REMOVAL_KIND_ORPHAN: orphans,
+        }
         self._turn = asyncio.Lock()
 
-    async def find(self, wanted: Wanted) -> list[Removal]:
+    async def find(self, wanted: Wanted) -> list[tuple[Kind, Remains]]:
         """What a round would remove now."""
-        return self._removals(
-            await self._executions.find(wanted), await self._jobs.find(wanted), await self._orphans.find(wanted)
-        )
+        return [(kind, each) for kind, source in self._sources.items() for each in await source.find(wanted)]
 
-    async def collect(self, wanted: Wanted) -> list[Removal]:
+    async def collect(self, wanted: Wanted) -> list[tuple[Kind, Remains]]:
         """One round; what it is killed in the middle of, the next one finishes."""
         async with self._turn:
-            return self._removals(
-                await self._executions.collect(wanted),
-                await self._jobs.collect(wanted),
-                await self._orphans.collect(wanted),
-            )
+            return [(kind, each) for kind, source in self._sources.items() for each in await source.collect(wanted)]
 
     async def keep_up(self) -> None:
         """What happens by itself at the start and from time to time."""
@@ -74,47 +69,5 @@ class Collector:
             forgotten = await self._executions.forget() + await self._jobs.forget()
         if removed or forgotten:
             _log.info(
-                "space.collected", removed=len(removed), bytes=sum(each.bytes for each in removed), rows=forgotten
+                "space.collected", removed=len(removed), bytes=sum(each.bytes for _, each in removed), rows=forgotten
             )
-
-    def _removals(
-        self, executions: Sequence[ExecutionRemains], jobs: Sequence[JobRemains], orphans: Sequence[Orphan]
-    ) -> list[Removal]:
-        return [
-            *(
-                Removal(
-                    kind=space_pb2.REMOVAL_KIND_EXECUTION,
-                    orchestrator=self._self_id,
-                    workflow_execution_id=each.workflow_execution_id,
-                    job_execution_id=0,
-                    name=each.name,
-                    ended_at=each.ended_at,
-                    bytes=each.bytes,
-                )
-                for each in executions
-            ),
-            *(
-                Removal(
-                    kind=space_pb2.REMOVAL_KIND_JOB,
-                    orchestrator=each.orchestrator,
-                    workflow_execution_id=each.workflow_execution_id,
-                    job_execution_id=each.job_execution_id,
-                    name=each.name,
-                    ended_at=each.ended_at,
-                    bytes=each.bytes,
-                )
-                for each in jobs
-            ),
-            *(
-                Removal(
-                    kind=space_pb2.REMOVAL_KIND_ORPHAN,
-                    orchestrator=each.orchestrator,
-                    workflow_execution_id=each.workflow_execution_id,
-                    job_execution_id=each.job_execution_id,
-                    name="",
-                    ended_at=each.changed_at,
-                    bytes=each.bytes,
-                )
-                for each in orphans
-            ),
-        ]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from peerd import trees
 from peerd.identity.peer_id import PeerId
+from peerd.jobs import occupancy
 from peerd.store import Store
 from peerd.transfers.staging import FOLDER
 
@@ -19,7 +20,6 @@ _RECEIVED = (
     "SELECT 1 FROM incoming_transfers WHERE orchestrator_peer_id = ? AND workflow_execution_id = ? AND edge_id = ?"
     " AND destination_job_execution_id = ? AND lower(hex(manifest_digest)) LIKE ?"
 )
-_JOB_IS_OPEN = "SELECT 1 FROM job_executions WHERE id = ? AND ended_at IS NULL"
 _EXECUTION_IS_OPEN = "SELECT 1 FROM workflow_executions WHERE id = ? AND settled = 0"
 
 
@@ -55,7 +55,7 @@ class Leftovers:
         if await self._store.one(_RECEIVED, (*place, f"{staging.digest_start}%")) is not None:
             return True
         if staging.job_execution_id:
-            return await self._store.one(_JOB_IS_OPEN, (staging.job_execution_id,)) is None
+            return not await occupancy.is_open(self._store, staging.job_execution_id)
         return await self._store.one(_EXECUTION_IS_OPEN, (staging.workflow_execution_id,)) is None
 
     def _find(self) -> list[_Staging]:

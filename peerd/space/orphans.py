@@ -7,27 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from peerd import trees
-from peerd.clock import Clock, Millis
+from peerd.clock import DAY_MS, Clock, Millis
 from peerd.config import RetentionConfig
 from peerd.identity.peer_id import PeerId
-from peerd.jobs.retention import DAY_MS, Wanted
+from peerd.jobs import occupancy
+from peerd.retention import Remains, Wanted, delete, measured
 from peerd.store import Store
-
-
-@dataclass(frozen=True, kw_only=True)
-class Orphan:
-    """A directory without a row."""
-
-    orchestrator: str
-    workflow_execution_id: int
-    job_execution_id: int
-    changed_at: Millis
-    path: Path
-    bytes: int
 
 
 class Orphans:
@@ -40,22 +27,22 @@ class Orphans:
         self._root = data_dir / "workflows"
         self._self_id = self_id
 
-    async def find(self, wanted: Wanted) -> list[Orphan]:
+    async def find(self, wanted: Wanted) -> list[Remains]:
         """Those old enough. Explicit ages do not count here: what is not understood is removed late."""
-        jobs = {row["id"] for row in await self._store.all("SELECT id FROM job_executions")}
+        jobs = await occupancy.known(self._store)
         homes = {row["id"] for row in await self._store.all("SELECT id FROM workflow_executions")}
         before = self._clock.now() - round(self._config.jobs_days * DAY_MS)
         found = await asyncio.to_thread(lambda: list(self._walk(jobs, homes, before)))
-        return [entry for entry in found if not wanted.executions or entry.workflow_execution_id in wanted.executions]
+        only = wanted.executions
+        return await measured([each for each in found if not only or each.workflow_execution_id in only])
 
-    async def collect(self, wanted: Wanted) -> list[Orphan]:
+    async def collect(self, wanted: Wanted) -> list[Remains]:
         """Remove them; returns what went."""
         found = await self.find(wanted)
-        for entry in found:
-            await asyncio.to_thread(trees.remove, entry.path, up_to=self._root)
+        await delete(found, root=self._root)
         return found
 
-    def _walk(self, jobs: set[int], homes: set[int], before: int) -> Iterator[Orphan]:
+    def _walk(self, jobs: set[int], homes: set[int], before: int) -> Iterator[Remains]:
         for place in self._root.glob(f"*/*/jobs/{self._self_id}/*"):
             orchestrator, execution = place.parts[-5], place.parts[-4]
             if not (place.name.isascii() and place.name.isdigit() and execution.isdigit()):
@@ -64,11 +51,10 @@ class Orphans:
             known = job_id in jobs if job_id else orchestrator == self._self_id and execution_id in homes
             changed_at = Millis(int(place.lstat().st_mtime * 1000))
             if not known and changed_at <= before:
-                yield Orphan(
+                yield Remains(
                     orchestrator=orchestrator,
                     workflow_execution_id=execution_id,
                     job_execution_id=job_id,
-                    changed_at=changed_at,
+                    ended_at=changed_at,
                     path=place,
-                    bytes=trees.measure(place),
                 )

@@ -7,15 +7,14 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from peerd.datadir import DataDir
 from peerd.disk import Reserve
 from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId
-from peerd.jobs.retention import Wanted
+from peerd.moments import moment
+from peerd.retention import Remains, Wanted
 from peerd.rpc.caller import current_caller
-from peerd.space.collector import Collector, Removal
+from peerd.space.collector import Collector, Kind
 from peerd.space.usage import LARGEST, measure_usage
 from peerd.store import Store
 from peerd.store.requests import once_outside
@@ -108,22 +107,21 @@ def _wanted(request: space_pb2.CollectGarbageRequest) -> Wanted:
     )
 
 
-def _response(removals: list[Removal]) -> space_pb2.CollectGarbageResponse:
+def _response(removals: list[tuple[Kind, Remains]]) -> space_pb2.CollectGarbageResponse:
     return space_pb2.CollectGarbageResponse(
-        removals=[_message(each) for each in removals[:_LISTED]],
+        removals=[_message(kind, each) for kind, each in removals[:_LISTED]],
         count=len(removals),
-        bytes=sum(each.bytes for each in removals),
+        bytes=sum(each.bytes for _, each in removals),
     )
 
 
-def _message(removal: Removal) -> space_pb2.Removal:
-    ended = removal.ended_at
+def _message(kind: Kind, remains: Remains) -> space_pb2.Removal:
     return space_pb2.Removal(
-        kind=removal.kind,
-        orchestrator_peer_id=removal.orchestrator,
-        workflow_execution_id=removal.workflow_execution_id,
-        job_execution_id=removal.job_execution_id,
-        name=removal.name,
-        ended_at=Timestamp(seconds=ended // 1000, nanos=ended % 1000 * 1_000_000),
-        bytes=removal.bytes,
+        kind=kind,
+        orchestrator_peer_id=remains.orchestrator,
+        workflow_execution_id=remains.workflow_execution_id,
+        job_execution_id=remains.job_execution_id,
+        name=remains.name,
+        ended_at=moment(remains.ended_at),
+        bytes=remains.bytes,
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from peerd.clock import Millis
+from peerd.clock import DAY_MS, Millis
 from peerd.digest import digest
 from peerd.store.store import Store
 from peerd.store.writer import Tx
@@ -27,7 +27,6 @@ NEXT_ACTION = (
     "what other peers hold comes back by itself, a member that nobody else knows has to be admitted again; for the "
     "rest restore a backup from before: 'peerd restore FILE'"
 )
-_DAY_MS = 86_400_000
 COUNT = "SELECT count(*) AS count, max(at) AS newest FROM quarantine WHERE at > ?"
 _LIST = "SELECT source, key, content, error, at FROM quarantine ORDER BY id DESC LIMIT ?"
 
@@ -80,5 +79,5 @@ async def quarantined(store: Store, limit: int = 100) -> list[Quarantined]:
 
 async def count_recent(store: Store, now: Millis) -> int:
     """How many were put aside lately."""
-    row = await store.one(COUNT, (now - SHOWN_DAYS * _DAY_MS,))
+    row = await store.one(COUNT, (now - SHOWN_DAYS * DAY_MS,))
     return int(row["count"]) if row is not None else 0

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
+from peerd.moments import moment
 from peerd.rpc.caller import current_caller
 from peerd.rpc.paging import page_size, page_start
 from peerd.store import Store, Tx
@@ -71,15 +70,12 @@ class TokenServicer(tokens_pb2_grpc.TokenServiceServicer):
 
 
 def _message(token: Token) -> tokens_pb2.Token:
-    def at(millis: int | None) -> Timestamp | None:
-        return None if millis is None else Timestamp(seconds=millis // 1000, nanos=millis % 1000 * 1_000_000)
-
     return tokens_pb2.Token(
         token_id=token.token_id,
         scope=tokens_pb2.TokenScope.ValueType(token.scope),
         name=token.name,
-        created_at=at(token.created_at),
-        expires_at=at(token.expires_at),
-        revoked_at=at(token.revoked_at),
-        last_used_at=at(token.last_used_at),
+        created_at=moment(token.created_at),
+        expires_at=moment(token.expires_at),
+        revoked_at=moment(token.revoked_at),
+        last_used_at=moment(token.last_used_at),
     )

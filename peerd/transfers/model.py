@@ -12,8 +12,12 @@ from pathlib import Path
 from typing import Protocol
 
 from peerd.clock import Millis
+from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId
 from peerd.store import Tx
+
+NO_ROOM = frozenset({Reason.STORAGE_QUOTA, Reason.DISK_LOW})
+"""Why an offer is refused for now."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +59,10 @@ class Expectation:
     """Absolute; files land below it."""
     root: Path
     """The job's directory, in which ``directory`` lies; temporary files lie here too, on the same file system."""
+    room_bytes: int | None = None
+    """How large it may be; no limit when None. Otherwise the owner hears what was accepted, and counts it."""
+    was_refused: bool = False
+    """The owner tells that there was no room for an earlier offer, and wants to hear when one is accepted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +103,14 @@ class Destinations(Protocol):
 
     def expect(self, tx: Tx, key: TransferKey) -> Expectation:
         """Where it belongs. Raises NOT_YET_EXPECTED (try again) or UNEXPECTED_TRANSFER."""
+        ...
+
+    def accepted(self, tx: Tx, key: TransferKey, total_bytes: int) -> None:
+        """An offer is accepted; in the transaction that found room for it. Raises as ``expect``."""
+        ...
+
+    def refused(self, tx: Tx, key: TransferKey, error: PeerdError) -> None:
+        """There is no room for an offer (one of ``NO_ROOM``); it will come again."""
         ...
 
     def received(self, tx: Tx, key: TransferKey, received: Received) -> None:

@@ -18,7 +18,7 @@ from peerd.identity.peer_id import PeerId
 from peerd.store import Store, Tx
 from peerd.transfers import repository
 from peerd.transfers.manifest import MAX_FILES, FileEntry, Manifest, check_manifest
-from peerd.transfers.model import Destinations, Expectation, Received, TransferKey
+from peerd.transfers.model import NO_ROOM, Destinations, Expectation, Received, TransferKey
 from peerd.transfers.staging import Staging
 
 MAX_SESSIONS = 1000
@@ -59,7 +59,7 @@ class Receiver:
     async def offer(self, key: TransferKey, digest: bytes, files: Sequence[FileEntry]) -> list[tuple[int, int]] | None:
         """(file index, offset) of what is missing; None when all of it was received before.
 
-        Raises UNEXPECTED_TRANSFER, NOT_YET_EXPECTED, INVALID_PATH, QUOTA_EXCEEDED, DISK_LOW.
+        Raises UNEXPECTED_TRANSFER, NOT_YET_EXPECTED, INVALID_PATH, QUOTA_EXCEEDED, STORAGE_QUOTA, DISK_LOW.
         """
         expectation = await self._store.write(lambda tx: self._expect(tx, key, digest))
         if expectation is None:
@@ -67,7 +67,7 @@ class Receiver:
         manifest = check_manifest(files)
         if manifest.digest() != digest:
             raise PeerdError(Reason.INVALID_ARGUMENT, "the digest of the manifest is not that of its files")
-        self._check_room(expectation, manifest)
+        await self._accept(expectation, key, manifest)
         session = self._sessions.get((key, digest))
         if session is None:
             self._forget_idle()
@@ -117,6 +117,28 @@ class Receiver:
         if repository.was_received(tx, key, digest):
             return None
         return self._destinations.expect(tx, key)
+
+    async def _accept(self, expectation: Expectation, key: TransferKey, manifest: Manifest) -> None:
+        """Return when there is room for it; the job's owner hears either way, if it cares."""
+        try:
+            self._check_room(expectation, manifest)
+            if expectation.room_bytes is not None or expectation.was_refused:
+                await self._store.write(lambda tx: self._promise(tx, key, manifest.total_bytes))
+        except PeerdError as error:
+            if error.reason in NO_ROOM:
+                refusal = error
+                await self._store.write(lambda tx: self._destinations.refused(tx, key, refusal))
+            raise
+
+    def _promise(self, tx: Tx, key: TransferKey, total_bytes: int) -> None:
+        """One after the other, so that offers that come at once are not promised the same room."""
+        room = self._destinations.expect(tx, key).room_bytes
+        if room is not None and total_bytes > room:
+            raise PeerdError(
+                Reason.STORAGE_QUOTA,
+                f"{total_bytes} bytes do not fit: {room} more may be sent to the jobs of {key.orchestrator} here",
+            )
+        self._destinations.accepted(tx, key, total_bytes)
 
     def _check_room(self, expectation: Expectation, manifest: Manifest) -> None:
         if len(manifest.files) > MAX_FILES or manifest.total_bytes > self._limits.max_bytes:

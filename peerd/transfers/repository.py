@@ -147,6 +147,20 @@ def forget_received(tx: Tx, key: TransferKey) -> None:
     )
 
 
+def forget_job(
+    tx: Tx, orchestrator: str, store_id: str | None, workflow_execution_id: int, job_execution_id: int
+) -> None:
+    """Delete what is known of all that a job sent and received; id 0 is Local Peer's end, no store id is any."""
+    job = (orchestrator, store_id, workflow_execution_id, job_execution_id)
+    for table, end in (("outgoing_transfers", "source"), ("incoming_transfers", "destination")):
+        tx.execute(
+            f"DELETE FROM {table} WHERE orchestrator_peer_id = ? AND store_id = coalesce(?, store_id)"  # noqa: S608
+            " AND workflow_execution_id = ?"
+            f" AND {end}_job_execution_id = ?",
+            job,
+        )
+
+
 def check_known(row: sqlite3.Row | None, what: str) -> sqlite3.Row:
     """The row, or NOT_FOUND."""
     if row is None:

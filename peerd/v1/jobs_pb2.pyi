@@ -680,7 +680,7 @@ class JobReport(_message.Message):
     job_execution_id: _builtins.int
     status: Global___JobStatus.ValueType
     reason: _builtins.str
-    """For FAILED: exit, timeout, refused, transfer, lost. Else what it waits for."""
+    """For FAILED: exit, timeout, refused, transfer, lost, storage_quota, output_truncated. Else what it waits for."""
     message: _builtins.str
     attempt: _builtins.int
     exit_code: _builtins.int
@@ -906,7 +906,7 @@ class JobAttempt(_message.Message):
     ENDED_AT_FIELD_NUMBER: _builtins.int
     attempt: _builtins.int
     outcome: _builtins.str
-    """"running", "exit", "timeout", "lost", "cancelled"."""
+    """"running", "exit", "timeout", "lost", "cancelled", "storage_quota"."""
     exit_code: _builtins.int
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp: ...

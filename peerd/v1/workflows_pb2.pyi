@@ -1243,7 +1243,7 @@ class WorkflowJob(_message.Message):
     generation: _builtins.int
     status: Global___WorkflowJobStatus.ValueType
     reason: _builtins.str
-    """exit, timeout, lost, refused, transfer, upstream_failed; or what it waits for."""
+    """exit, timeout, lost, refused, transfer, storage_quota, output_truncated, upstream_failed; or what it waits for."""
     message: _builtins.str
     next_action: _builtins.str
     attempt: _builtins.int

@@ -55,6 +55,12 @@ class LocalPeer:
         parts = row["directory"].split("/") if row["directory"] else []
         return Expectation(directory=place.input.joinpath(*parts), root=place.directory)
 
+    def accepted(self, tx: Tx, key: TransferKey, total_bytes: int) -> None:
+        """Nothing to count: home has no quota."""
+
+    def refused(self, tx: Tx, key: TransferKey, error: PeerdError) -> None:
+        """Nothing to note: no job waits here, and the sender tells why its transfer does."""
+
     def received(self, tx: Tx, key: TransferKey, received: Received) -> None:
         """A delivery is verified and in its place. Raises as ``expect``."""
         row = self._expected(tx, key)

@@ -27,6 +27,7 @@ _AFTER_FAILURE = {
     "lost": "make sure it may run twice, then let it be retried with retry.on: [lost], or run the workflow again",
     "refused": "see what each peer lacks: 'peerctl workflows plan FILE'",
     "transfer": "mend what the message names and run the workflow again",
+    "storage_quota": "let it write less, or have [jobs] quota_bytes_per_orchestrator raised on that machine",
     "upstream_failed": "see the job that the message names",
 }
 
@@ -60,7 +61,7 @@ def explain(state: ExecutionState, job: JobState, name_of: NameOf) -> Explanatio
 
 
 def _cure(message: str) -> str:
-    """The next action of the reason that a refusal begins with, when an executor gave one."""
+    """The next action of the reason that a text begins with, when an executor gave one."""
     word = message.partition(":")[0]
     return Reason.from_text(word).next_action if word.upper() in Reason.__members__ else ""
 
@@ -118,7 +119,8 @@ def _waiting(state: ExecutionState, job: JobState, name_of: NameOf) -> Explanati
     message = report.message or f"waits on {name}"
     if report.status is JobStatus.WAITING_INPUTS:
         message = f"{_producers(state, job, name_of)} ({message})"
-    return Explanation(reason=report.reason or report.status.value, message=message, next_action=NOTHING_TO_DO)
+    action = _cure(report.reason) or NOTHING_TO_DO
+    return Explanation(reason=report.reason or report.status.value, message=message, next_action=action)
 
 
 def _away(state: ExecutionState, job: JobState, name: str, since: Millis) -> Explanation:

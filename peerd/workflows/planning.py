@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from peerd.clock import Millis
 from peerd.errors import PeerdError, Reason
+from peerd.moments import moment
 from peerd.store import Store
 from peerd.v1 import workflows_pb2
 from peerd.workflows import events as e
@@ -88,7 +89,7 @@ async def explain_placement(
         peer_id=where,
         peer_name=viewer.name_of(where) if where else "",
         verdicts=_verdicts(decision),
-        placed_at=views.moment(past.placed_at) if where else None,
+        placed_at=moment(past.placed_at) if where else None,
     )
 
 

@@ -1,25 +1,22 @@
 """How long an orchestrator keeps what executions leave behind at home.
 
 The files that were delivered and the event log go some days after the end, rows much later; nothing goes while an
-execution is kept. What is to go is condemned in a transaction first, so that a kill in between is made good.
+execution is kept.
 """
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-from peerd import trees
-from peerd.clock import Clock, Millis
+from peerd.clock import DAY_MS, Clock, Millis
 from peerd.config import RetentionConfig
-from peerd.failpoints import failpoint
 from peerd.identity.peer_id import PeerId
 from peerd.jobs.paths import JobPlace
-from peerd.jobs.retention import DAY_MS, Wanted
+from peerd.retention import Remains, Retention, Wanted
 from peerd.store import Store, Tx
+from peerd.transfers.repository import forget_job
 from peerd.workflows.repository import no_such_execution
 
 _BATCH = 100
@@ -30,26 +27,14 @@ _OLD_ROWS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExecutionRemains:
-    """What an execution left at home that nobody needs any more."""
-
-    workflow_execution_id: int
-    name: str
-    """Of the workflow."""
-    ended_at: Millis
-    path: Path
-    bytes: int = 0
-
-
-class ExecutionRetention:
+class ExecutionRetention(Retention):
     """What becomes of executions that are over."""
 
     def __init__(
         self, store: Store, clock: Clock, config: RetentionConfig, *, data_dir: Path, own_peer_id: PeerId
     ) -> None:
-        self._store = store
-        self._clock = clock
+        failpoints = ("workflow.gc.after_condemn", "workflow.gc.after_remove")
+        super().__init__(store, clock, root=data_dir / "workflows", failpoints=failpoints)
         self._config = config
         self._data_dir = data_dir
         self._own_peer_id = own_peer_id
@@ -64,22 +49,6 @@ class ExecutionRetention:
             raise no_such_execution(execution_id)
         tx.execute("UPDATE workflow_jobs SET told = 0 WHERE workflow_execution_id = ?", (execution_id,))
 
-    async def find(self, wanted: Wanted) -> list[ExecutionRemains]:
-        """What would be removed now, with what it takes on the disk."""
-        sql, values = self._query(wanted, self._clock.now(), limit=-1)
-        found = [self._remains(row) for row in await self._store.all(sql, values)]
-        return await asyncio.to_thread(lambda: [_measured(entry) for entry in found])
-
-    async def collect(self, wanted: Wanted) -> list[ExecutionRemains]:
-        """Remove files and logs, and what an earlier round was killed in the middle of; returns what went."""
-        left = await self._store.all(f"{_SELECT} WHERE x.files = 'removing'")
-        await self._remove([self._remains(row) for row in left])
-        removed: list[ExecutionRemains] = []
-        while batch := await self._store.write(lambda tx: self._condemn(tx, wanted)):
-            failpoint("workflow.gc.after_condemn")
-            removed += await self._remove(batch)
-        return removed
-
     async def forget(self) -> int:
         """Delete the rows of executions that ended long ago and whose files are gone; returns how many rows.
 
@@ -91,60 +60,37 @@ class ExecutionRetention:
             forgotten += count
         return forgotten
 
-    def _query(self, wanted: Wanted, now: Millis, *, limit: int) -> tuple[str, dict[str, object]]:
-        days = self._config.executions_days * DAY_MS
-        older = days if wanted.older_than_ms is None else wanted.older_than_ms
+    def _over(self, wanted: Wanted, now: Millis, *, limit: int) -> tuple[str, dict[str, object]]:
+        age = round(self._config.executions_days * DAY_MS) if wanted.older_than_ms is None else wanted.older_than_ms
         only = f" AND x.id IN ({', '.join(map(str, sorted(wanted.executions)))})" if wanted.executions else ""
-        return f"{_SELECT} WHERE {_OVER}{only} ORDER BY x.ended_at LIMIT :limit", {
-            "before": now - round(older),
-            "limit": limit,
-        }
+        sql = f"{_SELECT} WHERE {_OVER}{only} ORDER BY x.ended_at LIMIT :limit"
+        return sql, {"before": now - age, "limit": limit}
 
-    def _condemn(self, tx: Tx, wanted: Wanted) -> list[ExecutionRemains]:
-        rows = tx.all(*self._query(wanted, tx.now, limit=_BATCH))
+    def _condemned(self) -> str:
+        return f"{_SELECT} WHERE x.files = 'removing'"
+
+    def _condemn(self, tx: Tx, found: Sequence[Remains]) -> None:
         tx.executemany(
             "UPDATE workflow_executions SET files = 'removing', version = version + 1 WHERE id = ?",
-            ((row["id"],) for row in rows),
+            ((each.workflow_execution_id,) for each in found),
         )
-        return [self._remains(row) for row in rows]
 
-    async def _remove(self, condemned: Sequence[ExecutionRemains]) -> list[ExecutionRemains]:
-        if not condemned:
-            return []
-        measured = await asyncio.to_thread(lambda: [_measured(entry) for entry in condemned])
-        await asyncio.to_thread(self._delete, [entry.path for entry in condemned])
-        failpoint("workflow.gc.after_remove")
-
-        def removed(tx: Tx) -> None:
-            ids = [(entry.workflow_execution_id,) for entry in condemned]
-            tx.executemany("UPDATE workflow_executions SET files = 'removed' WHERE id = ?", ids)
-            for table in ("execution_events", "execution_inbox"):
-                tx.executemany(f"DELETE FROM {table} WHERE workflow_execution_id = ?", ids)  # noqa: S608
-
-        await self._store.write(removed)
-        return measured
-
-    def _delete(self, paths: Sequence[Path]) -> None:
-        for path in paths:
-            trees.remove(path, up_to=self._data_dir / "workflows")
+    def _gone(self, tx: Tx, found: Sequence[Remains]) -> None:
+        ids = [(each.workflow_execution_id,) for each in found]
+        tx.executemany("UPDATE workflow_executions SET files = 'removed' WHERE id = ?", ids)
+        for table in ("execution_events", "execution_inbox"):
+            tx.executemany(f"DELETE FROM {table} WHERE workflow_execution_id = ?", ids)  # noqa: S608
 
     def _delete_rows(self, tx: Tx, before: int) -> int:
         ids = [(row["id"],) for row in tx.all(_OLD_ROWS, (before, _BATCH))]
         for table in ("execution_events", "execution_inbox", "execution_edges", "workflow_jobs"):
             tx.executemany(f"DELETE FROM {table} WHERE workflow_execution_id = ?", ids)  # noqa: S608
-        for table, column in (
-            ("outgoing_transfers", "source_job_execution_id"),
-            ("incoming_transfers", "destination_job_execution_id"),
-        ):
-            tx.executemany(
-                f"DELETE FROM {table} WHERE workflow_execution_id = ? AND {column} = 0"  # noqa: S608
-                " AND orchestrator_peer_id = ?",
-                ((execution_id, self._own_peer_id) for (execution_id,) in ids),
-            )
+        for (execution_id,) in ids:
+            forget_job(tx, self._own_peer_id, None, execution_id, 0)  # also what an earlier store, since restored, knew
         tx.executemany("DELETE FROM workflow_executions WHERE id = ?", ids)
         return len(ids)
 
-    def _remains(self, row: sqlite3.Row) -> ExecutionRemains:
+    def _remains(self, row: sqlite3.Row) -> Remains:
         home = JobPlace(
             data_dir=self._data_dir,
             orchestrator=self._own_peer_id,
@@ -152,8 +98,12 @@ class ExecutionRetention:
             executor=self._own_peer_id,
             job_execution_id=0,
         )
-        return ExecutionRemains(
-            workflow_execution_id=row["id"], name=row["name"], ended_at=row["ended_at"], path=home.directory
+        return Remains(
+            orchestrator=self._own_peer_id,
+            workflow_execution_id=row["id"],
+            name=row["name"],
+            ended_at=row["ended_at"],
+            path=home.directory,
         )
 
 
@@ -170,7 +120,3 @@ def _delete_definitions(tx: Tx, before: int) -> int:
             "AND id NOT IN (SELECT workflow_id FROM workflow_executions)"
         )
     return deleted
-
-
-def _measured(entry: ExecutionRemains) -> ExecutionRemains:
-    return replace(entry, bytes=trees.measure(entry.path))

@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId
 from peerd.jobs.paths import JobPlace
+from peerd.moments import moment
 from peerd.store import Store, Tx
 from peerd.v1 import jobs_pb2, workflows_pb2
 from peerd.workflows.model import ExecutionStatus
@@ -133,15 +132,6 @@ def to_workflow(version: WorkflowVersion, *, with_definition: bool) -> workflows
 def is_final(execution: workflows_pb2.Execution) -> bool:
     """Whether nothing more will happen to it."""
     return _STATUSES[execution.status].final
-
-
-def moment(millis: int | None) -> Timestamp | None:
-    """For proto fields; None stays unset."""
-    if millis is None:
-        return None
-    timestamp = Timestamp()
-    timestamp.FromMilliseconds(millis)
-    return timestamp
 
 
 def page(size: int, token: str) -> tuple[int, int]:

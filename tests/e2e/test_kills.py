@@ -132,13 +132,14 @@ EXTRA_HITS = {
     "catalog.change.before_commit": "@2",
 }
 NEEDS_CANCEL = tuple(name for name in FAILPOINTS if ".cancel" in name)
-# Those of the mesh and the catalog are walked further below, those of backups in tests/store; blocks on their way need
+# Those of the mesh and the catalog are walked further below, those of backups in tests/store, those of quotas in
+# test_space.py; blocks on their way need
 # the large transfers above.
 OF_THE_MESH = tuple(name for name in FAILPOINTS if name.startswith(("mesh.", "registry.", "catalog.", "documents.")))
 OF_RETENTION = tuple(
     name for name in FAILPOINTS if name.startswith(("job.release.", "job.gc.", "workflow.release.", "workflow.gc."))
 )
-ELSEWHERE = tuple(name for name in FAILPOINTS if name.startswith(("backup.", "sender.push.")))
+ELSEWHERE = tuple(name for name in FAILPOINTS if name.startswith(("backup.", "sender.push.", "job.quota.")))
 NOT_IN_A_RUN = (*OF_THE_MESH, *OF_RETENTION, *ELSEWHERE)
 
 

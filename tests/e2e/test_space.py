@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from peerd.failpoints import FAILPOINTS
 from tests.e2e.fleet import Daemon, Fleet, wait_for
 from tests.e2e.workflow import Run, definition, job, start
 
@@ -164,10 +165,29 @@ def test_what_takes_space_is_said(fleet: Fleet) -> None:
     assert "ORCHESTRATOR" in shown and "stay free" in shown
 
 
+def limit(daemon: Daemon, megabytes: int) -> None:
+    """Start it anew with another quota for the jobs of each other peer."""
+    daemon.stop()
+    file = daemon.data / "peerd.toml"
+    old = next(line for line in file.read_text().splitlines() if line.startswith("quota_bytes_per_orchestrator"))
+    file.write_text(file.read_text().replace(old, f"quota_bytes_per_orchestrator = {megabytes << 20}"))
+    daemon.start()
+
+
+def collected(fleet: Fleet, run: Run) -> None:
+    """The execution is over for b, and b removes its files."""
+    wait_for(lambda: told(fleet["c"], run), 10, "b knows that it is over")
+    gone = gc(fleet["b"], "--execution", str(run.id))["removals"]
+    assert [entry["kind"] for entry in gone if entry["orchestrator_peer_id"] == fleet["c"].peer_id] == [
+        "REMOVAL_KIND_JOB"
+    ]
+
+
 def test_one_orchestrator_may_not_take_all_of_a_disk(fleet: Fleet) -> None:
-    big = definition("big", job("big", "b", params={"write_mb": str(QUOTA_MB + 1)}))
-    run = start(fleet, "c", big)
-    assert run.wait() == "COMPLETED", "what a running job writes is counted at its end"
+    limit(fleet["b"], 0)
+    run = start(fleet, "c", definition("big", job("big", "b", params={"write_mb": str(QUOTA_MB + 1)})))
+    assert run.wait() == "COMPLETED", "there is no limit yet"
+    limit(fleet["b"], QUOTA_MB)
     waiting = start(fleet, "c", definition("more", job("more", "b")))
     wait_for(lambda: "storage_quota" in str(waiting.jobs()["more"]), 10, "the next one waits and says why")
     assert "occupy" in waiting.jobs()["more"]["message"]
@@ -175,9 +195,73 @@ def test_one_orchestrator_may_not_take_all_of_a_disk(fleet: Fleet) -> None:
     assert own.wait() == "COMPLETED", "its owner is not limited"
     quota = [entry for entry in fleet["b"].json("du")["orchestrators"] if entry["name"] == "c"]
     assert int(quota[0]["quota_bytes"]) == QUOTA_MB << 20
-    wait_for(lambda: told(fleet["c"], run), 10, "b knows that it is over")
-    assert kinds(gc(fleet["b"], "--execution", str(run.id))) == ["JOB"]
+    collected(fleet, run)
     assert waiting.wait(90) == "COMPLETED", "room was made"
+    collected(fleet, waiting)
+
+
+def test_files_that_exceed_a_quota_wait_until_there_is_room(fleet: Fleet) -> None:
+    first = start(fleet, "c", definition("first", job("first", "b", params={"write_mb": "3"})))
+    assert first.wait() == "COMPLETED", first.explain()
+    produced = job("made", "a", params={"write_mb": "2"})
+    run = start(fleet, "c", definition("late", produced, job("taken", "b", ["made"])))
+    wait_for(lambda: run.jobs()["taken"].get("reason") == "storage_quota", 20, "it says why its files do not come")
+    taken = run.jobs()["taken"]
+    assert run.job_status("taken") == "WAITING_INPUTS" and "do not fit" in taken["message"]
+    shown = fleet["c"].peerctl("executions", "show", str(run.id)).stdout
+    assert "storage_quota" in shown and "quota_bytes_per_orchestrator" in shown, "and what to do"
+    assert "storage_quota" in json.dumps(fleet["a"].json("transfers", "list")), "so does the sender"
+    collected(fleet, first)
+    assert run.wait(30) == "COMPLETED", run.explain()
+    assert fleet.effects_seen()["done taken"] == 1
+    collected(fleet, run)
+
+
+def test_files_larger_than_a_quota_wait_until_it_is_raised(fleet: Fleet) -> None:
+    produced = job("huge", "a", params={"write_mb": str(QUOTA_MB + 2)})
+    run = start(fleet, "c", definition("raised", produced, job("sink", "b", ["huge"])))
+    wait_for(lambda: run.jobs()["sink"].get("reason") == "storage_quota", 20, "it says why its files do not come")
+    limit(fleet["b"], 10 * QUOTA_MB)
+    assert run.wait(30) == "COMPLETED", run.explain()
+    collected(fleet, run)
+    limit(fleet["b"], QUOTA_MB)
+
+
+def greedy(name: str, peer: str) -> dict[str, Any]:
+    """A job that writes more than it may, and then goes on for long."""
+    return job(name, peer, params={"name": name, "write_mb": str(QUOTA_MB + 4), "then_seconds": "60"})
+
+
+def test_a_job_that_writes_more_than_it_may_is_ended_while_it_runs(fleet: Fleet) -> None:
+    calm = start(fleet, "c", definition("calm", job("calm", "b", params={"seconds": "12"})))
+    own = start(fleet, "b", definition("own-greedy", greedy("own-greedy", "b")))
+    run = start(fleet, "c", definition("greedy", greedy("greedy", "b")))
+    assert run.wait(30) == "FAILED", run.explain()
+    ended = run.jobs()["greedy"]
+    assert ended["reason"] == "storage_quota" and "what it had made is removed" in ended["message"]
+    shown = fleet["c"].peerctl("executions", "show", str(run.id)).stdout
+    assert "storage_quota" in shown and "let it write less" in shown
+    effects = fleet.effects_seen()
+    assert effects["start greedy"] == 1 and effects["done greedy"] == 0
+    assert not list(run.directory("greedy").rglob("*.bin")), "its files make room"
+    assert "greedy was here" in fleet["c"].peerctl("logs", str(run.id), "greedy").stdout, "its logs stay"
+    assert calm.wait(30) == "COMPLETED", "a job that writes little is let be"
+    assert own.job_status("own-greedy") == "RUNNING", "the owner's own job has no limit"
+    fleet["b"].peerctl("executions", "cancel", str(own.id), "--wait")
+
+
+@pytest.mark.parametrize("name", [name for name in FAILPOINTS if name.startswith("job.quota.")])
+def test_a_job_that_is_to_be_ended_is_ended_though_the_daemon_is_killed_at(fleet: Fleet, name: str) -> None:
+    daemon, label = fleet["b"], name.replace(".", "-").replace("_", "-")
+    daemon.stop()
+    daemon.start(failpoint=name)
+    run = start(fleet, "c", definition(label, greedy(label, "b")))
+    wait_for(lambda: not daemon.alive, 40, f"b dies at {name}")
+    daemon.wait()
+    daemon.start()
+    assert run.wait(30) == "FAILED", run.explain()
+    assert run.jobs()[label]["reason"] == "storage_quota"
+    assert fleet.effects_seen()[f"start {label}"] == 1 and not list(run.directory(label).rglob("*.bin"))
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,7 @@ class Host:
             control_root=self.data_dir / "control",
             peer_id=EXECUTOR,
             name_of=lambda peer_id: {PRODUCER: "producer", CONSUMER: "consumer"}.get(peer_id, str(peer_id)),
+            quota_bytes=self.config.quota_bytes_per_orchestrator,
         )
         around = Surroundings(
             store=self.store,

@@ -62,6 +62,9 @@ class Ledger:
         self.root = folder / "job"
         self.expected: dict[int, TransferKey] = {}
         self.refuse: PeerdError | None = None
+        self.room: int | None = None
+        self.accepted_: list[tuple[int, int]] = []
+        self.refused_: list[tuple[int, Reason]] = []
         self.received_: list[Received] = []
         self.delivered_: list[TransferKey] = []
         self.failed: list[tuple[str, str]] = []
@@ -72,7 +75,15 @@ class Ledger:
             raise self.refuse
         if self.expected.get(key.edge_id) != key:
             raise PeerdError(Reason.UNEXPECTED_TRANSFER, "no job expects this from this peer")
-        return Expectation(directory=self.root / "input", root=self.root)
+        return Expectation(
+            directory=self.root / "input", root=self.root, room_bytes=self.room, was_refused=bool(self.refused_)
+        )
+
+    def accepted(self, tx: Tx, key: TransferKey, total_bytes: int) -> None:
+        self.accepted_.append((key.edge_id, total_bytes))
+
+    def refused(self, tx: Tx, key: TransferKey, error: PeerdError) -> None:
+        self.refused_.append((key.edge_id, error.reason))
 
     def received(self, tx: Tx, key: TransferKey, received: Received) -> None:
         self.received_.append(received)
@@ -174,6 +185,7 @@ async def test_a_tree_arrives_whole_with_its_modes(pair: tuple[Peer, Peer], tmp_
     source = fill(tmp_path / "out", one=b"1", deep__er__two=b"", three=big, run=b"#!/bin/sh\n")
     os.chmod(tmp_path / "out" / "run", 0o4777)
     await send(a, key_of(a, b), source)
+    assert b.ledger.accepted_ == [], "who sets no limit is not asked to count"
     assert a.ledger.delivered_ and not a.ledger.failed
     assert contents(b.ledger.root / "input") == contents(tmp_path / "out")
     assert (b.ledger.root / "input" / "run").stat().st_mode & 0o7777 == 0o755
@@ -332,6 +344,41 @@ async def test_what_does_not_fit_is_refused_before_the_first_byte(tmp_path: Path
                 await offer(a, other, key_of(a, other), scanned)
             assert caught.value.reason is reason
             assert not (other.ledger.root / FOLDER).exists()
+
+
+async def test_what_exceeds_its_room_waits_until_there_is_some(pair: tuple[Peer, Peer], tmp_path: Path) -> None:
+    a, b = pair
+    b.ledger.room = 10
+    key = key_of(a, b)
+    source = fill(tmp_path / "out", f=b"x" * 11)
+    await a.store.write(lambda tx: a.sender.enqueue(tx, OutgoingTransfer(key=key, source=source)))
+
+    async with asyncio.timeout(10):
+        while (row := await a.store.one("SELECT * FROM outgoing_transfers WHERE reason != ''")) is None:
+            await asyncio.sleep(0.02)
+    assert (row["status"], row["reason"]) == ("waiting", "storage_quota") and "11 bytes do not fit: 10" in row[
+        "message"
+    ]
+    assert set(b.ledger.refused_) == {(1, Reason.STORAGE_QUOTA)}
+    assert not (b.ledger.root / FOLDER).exists() and b.ledger.accepted_ == [], "not a byte was sent"
+    b.ledger.room = 11
+    await a.outcome()
+    assert a.ledger.failed == [] and contents(b.ledger.root / "input") == {"f": b"x" * 11}
+    assert b.ledger.accepted_ == [(1, 11)]
+
+
+async def test_who_was_refused_for_the_disk_hears_when_it_is_taken(tmp_path: Path) -> None:
+    world = World()
+    full = Limits(reserve=Reserve(min_free_bytes=2**60))
+    async with peer(tmp_path / "a", world) as a, peer(tmp_path / "b", world, full) as b:
+        scanned = scan(fill(tmp_path / "out", f=b"x"))
+        for _ in range(2):
+            with pytest.raises(PeerdError):
+                await offer(a, b, key_of(a, b), scanned)
+        assert b.ledger.refused_ == [(1, Reason.DISK_LOW)] * 2
+        b.receiver._limits = Limits(reserve=NOTHING_KEPT)
+        await offer(a, b, key_of(a, b), scanned)
+        assert b.ledger.accepted_ == [(1, 1)]
 
 
 async def test_a_source_that_is_gone_or_special_is_given_up_with_its_name(

@@ -1,6 +1,7 @@
 """A job for tests: says in an effect log outside peerd what it did, and passes files on.
 
-step.py LOG NAME [--seconds S] [--fail-first N] [--ignore-term] [--hide] [--write-mb N] [--into DIR]
+step.py LOG NAME [--seconds S] [--fail-first N] [--ignore-term] [--hide] [--write-mb N]
+        [--then-seconds S] [--into DIR]
 
 The log gets one line per event, appended and synced: "start NAME", "done NAME", "fail NAME". It is the judge of
 "lost" and "doubled", so peerd never writes to it.
@@ -49,6 +50,7 @@ def main() -> int:
     parser.add_argument("--ignore-term", default="no")
     parser.add_argument("--hide", default="no")
     parser.add_argument("--write-mb", type=int, default=0)
+    parser.add_argument("--then-seconds", type=float, default=0)
     parser.add_argument("--into", default="output")
     options = parser.parse_args()
     tries = options.log.read_text().count(f"start {options.name}\n") if options.log.exists() else 0
@@ -80,7 +82,8 @@ def main() -> int:
         data = sys.stdin.buffer.read()
         if data:
             (target / f"{options.name}.stdin").write_bytes(data)
-    print(f"{options.name} was here")
+    print(f"{options.name} was here", flush=True)
+    time.sleep(options.then_seconds)
     say(options.log, f"done {options.name}")
     return 0
 
