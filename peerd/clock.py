@@ -1,14 +1,19 @@
 """Time, handed in. Nothing else in peerd reads a clock, so tests move time instead of waiting for it.
 
-Wall-clock times are whole milliseconds since 1970 (UTC) in the store and in pure code; they order nothing, they
-only tell people and bound signatures. Durations come from ``monotonic``, in seconds.
+Three of them. Wall-clock times are whole milliseconds since 1970 (UTC) in the store and in pure code; they order
+nothing, they only tell people and bound signatures, and somebody may set the clock at any moment. Durations inside one
+process come from ``monotonic``, in seconds. Leases, pauses and deadlines that are stored are times of ``steady``: the
+wall clock as it was when this machine was started, plus what has passed since.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import NewType, Protocol
 
 Millis = NewType("Millis", int)
@@ -23,6 +28,10 @@ class Clock(Protocol):
         """Wall-clock time."""
         ...
 
+    def steady(self) -> Millis:
+        """Near the wall clock, and not moved by setting it: it goes on evenly until the machine is started anew."""
+        ...
+
     def monotonic(self) -> float:
         """Seconds from an arbitrary start, never backwards."""
         ...
@@ -33,10 +42,16 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock."""
+    """The machine's clock. ``anchor``: a file by which a later process of the same boot has the same steady time."""
+
+    def __init__(self, anchor: Path | None = None) -> None:
+        self._offset = _fresh_offset() if anchor is None else _anchored_offset(anchor)
 
     def now(self) -> Millis:
         return Millis(time.time_ns() // 1_000_000)
+
+    def steady(self) -> Millis:
+        return Millis(_since_boot() + self._offset)
 
     def monotonic(self) -> float:
         return time.monotonic()
@@ -50,11 +65,15 @@ class FakeClock:
 
     def __init__(self, start: int = 1_700_000_000_000) -> None:
         self._now = start
+        self._set_by = 0
         self._monotonic = 0.0
         self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
 
     def now(self) -> Millis:
         return Millis(self._now)
+
+    def steady(self) -> Millis:
+        return Millis(self._now - self._set_by)
 
     def monotonic(self) -> float:
         return self._monotonic
@@ -63,6 +82,11 @@ class FakeClock:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sleepers.append((self._monotonic + seconds, future))
         await future
+
+    def set(self, ahead: float) -> None:
+        """Somebody sets the wall clock, so many seconds ahead of what it was; no time passes."""
+        self._now += round(ahead * 1000)
+        self._set_by += round(ahead * 1000)
 
     def advance(self, seconds: float) -> None:
         """Move time on and wake whoever has slept long enough."""
@@ -73,6 +97,31 @@ class FakeClock:
         for future in due:
             if not future.done():
                 future.set_result(None)
+
+
+def _since_boot() -> int:
+    """Milliseconds, those of a suspended machine included."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
+def _fresh_offset() -> int:
+    return time.time_ns() // 1_000_000 - _since_boot()
+
+
+def _anchored_offset(anchor: Path) -> int:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    try:
+        kept = json.loads(anchor.read_text(encoding="utf-8"))
+        if kept["boot"] == boot:
+            return int(kept["offset"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # of no boot, or cut off by a power failure
+        pass
+    offset = _fresh_offset()
+    new = anchor.with_suffix(".new")
+    anchor.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    new.write_text(json.dumps({"boot": boot, "offset": offset}), encoding="utf-8")
+    os.replace(new, anchor)
+    return offset
 
 
 def to_datetime(millis: int) -> datetime:

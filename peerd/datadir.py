@@ -26,6 +26,12 @@ class DataDir:
         self.http_address = path / "run" / "http"
         """The same for HTTP."""
 
+        self.steady_clock = path / "run" / "steady"
+        """What this boot's steady time counts from."""
+
+        self.retention_hold = path / "run" / "retention"
+        """What the clocks said when retention last looked."""
+
     @property
     def initialized(self) -> bool:
         """Whether an identity lives here."""

@@ -40,10 +40,11 @@ async def run_every(
         if wake is None:
             await clock.sleep(pause)
         else:
-            await _sleep_or_wake(clock, pause, wake)
+            await sleep_or_wake(clock, pause, wake)
 
 
-async def _sleep_or_wake(clock: Clock, seconds: float, wake: asyncio.Event) -> None:
+async def sleep_or_wake(clock: Clock, seconds: float, wake: asyncio.Event) -> None:
+    """Return after so many seconds, or once the event is set."""
     tasks = {asyncio.ensure_future(clock.sleep(seconds)), asyncio.ensure_future(wake.wait())}
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -60,6 +60,11 @@ transfers_finished = Counter(
 transfer_bytes = Counter(
     "peerd_transfer_bytes_total", "Bytes of files that arrived whole.", ["direction"], registry=REGISTRY
 )
+transfer_pushed_bytes = Counter(
+    "peerd_transfer_pushed_bytes_total",
+    "Bytes of files handed to connections to other peers; what had to be sent again counts again.",
+    registry=REGISTRY,
+)
 transfer_duration = Histogram(
     "peerd_transfer_duration_seconds", "Sending all files of one transfer.", buckets=_SLOW, registry=REGISTRY
 )

@@ -29,6 +29,12 @@ class Wanted:
     """Ended so long ago; as configured when None."""
     executions: frozenset[int] = frozenset()
     """Only of these; of all when empty."""
+    now: Millis | None = None
+    """Ages count until then, not until the moment of each look: the clock may be set in between."""
+
+    def moment(self, now: Millis) -> Millis:
+        """Until when ages count."""
+        return now if self.now is None else min(now, self.now)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +63,7 @@ class Retention(ABC):
 
     async def find(self, wanted: Wanted) -> list[Remains]:
         """What would be removed now, with what it takes on the disk."""
-        sql, values = self._over(wanted, self._clock.now(), limit=-1)
+        sql, values = self._over(wanted, wanted.moment(self._clock.now()), limit=-1)
         return await measured([self._remains(row) for row in await self._store.all(sql, values)])
 
     async def collect(self, wanted: Wanted) -> list[Remains]:
@@ -91,7 +97,7 @@ class Retention(ABC):
         """What a row of these queries tells of."""
 
     def _condemn_next(self, tx: Tx, wanted: Wanted) -> list[Remains]:
-        found = [self._remains(row) for row in tx.all(*self._over(wanted, tx.now, limit=_BATCH))]
+        found = [self._remains(row) for row in tx.all(*self._over(wanted, wanted.moment(tx.now), limit=_BATCH))]
         self._condemn(tx, found)
         return found
 

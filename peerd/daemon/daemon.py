@@ -244,9 +244,12 @@ class Daemon:
 
     async def _upkeep(self) -> None:
         await self._store.write(forget_old_answers)
+        now = self._workshop.hold.moment()
+        if now is None:
+            return
         await self._neighbours.heartbeats.prune()
         kept_ms = round(self._config.audit.retention_days * 86_400_000)
-        await self._store.write(lambda tx: prune(tx, before=tx.now - kept_ms))
+        await self._store.write(lambda tx: prune(tx, before=now - kept_ms))
 
     # -- What this peer takes; see peerd.daemon.workshop.House
 
@@ -375,7 +378,7 @@ async def run_until_signalled(config: Config) -> bool:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        clock = SystemClock()
+        clock = SystemClock(folder.steady_clock)
         replaced = swap_staged(
             folder.store,
             backup_dir=folder.store.parent / "backups",

@@ -16,6 +16,7 @@ from peerd.identity.peer_id import PeerId
 from peerd.jobs.assembly import Bounds, JobFloor, Surroundings, assemble
 from peerd.jobs.runner import ProcessRunner
 from peerd.space.collector import Collector
+from peerd.space.hold import Hold
 from peerd.space.leftovers import Leftovers
 from peerd.space.orphans import Orphans
 from peerd.store import Store
@@ -117,11 +118,13 @@ class Workshop:
         self.execution_retention = ExecutionRetention(
             store, clock, config.retention, data_dir=config.data_dir, own_peer_id=self_id
         )
+        self.hold = Hold(clock, DataDir(config.data_dir).retention_hold)
         self.collector = Collector(
             self.execution_retention,
             self.jobs.retention,
             Orphans(store, clock, config.retention, data_dir=config.data_dir, self_id=self_id),
             Leftovers(store, data_dir=config.data_dir, self_id=self_id),
+            self.hold,
         )
         self._floor.changes.subscribe(JobCounter(clock).changed)
         registry.on_online(self.orchestrator.peer_online)

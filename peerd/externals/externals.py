@@ -66,7 +66,7 @@ class Externals:
 
     def views(self, *, is_present: Callable[[PeerId], bool], name_of: Callable[[str], str]) -> list[PeerView]:
         """As peers; their status is that of this moment."""
-        now = self._clock.now()
+        now = self._clock.steady()
         return [
             view_of(
                 entry,
@@ -102,7 +102,7 @@ class Externals:
                 node_id=asked.node_id,
                 hostname=asked.hostname,
                 ip=asked.ip,
-                now=tx.now,
+                now=tx.steady,
                 offline_ms=self._offline_ms,
             )
             if found is None and asked.node_id:
@@ -120,7 +120,7 @@ class Externals:
             external.registered_at.CopyFrom(first)
             external.online = True
             if found is None or found.gateway != self._self_id or _said(external) != _said(found.external):
-                external.last_heartbeat_at.CopyFrom(to_timestamp(tx.now))
+                external.last_heartbeat_at.CopyFrom(to_timestamp(tx.steady))
                 self.topic.put(tx, external.node_id, external)
             self._beat(tx, external.node_id, "online", "{}")
             note(
@@ -143,7 +143,7 @@ class Externals:
             self._beat(tx, node_id, status, json.dumps(dict(metrics)))
             said = "" if status == "online" else status
             if not document.value.online or document.signer != self._self_id or document.value.said != said:
-                self._say(tx, document.value, online=True, said=said, at=tx.now)
+                self._say(tx, document.value, online=True, said=said, at=tx.steady)
             return tx.now
 
         return await self._store.write(write)
@@ -162,7 +162,7 @@ class Externals:
 
     async def sweep(self) -> None:
         """Tell the other peers of machines of ours that have fallen silent."""
-        now = self._clock.now()
+        now = self._clock.steady()
         silent = [
             entry
             for entry in self.known()
@@ -199,9 +199,9 @@ class Externals:
             "INSERT INTO external_heartbeats (node_id, at, status, metrics) VALUES (?, ?, ?, ?)"
             " ON CONFLICT (node_id) DO UPDATE SET at = excluded.at, status = excluded.status,"
             " metrics = excluded.metrics",
-            (node_id, tx.now, status, metrics),
+            (node_id, tx.steady, status, metrics),
         )
-        at = tx.now
+        at = tx.steady
         tx.on_commit(lambda: self._heartbeats.update({node_id: (at, metrics)}))
 
 

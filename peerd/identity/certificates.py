@@ -28,6 +28,9 @@ MAX_LIFETIME = datetime.timedelta(days=30)
 _BACKDATED = datetime.timedelta(days=7)
 """Boards without a battery boot in the past; their peers' certificates must already be valid for them."""
 
+_HALF_MS = round(MAX_LIFETIME.total_seconds() * 500)
+_MOST_LEFT_MS = round((MAX_LIFETIME + _BACKDATED / 2).total_seconds() * 1000)
+
 _ANCHOR_FROM = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
 _ANCHOR_UNTIL = datetime.datetime(9999, 12, 31, tzinfo=datetime.UTC)
 
@@ -39,6 +42,11 @@ class Leaf:
     certificate_pem: bytes
     private_key_pem: bytes
     not_after: Millis
+
+    def due(self, now: Millis) -> bool:
+        """Whether to issue another: half of its life is over, or the clock was set back to where it hardly counts."""
+        left = self.not_after - now
+        return not _HALF_MS <= left <= _MOST_LEFT_MS
 
 
 @functools.lru_cache(maxsize=4096)

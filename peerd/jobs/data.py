@@ -29,7 +29,7 @@ class DataJobs:
 
     async def step(self) -> None:
         """Run all that are ready."""
-        rows = await self._store.all(*startable(self._clock.now(), _AT_ONCE, data=True))
+        rows = await self._store.all(*startable(self._clock.steady(), _AT_ONCE, data=True))
         await asyncio.gather(*(self._run(to_job(row)) for row in rows))
 
     async def _run(self, job: Job) -> None:

@@ -100,7 +100,7 @@ class Executor:
 
     async def _start_ready(self, group: asyncio.TaskGroup) -> None:
         free = self._room.max_running() - len(self._watches)
-        if free <= 0 or await self._store.one(*startable(self._clock.now(), 1, data=False)) is None:
+        if free <= 0 or await self._store.one(*startable(self._clock.steady(), 1, data=False)) is None:
             return
         for begun in await self._store.write(lambda tx: self._begin(tx, free)):
             group.create_task(self._carry(group, begun.attempt_id))

@@ -26,7 +26,7 @@ class Leases:
         self._store = store
         self._repository = repository
         self._clock = clock
-        self._patience = Patience(created_expires_ms=round(created_expires_seconds * 1000), up_since=clock.now())
+        self._patience = Patience(created_expires_ms=round(created_expires_seconds * 1000), up_since=clock.steady())
         self._tidied_at = 0
 
     async def sync(self, keys: Sequence[JobKey]) -> tuple[list[Job], list[JobKey]]:
@@ -48,16 +48,16 @@ class Leases:
 
     async def expire(self) -> None:
         """End what nobody asked for in time, and forget old tombstones. Costs no write when there is nothing to do."""
-        now = self._clock.now()
+        now = self._clock.steady()
         if await self._store.one(*self._patience.query(now)) is not None:
             await self._store.write(self._expire)
         if now - self._tidied_at > DAY_MS:
             self._tidied_at = now
-            await self._store.write(lambda tx: forget_tombstones(tx, Millis(tx.now - TOMBSTONES_KEPT_DAYS * DAY_MS)))
+            await self._store.write(lambda tx: forget_tombstones(tx, Millis(tx.steady - TOMBSTONES_KEPT_DAYS * DAY_MS)))
 
     def _expire(self, tx: Tx) -> None:
-        for job in map(to_job, tx.all(*self._patience.query(tx.now))):
-            silent = (tx.now - job.contact_at) // 1000
+        for job in map(to_job, tx.all(*self._patience.query(tx.steady))):
+            silent = (tx.steady - job.contact_at) // 1000
             if job.status is JobStatus.CREATED:
                 message = f"created, and not started within {silent} s: its orchestrator was not heard from"
                 self._repository.move(tx, job, JobStatus.FAILED, reason="refused", message=message)

@@ -46,7 +46,7 @@ class Recording:
     def begin(self, tx: Tx, limit: int, isolation: int) -> list[Begun]:
         """Start the oldest ready jobs, on paper."""
         begun = []
-        for job in map(to_job, tx.all(*startable(tx.now, limit, data=False))):
+        for job in map(to_job, tx.all(*startable(tx.steady, limit, data=False))):
             running, attempt_id = self._repository.begin_attempt(tx, job, isolation)
             begun.append(self._begun(tx, running, attempt_id))
         if begun:
@@ -95,7 +95,7 @@ class Recording:
         verdict = judge(job, ending, sends_stdout=_sends_stdout(edges))
         self._repository.end_attempt(tx, attempt.id, verdict.outcome, ending.exit_code, ended_at)
         if verdict.retry_after_seconds is not None:
-            next_try_at = tx.now + round(verdict.retry_after_seconds * 1000)
+            next_try_at = tx.steady + round(verdict.retry_after_seconds * 1000)
             self._move(tx, job, verdict, exit_code=ending.exit_code, next_try_at=next_try_at)
         else:
             moved = self._move(tx, job, verdict, exit_code=ending.exit_code, ended_at=ended_at)

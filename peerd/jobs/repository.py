@@ -195,7 +195,7 @@ class JobRepository:
                 new.lease_seconds,
                 tx.now,
                 tx.now,
-                tx.now,
+                tx.steady,
             ),
         )
         return self.get(tx, job_execution_id)
@@ -221,17 +221,17 @@ class JobRepository:
 
     def contact(self, tx: Tx, key: JobKey) -> None:
         """Its orchestrator was heard from: the lease starts anew."""
-        tx.execute(_CONTACT, (tx.now, *key_values(key)))
+        tx.execute(_CONTACT, (tx.steady, *key_values(key)))
 
     def acknowledge(self, tx: Tx, key: JobKey, revision: int) -> None:
         """The orchestrator has stored that revision; this is a sign of life as well."""
-        tx.execute(_ACKNOWLEDGE, (revision, tx.now, *key_values(key)))
+        tx.execute(_ACKNOWLEDGE, (revision, tx.steady, *key_values(key)))
 
     # Tombstones
 
     def bury(self, tx: Tx, key: JobKey) -> None:
         """Remember that this key was cancelled before it came."""
-        tx.execute("INSERT OR IGNORE INTO job_tombstones VALUES (?, ?, ?, ?, ?, ?)", (*key_values(key), tx.now))
+        tx.execute("INSERT OR IGNORE INTO job_tombstones VALUES (?, ?, ?, ?, ?, ?)", (*key_values(key), tx.steady))
 
     def is_buried(self, tx: Tx, key: JobKey) -> bool:
         """Whether this key was cancelled before it came."""

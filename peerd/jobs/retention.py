@@ -42,9 +42,9 @@ class JobRetention(Retention):
         await self._store.write(write)
         failpoint("job.release.after_commit")
 
-    async def forget(self) -> int:
+    async def forget(self, now: Millis) -> int:
         """Delete the rows of jobs that ended long ago and whose files are gone; returns how many."""
-        before = Millis(self._clock.now() - round(self._config.history_days * DAY_MS))
+        before = Millis(now - round(self._config.history_days * DAY_MS))
         forgotten = 0
         while count := await self._store.write(lambda tx: occupancy.forget(tx, before, _ROWS_AT_ONCE)):
             forgotten += count
@@ -52,7 +52,7 @@ class JobRetention(Retention):
 
     def _over(self, wanted: Wanted, now: Millis, *, limit: int) -> tuple[str, dict[str, object]]:
         age = round(self._config.jobs_days * DAY_MS) if wanted.older_than_ms is None else wanted.older_than_ms
-        abandoned = now - round(self._config.abandoned_days * DAY_MS)
+        abandoned = self._clock.steady() - round(self._config.abandoned_days * DAY_MS)
         return occupancy.over(wanted.executions, before=now - age, abandoned=abandoned, limit=limit)
 
     def _condemned(self) -> str:

@@ -15,13 +15,12 @@ from pathlib import Path
 import grpc
 from grpc import aio
 
-from peerd.clock import Clock, Millis
+from peerd.clock import Clock
 from peerd.errors import PeerdError, Reason
-from peerd.identity.certificates import anchor_pem, issue_leaf
+from peerd.identity.certificates import Leaf, anchor_pem, issue_leaf
 from peerd.identity.key import Identity
 from peerd.identity.peer_id import PeerId
 from peerd.rpc import limits
-from peerd.rpc.credentials import RENEW_BEFORE_MS
 from peerd.rpc.members import Addresses
 
 _IN_HAND_SECONDS = 30.0
@@ -34,7 +33,8 @@ _DRAIN_SECONDS = 600.0
 class _Open:
     channel: aio.Channel
     target: str
-    renew_at: Millis
+    leaf: Leaf | None = None
+    """What we show there; nothing on the unix socket."""
 
 
 class Channels:
@@ -79,7 +79,7 @@ class Channels:
         entry = self._open.get(key)
         if entry is None:
             return self._dial(key, targets[0])
-        stands = entry.target in targets and self._clock.now() < entry.renew_at
+        stands = entry.target in targets and (entry.leaf is None or not entry.leaf.due(self._clock.now()))
         failed = len(targets) > 1 and entry.channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE
         if stands and not failed:
             return entry.channel
@@ -106,8 +106,8 @@ class Channels:
         # A distinct argument keeps grpc from sharing one connection between the purposes.
         options = [*limits.CLIENT, ("peerd.purpose", purpose)]
         if target.startswith("unix:"):
-            return _Open(channel=aio.insecure_channel(target, options), target=target, renew_at=Millis(2**62))
-        if self._leaf.not_after - self._clock.now() < RENEW_BEFORE_MS:
+            return _Open(channel=aio.insecure_channel(target, options), target=target)
+        if self._leaf.due(self._clock.now()):
             self._leaf = issue_leaf(self._identity, self._clock)
         channel = aio.secure_channel(
             target,
@@ -118,7 +118,7 @@ class Channels:
             ),
             [*options, ("grpc.default_authority", peer_id)],
         )
-        return _Open(channel=channel, target=target, renew_at=Millis(self._leaf.not_after - RENEW_BEFORE_MS))
+        return _Open(channel=channel, target=target, leaf=self._leaf)
 
     def _drain(self, channel: aio.Channel) -> None:
         task = asyncio.ensure_future(_close_later(channel))

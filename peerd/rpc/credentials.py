@@ -20,9 +20,6 @@ from peerd.rpc.members import Members
 
 _log = structlog.get_logger(__name__)
 
-RENEW_BEFORE_MS = 15 * 86_400_000
-"""A leaf is replaced when half of its 30 days are left."""
-
 
 class ServerCredentials:
     """Keeps the TLS configuration of the peer port equal to the member table."""
@@ -45,10 +42,10 @@ class ServerCredentials:
         with self._lock:
             try:
                 wanted = self._wanted()
-                expiring = self._leaf.not_after - self._clock.now() < RENEW_BEFORE_MS
-                if wanted == self._anchors and not expiring:
+                due = self._leaf.due(self._clock.now())
+                if wanted == self._anchors and not due:
                     return None
-                if expiring:
+                if due:
                     self._leaf = issue_leaf(self._identity, self._clock)
                 self._anchors = wanted
                 return self._configuration()

@@ -9,6 +9,7 @@ import structlog
 
 from peerd.jobs.retention import JobRetention
 from peerd.retention import Remains, Wanted
+from peerd.space.hold import Hold
 from peerd.space.leftovers import Leftovers
 from peerd.space.orphans import Orphans
 from peerd.v1 import space_pb2
@@ -41,7 +42,9 @@ class Collector:
         jobs: JobRetention,
         orphans: Orphans,
         leftovers: Leftovers,
+        hold: Hold,
     ) -> None:
+        self._hold = hold
         self._leftovers = leftovers
         self._executions = executions
         self._jobs = jobs
@@ -64,9 +67,12 @@ class Collector:
     async def keep_up(self) -> None:
         """What happens by itself at the start and from time to time."""
         await self._leftovers.clear()
-        removed = await self.collect(Wanted())
+        now = self._hold.moment()
+        if now is None:
+            return
+        removed = await self.collect(Wanted(now=now))
         async with self._turn:
-            forgotten = await self._executions.forget() + await self._jobs.forget()
+            forgotten = await self._executions.forget(now) + await self._jobs.forget(now)
         if removed or forgotten:
             _log.info(
                 "space.collected", removed=len(removed), bytes=sum(each.bytes for _, each in removed), rows=forgotten

@@ -31,7 +31,7 @@ class Orphans:
         """Those old enough. Explicit ages do not count here: what is not understood is removed late."""
         jobs = await occupancy.known(self._store)
         homes = {row["id"] for row in await self._store.all("SELECT id FROM workflow_executions")}
-        before = self._clock.now() - round(self._config.jobs_days * DAY_MS)
+        before = wanted.moment(self._clock.now()) - round(self._config.jobs_days * DAY_MS)
         found = await asyncio.to_thread(lambda: list(self._walk(jobs, homes, before)))
         only = wanted.executions
         return await measured([each for each in found if not only or each.workflow_execution_id in only])

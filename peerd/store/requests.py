@@ -52,7 +52,7 @@ def once(
     record(tx, request, caller=caller)
     tx.execute(
         "INSERT INTO requests (caller, request_id, digest, answer, answered_at) VALUES (?, ?, ?, ?, ?)",
-        (caller, request_id, fingerprint, answer.SerializeToString(), tx.now),
+        (caller, request_id, fingerprint, answer.SerializeToString(), tx.steady),
     )
     return answer
 
@@ -98,4 +98,4 @@ def _not_yet() -> Never:
 
 def forget_old_answers(tx: Tx) -> int:
     """Delete answers older than :data:`KEPT_DAYS`; returns how many."""
-    return tx.execute("DELETE FROM requests WHERE answered_at < ?", (tx.now - KEPT_DAYS * 86_400_000,)).rowcount
+    return tx.execute("DELETE FROM requests WHERE answered_at < ?", (tx.steady - KEPT_DAYS * 86_400_000,)).rowcount

@@ -40,11 +40,13 @@ Params = Sequence[object] | Mapping[str, object]
 class Tx:
     """A write transaction; valid only inside the function it is given to."""
 
-    def __init__(self, connection: sqlite3.Connection, now: Millis) -> None:
+    def __init__(self, connection: sqlite3.Connection, now: Millis, steady: Millis | None = None) -> None:
         self._connection = connection
         self._callbacks: list[Callable[[], None]] = []
         self.now = now
         """The one moment of this transaction."""
+        self.steady = now if steady is None else steady
+        """The same moment by the clock that nobody sets, for leases and pauses."""
 
     def execute(self, sql: str, params: Params = ()) -> sqlite3.Cursor:
         """Run one statement with bound parameters."""
@@ -85,9 +87,9 @@ class _Write(Generic[T]):
         self.loop = loop
         self.future: asyncio.Future[T] = loop.create_future()
 
-    def run(self, connection: sqlite3.Connection, now: Millis) -> None:
+    def run(self, connection: sqlite3.Connection, now: Millis, steady: Millis) -> None:
         """Run inside a savepoint. Keeps what the function raised; raises only when the transaction is lost."""
-        tx = Tx(connection, now)
+        tx = Tx(connection, now, steady)
         self._result, self._error, self._callbacks = None, None, []
         connection.execute("SAVEPOINT write")
         try:
@@ -223,10 +225,10 @@ class Writer:
         return None
 
     def _attempt(self, connection: sqlite3.Connection, batch: list[_Write[Any]]) -> None:
-        now, began = self._clock.now(), self._clock.monotonic()
+        now, steady, began = self._clock.now(), self._clock.steady(), self._clock.monotonic()
         connection.execute("BEGIN IMMEDIATE")
         for write in batch:
-            write.run(connection, now)
+            write.run(connection, now, steady)
         failpoint("store.before_commit")
         connection.execute("COMMIT")
         self.commits += 1

@@ -35,6 +35,8 @@ _LONGEST_PAUSE_MS = 5_000
 _NOT_YET_PAUSE_MS = 500
 """The receiver's job gets its interfaces any moment now."""
 _OFFER_SECONDS = 60.0
+_FRAIL_BYTES = 256 * 1024
+"""A message on a connection that has broken before: what of it was under way when it breaks again is sent again."""
 _MAX_MISMATCHES = 5
 """A block that arrives wrong this often is no accident of the wire."""
 
@@ -62,6 +64,8 @@ class Sender:
         self._active: dict[int, TransferKey] = {}
         self._progress: dict[TransferKey, tuple[int, int]] = {}
         self._mismatches: dict[int, int] = {}
+        self._broken_off: set[TransferKey] = set()
+        """Pushes that ended without a verdict."""
 
     def enqueue(self, tx: Tx, transfer: OutgoingTransfer) -> None:
         """Order a transfer, in the transaction of the reason for it."""
@@ -92,7 +96,7 @@ class Sender:
             while True:
                 self._wake.clear()
                 for order in await repository.open_transfers(self._store, self._self_id):
-                    due = order.next_try_at <= self._clock.now()
+                    due = order.next_try_at <= self._clock.steady()
                     if due and order.id not in self._active and len(self._active) < self._concurrency:
                         self._active[order.id] = order.key
                         tasks.create_task(self._work(order))
@@ -118,7 +122,7 @@ class Sender:
             self._wake.set()
 
     async def _attempt(self, order: Outgoing) -> None:
-        if order.deadline is not None and self._clock.now() > order.deadline:
+        if order.deadline is not None and self._clock.steady() > order.deadline:
             raise PeerdError(Reason.DEADLINE_EXCEEDED, "the deadline of the transfer has passed")
         if not await self._store.write(lambda tx: repository.begin(tx, order.id)):
             return
@@ -148,42 +152,47 @@ class Sender:
             failpoint("sender.offer.after_send")
             if answer.complete:
                 return
-            verdict = await stub.Push(self._pieces(key, scanned, answer.missing))
+            size = _FRAIL_BYTES if key in self._broken_off else READ_BYTES
+            self._broken_off.add(key)
+            verdict = await stub.Push(self._pieces(key, scanned, answer.missing, size))
+            self._broken_off.discard(key)
         if not verdict.complete:
             raise PeerdError(Reason.OVERLOADED, f"{key.destination_peer_id} gave no verdict")
 
     async def _pieces(
-        self, key: TransferKey, scanned: Scanned, missing: Sequence[transfers_pb2.MissingFile]
+        self, key: TransferKey, scanned: Scanned, missing: Sequence[transfers_pb2.MissingFile], size: int
     ) -> AsyncIterator[transfers_pb2.PushRequest]:
         """The key, then the bytes that are missing, in order; one read ahead of the wire."""
         yield transfers_pb2.PushRequest(key=wire.key_to_proto(key, scanned.manifest.digest()))
         total = scanned.manifest.total_bytes
         left = sum(scanned.manifest.files[part.file_index].size - part.offset for part in missing)
         for part in missing:
-            async for piece in self._file(scanned, part):
+            async for piece in self._file(scanned, part, size):
                 left -= len(piece.data)
                 self._progress[key] = (total - left, total)
+                if key.destination_peer_id != self._self_id:
+                    metrics.transfer_pushed_bytes.inc(len(piece.data))
                 yield piece
 
     async def _file(
-        self, scanned: Scanned, part: transfers_pb2.MissingFile
+        self, scanned: Scanned, part: transfers_pb2.MissingFile, size: int
     ) -> AsyncIterator[transfers_pb2.PushRequest]:
         entry, pin = scanned.manifest.files[part.file_index], scanned.pins[part.file_index]
         descriptor = open_file(scanned.root, entry.path.split("/"))
         ahead: asyncio.Future[bytes] | None = None
         try:
             _check_unchanged(descriptor, pin, entry.path)
-            offsets = range(part.offset, entry.size, READ_BYTES)
+            offsets = range(part.offset, entry.size, size)
             for offset in offsets:
-                data = await ahead if ahead is not None else os.pread(descriptor, READ_BYTES, offset)
-                following = offset + READ_BYTES
+                data = await ahead if ahead is not None else os.pread(descriptor, size, offset)
+                following = offset + size
                 ahead = (
-                    asyncio.ensure_future(asyncio.to_thread(os.pread, descriptor, READ_BYTES, following))
+                    asyncio.ensure_future(asyncio.to_thread(os.pread, descriptor, size, following))
                     if following < entry.size
                     else None
                 )
                 yield transfers_pb2.PushRequest(file_index=part.file_index, offset=offset, data=data)
-                if following % BLOCK_BYTES == 0:
+                if following // BLOCK_BYTES > offset // BLOCK_BYTES:
                     failpoint("sender.push.after_block")
             if ahead is not None:
                 await ahead
@@ -194,13 +203,14 @@ class Sender:
     async def _failed(self, order: Outgoing, error: PeerdError) -> None:
         if error.reason is Reason.DIGEST_MISMATCH:
             self._mismatches[order.id] = self._mismatches.get(order.id, 0) + 1
-        overdue = order.deadline is not None and self._clock.now() > order.deadline
+        overdue = order.deadline is not None and self._clock.steady() > order.deadline
         hopeless = self._mismatches.get(order.id, 0) >= _MAX_MISMATCHES
         if error.retryable and not overdue and not hopeless:
-            at = Millis(self._clock.now() + _pause_ms(order.tries, error))
+            at = Millis(self._clock.steady() + _pause_ms(order.tries, error))
             reason, message = error.reason.text, error.message
             await self._store.write(lambda tx: repository.try_again(tx, order.id, at, reason=reason, message=message))
             return
+        self._broken_off.discard(order.key)
         _log.warning("sender.gave_up", edge_id=order.key.edge_id, reason=error.reason.text, message=error.message)
         reason = Reason.DEADLINE_EXCEEDED.text if overdue else error.reason.text
 

@@ -1,8 +1,10 @@
 """Where a transfer grows until it is whole: a directory of numbered files inside the job's own directory.
 
-Blocks are verified as they arrive, and again from the disk when a transfer is resumed: sizes of partial files are never
-believed. When all is there, files are renamed into their places. A list of what is about to be renamed is kept first,
-so that a transfer that takes the place of a half-published one can take its files away again.
+Blocks are verified as they arrive, and again from the disk when a transfer is resumed. What is there of a block that is
+not whole is kept and hashed again, so that a connection that breaks often costs little; it counts for nothing until its
+block is whole and right, and is thrown away with it otherwise. When all is there, files are renamed into their places.
+A list of what is about to be renamed is kept first, so that a transfer that takes the place of a half-published one can
+take its files away again.
 """
 
 from __future__ import annotations
@@ -41,6 +43,8 @@ class Staging:
         self._growing = threading.Lock()
         """A stream may end while a thread writes for it: nothing is closed under its hands."""
         self._open = False
+        self._due: dict[int, int] = {}
+        """By file: the byte that must come next."""
 
     def prepare(self) -> list[tuple[int, int]]:
         """Make room, drop what an older manifest of this edge left, and find out what is missing.
@@ -58,9 +62,10 @@ class Staging:
             if entry.size == 0:
                 self._staged(index).touch(mode=0o600)
                 continue
-            offset = self._verified_bytes(index, entry)
+            offset = self._kept_bytes(index, entry)
             if offset < entry.size:
                 missing.append((index, offset))
+        self._due = dict(missing)
         self._open = True
         return missing
 
@@ -73,6 +78,8 @@ class Staging:
                 raise PeerdError(Reason.OFFER_FIRST, "the stream that these bytes belong to is over")
             if self._current is None or self._current.index != index:
                 self._finish_file()
+                # What was skipped would never be verified.
+                _check_due(self._manifest.files[index], offset, self._due.get(index))
                 self._current = _Partial(self._staged(index), index, self._manifest.files[index], offset)
             self._current.write(offset, data)
 
@@ -120,6 +127,7 @@ class Staging:
 
     def _finish_file(self) -> None:
         if self._current is not None:
+            self._due[self._current.index] = self._current.offset
             self._current.close()
             self._current = None
 
@@ -147,8 +155,11 @@ class Staging:
         finally:
             os.close(descriptor)
 
-    def _verified_bytes(self, index: int, entry: FileEntry) -> int:
-        """How many bytes from the start, in whole blocks, are there and right; the file is cut to them."""
+    def _kept_bytes(self, index: int, entry: FileEntry) -> int:
+        """From which byte on a file is missing: after whole blocks that are right, and what came of the next one.
+
+        The file is cut to that.
+        """
         try:
             descriptor = os.open(self._staged(index), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -159,6 +170,7 @@ class Staging:
             while good < entry.size:
                 length = min(BLOCK_BYTES, entry.size - good)
                 if good + length > size:
+                    good = size
                     break
                 if _digest(descriptor, good, length) != entry.block_digest(good // BLOCK_BYTES):
                     break
@@ -210,20 +222,20 @@ class _Partial:
     def __init__(self, path: Path, index: int, entry: FileEntry, offset: int) -> None:
         self.index = index
         self._entry = entry
-        self._offset = offset
-        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        self.offset = offset
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         self._descriptor = os.open(path, flags, 0o600)
         os.ftruncate(self._descriptor, offset)
-        self._hasher = Hasher()
+        block = offset // BLOCK_BYTES * BLOCK_BYTES
+        self._hasher = _hashed(self._descriptor, block, offset - block)
 
     def write(self, offset: int, data: bytes) -> None:
-        if offset != self._offset or offset + len(data) > self._entry.size:
-            raise PeerdError(
-                Reason.INVALID_ARGUMENT, f"bytes of {self._entry.path!r} at {offset} came when {self._offset} was due"
-            )
+        _check_due(self._entry, offset, self.offset)
+        if offset + len(data) > self._entry.size:
+            raise PeerdError(Reason.INVALID_ARGUMENT, f"more bytes of {self._entry.path!r} came than it has")
         view = memoryview(data)
         while view:
-            room = BLOCK_BYTES - self._offset % BLOCK_BYTES
+            room = BLOCK_BYTES - self.offset % BLOCK_BYTES
             piece = view[:room]
             self._write(piece)
             view = view[room:]
@@ -232,10 +244,10 @@ class _Partial:
         self._hasher.update(piece)
         written = 0
         while written < len(piece):
-            written += os.pwrite(self._descriptor, piece[written:], self._offset + written)
-        self._offset += len(piece)
-        if self._offset % BLOCK_BYTES == 0 or self._offset == self._entry.size:
-            block = (self._offset - 1) // BLOCK_BYTES
+            written += os.pwrite(self._descriptor, piece[written:], self.offset + written)
+        self.offset += len(piece)
+        if self.offset % BLOCK_BYTES == 0 or self.offset == self._entry.size:
+            block = (self.offset - 1) // BLOCK_BYTES
             if self._hasher.digest() != self._entry.block_digest(block):
                 os.ftruncate(self._descriptor, block * BLOCK_BYTES)
                 raise PeerdError(Reason.DIGEST_MISMATCH, f"block {block} of {self._entry.path!r} arrived damaged")
@@ -246,8 +258,18 @@ class _Partial:
         os.close(self._descriptor)
 
 
+def _check_due(entry: FileEntry, offset: int, due: int | None) -> None:
+    if offset != due:
+        wanted = "nothing" if due is None else due
+        raise PeerdError(Reason.INVALID_ARGUMENT, f"bytes of {entry.path!r} at {offset} came when {wanted} was due")
+
+
 def _digest(descriptor: int, start: int, length: int) -> bytes:
+    return _hashed(descriptor, start, length).digest()
+
+
+def _hashed(descriptor: int, start: int, length: int) -> Hasher:
     hasher = Hasher()
     for offset in range(start, start + length, READ_BYTES):
         hasher.update(os.pread(descriptor, min(READ_BYTES, start + length - offset), offset))
-    return hasher.digest()
+    return hasher

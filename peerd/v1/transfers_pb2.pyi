@@ -204,7 +204,7 @@ class MissingFile(_message.Message):
     file_index: _builtins.int
     """Position in the manifest."""
     offset: _builtins.int
-    """First byte that is missing; a multiple of the block size."""
+    """First byte that is missing."""
     def __init__(
         self,
         *,

@@ -86,19 +86,19 @@ class Contacts:
         """It has called us, and our answer renews its leases; whether we can call it is not known."""
         away = self._away.get(peer)
         if away is not None:
-            away.since, away.next_try = self._clock.now(), self._clock.monotonic()
+            away.since, away.next_try = self._clock.steady(), self._clock.monotonic()
             self._announce(e.PeerAway(peer=peer, since=away.since, gone=away.gone))
 
     def missed(self, peer: PeerId) -> None:
         """A call to it has just failed for want of an answer."""
         if (away := self._away.get(peer)) is not None:
             # One that was under way when it was first missed: it may have arrived, and renewed leases there.
-            away.since = self._clock.now()
+            away.since = self._clock.steady()
             self._announce(e.PeerAway(peer=peer, since=away.since, gone=away.gone))
             return
         backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
         self._away[peer] = away = _Away(
-            since=self._clock.now(),
+            since=self._clock.steady(),
             gone=self._presence.is_revoked(peer),
             backoff=backoff,
             next_try=self._clock.monotonic() + backoff.next(),

@@ -177,7 +177,7 @@ class Dispatcher:
                 placement=command.placement,
                 reason="cancelling",
                 message="its executor is stopping it",
-                retry_at=Millis(now + _AGAIN_MS),
+                retry_at=Millis(self._clock.steady() + _AGAIN_MS),
             ),
         ]
 
@@ -200,7 +200,7 @@ class Dispatcher:
                 reason=error.reason.text,
                 message=error.message,
                 next_action=error.next_action,
-                retry_at=Millis(now + pause),
+                retry_at=Millis(self._clock.steady() + pause),
             )
         self._failures.pop(attempt, None)
         return e.JobRefused(

@@ -49,12 +49,12 @@ class ExecutionRetention(Retention):
             raise no_such_execution(execution_id)
         tx.execute("UPDATE workflow_jobs SET told = 0 WHERE workflow_execution_id = ?", (execution_id,))
 
-    async def forget(self) -> int:
+    async def forget(self, now: Millis) -> int:
         """Delete the rows of executions that ended long ago and whose files are gone; returns how many rows.
 
         With the last execution of a definition that nobody stored, the definition goes as well.
         """
-        before = self._clock.now() - round(self._config.history_days * DAY_MS)
+        before = now - round(self._config.history_days * DAY_MS)
         forgotten = await self._store.write(lambda tx: _delete_definitions(tx, before))
         while count := await self._store.write(lambda tx: self._delete_rows(tx, before)):
             forgotten += count

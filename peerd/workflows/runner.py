@@ -15,7 +15,7 @@ import asyncio
 import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import structlog
@@ -33,7 +33,7 @@ from peerd.workflows.damage import unreadable
 from peerd.workflows.decide import Command, CreateJob, PlaceJob, StartJob, decide, due
 from peerd.workflows.edges import Edge
 from peerd.workflows.evolve import evolve
-from peerd.workflows.model import Timing
+from peerd.workflows.model import ExecutionSpec, Timing
 from peerd.workflows.packages import Packages
 from peerd.workflows.placing import Nobody, Placed, Waits
 from peerd.workflows.projection import Projection, project
@@ -132,7 +132,8 @@ class Runner:
         self._asleep: Sleeper | None = None
         self._next_seq = 1
         self._built = asyncio.Event()
-        self.state: ExecutionState = initial_state(record.spec, surroundings.timing)
+        self._spec = _by_steady_clock(record.spec, surroundings.clock)
+        self.state: ExecutionState = initial_state(self._spec, surroundings.timing)
 
     async def built(self) -> None:
         """Return once the state is what the log says, or it is known that it never will be."""
@@ -187,7 +188,7 @@ class Runner:
         self._built.clear()
         around = self._around
         log = await repository.read_events(around.store, self.execution_id)
-        state = initial_state(self.record.spec, around.timing)
+        state = initial_state(self._spec, around.timing)
         for number, event in enumerate(log, 1):
             try:
                 evolve(state, event)
@@ -236,7 +237,7 @@ class Runner:
 
     def _advance(self, inputs: list[_Input]) -> _Step:
         """Apply, decide, and apply what the decisions themselves make happen, until nothing follows."""
-        state, now = self.state, self._around.clock.now()
+        state, now, moment = self.state, self._around.clock.steady(), self._around.clock.now()
         step = _Step(inputs)
         pending: list[e.Event] = []
         for entry in inputs:
@@ -249,13 +250,14 @@ class Runner:
                 evolve(state, event)
                 if not isinstance(event, e.Passing):
                     step.log.append(event)
-            pending = due(state, now)
+            # They are decided by the steady clock, and told by the one on the wall.
+            pending = [replace(event, at=moment) for event in due(state, now)]
             assigned: Mapping[str, int] | None = None
             for command in decide(state, state.take_dirty(_JOBS_PER_STEP), now):
                 job = state.jobs[command.node]
                 if isinstance(command, PlaceJob):
                     assigned = self._around.assigned.total if assigned is None else assigned
-                    placed = self._place(command, job, assigned, now)
+                    placed = self._place(command, job, assigned, moment)
                     if isinstance(placed, e.JobPlaced):
                         assigned = {**assigned, placed.peer: assigned.get(placed.peer, 0) + 1}
                     if placed is not None:
@@ -267,7 +269,7 @@ class Runner:
                 if isinstance(command, StartJob) and command.new:
                     generation, placement = command.generation, command.placement
                     pending.append(
-                        e.JobStartSent(node=command.node, placement=placement, generation=generation, at=now)
+                        e.JobStartSent(node=command.node, placement=placement, generation=generation, at=moment)
                     )
             if not pending:
                 self._around.assigned.update(self.execution_id, state.load)
@@ -353,6 +355,16 @@ class Runner:
                     entry.done.set_result(None)
                 else:
                     entry.done.set_exception(error)
+
+
+def _by_steady_clock(spec: ExecutionSpec, clock: Clock) -> ExecutionSpec:
+    """With deadlines of the clock that nobody sets: what is left of each is left, whatever the wall clock does next."""
+    ahead = clock.steady() - clock.now()
+    jobs = tuple(
+        job if job.deadline_at is None else replace(job, deadline_at=Millis(job.deadline_at + ahead))
+        for job in spec.jobs
+    )
+    return replace(spec, jobs=jobs)
 
 
 def _areas(log: Sequence[e.Event], state: ExecutionState) -> list[str]:

@@ -12,12 +12,11 @@ import heapq
 from collections import deque
 
 from peerd.clock import Clock, Millis
+from peerd.loops import sleep_or_wake
 
 _AT_ONCE = 4
 """A step takes some 0.3 ms."""
 _FEW = 100
-_LOOK_SECONDS = 5.0
-"""Alarms are told by the wall clock, which may be set: it is looked at this often."""
 
 Sleeper = asyncio.Future[None]
 
@@ -46,7 +45,7 @@ class Waking:
             asyncio.get_running_loop().call_soon(self._give)
 
     def wake_at(self, sleeper: Sleeper, moment: Millis) -> None:
-        """The same, once that time has come; nothing if it has gone on before."""
+        """The same, once the steady clock shows that time; nothing if it has gone on before."""
         self._count += 1
         if len(self._alarms) > self._most:
             self._drop_those_gone_on()
@@ -59,20 +58,14 @@ class Waking:
         while True:
             self._sooner.clear()
             self._ring()
-            # An alarm too many is harmless, one that is late is not: the clock may have been set forward.
-            pause = _LOOK_SECONDS
-            if self._alarms:
-                pause = min(pause, max(0.0, (self._alarms[0][0] - self._clock.now()) / 1000))
-            sleeping = asyncio.ensure_future(self._clock.sleep(pause))
-            sooner = asyncio.ensure_future(self._sooner.wait())
-            try:
-                await asyncio.wait({sleeping, sooner}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                sleeping.cancel()
-                sooner.cancel()
+            if not self._alarms:
+                await self._sooner.wait()
+                continue
+            pause = max(0.0, (self._alarms[0][0] - self._clock.steady()) / 1000)
+            await sleep_or_wake(self._clock, pause, self._sooner)
 
     def _ring(self) -> None:
-        now = self._clock.now()
+        now = self._clock.steady()
         while self._alarms and (self._alarms[0][0] <= now or self._alarms[0][2].done()):
             sleeper = heapq.heappop(self._alarms)[2]
             if not sleeper.done():

@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,20 +47,28 @@ class Verdict:
 
 
 async def until_final(fleet: Fleet, workload: Workload, seconds: float) -> tuple[float, list[str]]:
-    """Wait; returns how long it took and who is not final then, with the reason it gives."""
+    """Wait; returns how long it took and who is not final then, with the reason it gives.
+
+    A daemon that does not answer is waited for, and so is an execution that its orchestrator does not list, unless
+    somebody has seen it final before.
+    """
     loop = asyncio.get_running_loop()
     began = loop.time()
     while True:
-        known = {name: await executions(daemon) or {} for name, daemon in fleet.daemons.items()}
+        known = {name: await executions(daemon) for name, daemon in fleet.daemons.items()}
+        silent = [f"{name} does not answer" for name, found in known.items() if found is None]
         waiting = [
             asked
             for asked in workload.acknowledged
-            if known[asked.orchestrator].get(asked.execution_id or 0, "COMPLETED") not in FINAL
+            if not asked.ended
+            and (found := known[asked.orchestrator]) is not None
+            and found.get(asked.execution_id or 0) not in FINAL
         ]
         passed = loop.time() - began
-        if not waiting or passed > seconds:
-            said = [explain(fleet[asked.orchestrator], asked) for asked in waiting[:20]]
-            return passed, said
+        if not (silent or waiting):
+            return passed, []
+        if passed > seconds:
+            return passed, silent + [explain(fleet[asked.orchestrator], asked) for asked in waiting[:20]]
         await asyncio.sleep(0.3)
 
 
@@ -70,10 +78,17 @@ def explain(daemon: Daemon, asked: Asked) -> str:
     return f"{asked.request_id} on {daemon.name}: " + " | ".join(shown.stdout.split("\n"))[:1500]
 
 
-async def judge(fleet: Fleet, workload: Workload, *, final_within: float, may_fail: bool = False) -> Verdict:
+async def judge(
+    fleet: Fleet,
+    workload: Workload,
+    *,
+    final_within: float,
+    may_fail: bool = False,
+    when_final: Callable[[], Awaitable[None]] | None = None,
+) -> Verdict:
     """Wait until all is final, look, stop the daemons in order, look again. ``may_fail``: failures need only be told.
 
-    All daemons must run.
+    All daemons must run. ``when_final`` is called while they still do.
     """
     verdict = Verdict(acknowledged=len(workload.acknowledged))
     verdict.seconds_to_final, verdict.not_final = await until_final(fleet, workload, final_within)
@@ -82,8 +97,10 @@ async def judge(fleet: Fleet, workload: Workload, *, final_within: float, may_fa
         if known is None:
             verdict.lost.append(f"{name} does not answer")
             continue
-        _compare(verdict, fleet, [asked for asked in workload.asked if asked.orchestrator == name], known, may_fail)
+        compare(verdict, fleet, [asked for asked in workload.asked if asked.orchestrator == name], known, may_fail)
     _count_effects(verdict, fleet, workload, may_fail)
+    if when_final is not None:
+        await when_final()
     await asyncio.to_thread(_stop, verdict, fleet)
     for daemon in fleet.daemons.values():
         _check_disk(verdict, daemon)
@@ -91,9 +108,10 @@ async def judge(fleet: Fleet, workload: Workload, *, final_within: float, may_fa
     return verdict
 
 
-def _compare(
+def compare(
     verdict: Verdict, fleet: Fleet, asked_there: Sequence[Asked], known: dict[int, str], may_fail: bool
 ) -> None:
+    """What one orchestrator lists against what was asked of it."""
     for asked in asked_there:
         if asked.execution_id is None:
             continue
@@ -105,7 +123,10 @@ def _compare(
                 verdict.failed.append(f"{asked.request_id} was {asked.ended}")
         elif status is None:
             verdict.lost.append(f"{asked.request_id}: execution {asked.execution_id} is not there")
-        elif status != "COMPLETED" and status in FINAL and not may_fail:
+        elif status not in FINAL:
+            if not any(said.startswith(f"{asked.request_id} on ") for said in verdict.not_final):
+                verdict.not_final.append(explain(fleet[asked.orchestrator], asked))
+        elif status != "COMPLETED" and not may_fail:
             verdict.failed.append(explain(fleet[asked.orchestrator], asked))
         elif status == "COMPLETED":
             verdict.lost += _missing_at_home(fleet[asked.orchestrator], asked)
@@ -158,23 +179,9 @@ def _check_disk(verdict: Verdict, daemon: Daemon) -> None:
         f"{daemon.name}: {path.relative_to(daemon.data)}" for path in stray_files(daemon.data) if path.exists()
     ]
     log = daemon.log.read_text(errors="replace")
-    found = re.findall(r"^Traceback.*?\n(?=\S)(.*)$", log, re.MULTILINE | re.DOTALL)
-    if found or ("_failed" in log and "Traceback" in log):
+    if "Traceback" in log:
         lines = [line for line in log.splitlines() if re.match(r"[\w.]+(Error|Exception)\b", line.strip("│ "))]
         verdict.tracebacks += [f"{daemon.name}: {line[:200]}" for line in lines[:3]] or [f"{daemon.name}: see its log"]
-
-
-def transferred(fleet: Fleet) -> int:
-    """Bytes that were delivered from one daemon to another, as their stores say; the daemons must not run."""
-    total = 0
-    for daemon in fleet.daemons.values():
-        store = sqlite3.connect(daemon.data / "peerd.db")
-        try:
-            sql = "SELECT coalesce(sum(bytes_total), 0) FROM incoming_transfers WHERE source_peer_id != ?"
-            total += store.execute(sql, (daemon.peer_id,)).fetchone()[0]
-        finally:
-            store.close()
-    return total
 
 
 def stray_files(data: Path) -> list[Path]:

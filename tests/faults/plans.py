@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from tests.faults import network, processes, proxy, soak
+from tests.faults import network, processes, proxy, soak, stepping
 from tests.faults.scene import Scene
 from tests.faults.workload import Shape
 
@@ -29,8 +29,12 @@ class Plan:
     """The workflows are handed in over so many seconds."""
     final_within: float = 60.0
     """Seconds from the last healing in which all must be final."""
+    most_pushed: float = 0.0
+    """Bytes that may be pushed for each byte that was to be transferred; 0 when any number may."""
     on_a_wire: bool = False
     """Each daemon is a host in a network namespace of its own; needs root."""
+    own_clocks: bool = False
+    """Each daemon has a wall clock that can be set; needs libfaketime."""
     through_proxies: bool = False
     settings: str = ""
     """Of each daemon, as TOML."""
@@ -53,6 +57,16 @@ PLANS = {
         nemesis=lambda scene, plan: processes.restarts(scene, plan.count),
         count=40,
         spread=60,
+    ),
+    "clock": Plan(
+        what="wall clocks set ahead and back by seconds to hours, with kills",
+        nemesis=lambda scene, plan: stepping.steps(scene, plan.count),
+        shape=Shape(seconds=3.0, flaky=0.4),
+        workflows=30,
+        count=80,
+        spread=90,
+        final_within=120,
+        own_clocks=True,
     ),
     "bipartitions": Plan(
         what="every cut of the fleet in two",
@@ -88,6 +102,7 @@ PLANS = {
         seconds=300,
         spread=240,
         final_within=300,
+        most_pushed=1.3,
         on_a_wire=True,
     ),
     "proxy": Plan(

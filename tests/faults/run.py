@@ -9,11 +9,13 @@ from typing import Any
 
 from tests.e2e.fleet import Fleet
 from tests.e2e.wire import Wire
-from tests.faults.judge import Verdict, judge, transferred
+from tests.faults.clocks import wall_clocks
+from tests.faults.judge import Verdict, judge
 from tests.faults.plans import Plan
 from tests.faults.processes import restart_all
 from tests.faults.proxy import Proxies
 from tests.faults.scene import NAMES, Scene, say
+from tests.faults.volume import Volume, pushed, transferred
 from tests.faults.workload import Workload
 
 
@@ -29,7 +31,18 @@ async def run(plan: Plan, seed: int, *, keep: bool = False) -> tuple[Verdict, di
         sent_before = wire.bytes_sent() if wire else 0
         await scene.hand_in_while(lambda: plan.nemesis(scene, plan), scene.workload.invent(plan.workflows), plan.spread)
         say(f"healed after {time.monotonic() - began:.0f} s; waiting for everything to be final")
-        verdict = await judge(fleet, scene.workload, final_within=plan.final_within)
+        pushed_bytes = 0
+
+        async def count() -> None:
+            nonlocal pushed_bytes
+            pushed_bytes = sum([await asyncio.to_thread(pushed, daemon) for daemon in fleet.daemons.values()])
+
+        verdict = await judge(fleet, scene.workload, final_within=plan.final_within, when_final=count)
+        volume = Volume(asked=transferred(fleet), pushed=pushed_bytes)
+        if plan.most_pushed and volume.ratio >= plan.most_pushed:
+            scene.findings.append(
+                f"{volume.ratio:.2f} bytes were pushed for each byte asked, not below {plan.most_pushed}"
+            )
         verdict.broken_promises += scene.findings
         if scene.proxies is not None:
             await scene.proxies.close()
@@ -41,8 +54,10 @@ async def run(plan: Plan, seed: int, *, keep: bool = False) -> tuple[Verdict, di
             "faults": dict(scene.counts),
             "failpoints_hit": dict(scene.hit),
             **scene.facts,
-            "bytes_transferred": transferred(fleet),
+            "bytes_transferred": volume.asked,
         }
+        if plan.most_pushed:
+            facts |= {"bytes_pushed": volume.pushed, "bytes_pushed_for_each_asked": round(volume.ratio, 3)}
         if wire is not None:
             facts |= {"converged_seconds": scene.converged, "bytes_on_the_wire": wire.bytes_sent() - sent_before}
     finally:
@@ -61,8 +76,9 @@ async def _set(plan: Plan, fleet: Fleet, wire: Wire | None, rng: random.Random) 
         for number, daemon in enumerate(fleet.daemons.values(), 1):
             daemon.namespace = wire.host(number)
             daemon.host = wire.address(daemon.namespace)
+    clocks = wall_clocks(fleet) if plan.own_clocks else {}
     await asyncio.to_thread(fleet.found, configure=dict.fromkeys(fleet.daemons, plan.settings))
-    scene = Scene(fleet=fleet, workload=Workload(fleet, rng, plan.shape), rng=rng, network=wire)
+    scene = Scene(fleet=fleet, workload=Workload(fleet, rng, plan.shape), rng=rng, network=wire, clocks=clocks)
     if plan.through_proxies:
         scene.proxies = Proxies(fleet=fleet, rng=rng)
         await scene.proxies.start()

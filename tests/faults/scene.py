@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.e2e.fleet import Daemon, Fleet
 from tests.e2e.wire import Wire
+from tests.faults.clocks import WallClock
 from tests.faults.proxy import Proxies
 from tests.faults.workload import Asked, Workload
 
@@ -42,6 +43,8 @@ class Scene:
     """Set when each daemon is a host of its own."""
     proxies: Proxies | None = None
     """Set when all calls between daemons go through them."""
+    clocks: dict[str, WallClock] = field(default_factory=dict)
+    """By daemon; set when each has a wall clock of its own."""
     _armed: dict[str, str] = field(default_factory=dict)
     _busy: set[str] = field(default_factory=set)
 

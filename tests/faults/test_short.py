@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.wire import needs_namespaces
+from tests.faults.clocks import needs_faketime
 from tests.faults.flood import flood_of
 from tests.faults.plans import PLANS
 from tests.faults.run import run
@@ -21,12 +22,20 @@ SHORT: dict[str, dict[str, Any]] = {
     "pauses": {"count": 8, "workflows": 8, "spread": 10, "daemons": 3},
     "restarts": {"count": 5, "workflows": 8, "spread": 8, "daemons": 3},
     "proxy": {"seconds": 20, "workflows": 10, "spread": 15, "daemons": 3},
+    "clock": {"count": 20, "workflows": 8, "spread": 15, "daemons": 3},
     "bipartitions": {"hold": 5, "workflows": 8, "spread": 15, "daemons": 3},
     "one-way": {"hold": 5, "count": 2, "workflows": 8, "spread": 10, "daemons": 3},
     "loss": {"seconds": 20, "workflows": 4, "spread": 5, "daemons": 3, "shape": Shape(megabytes=(1, 2))},
 }
 KINDS = [
-    pytest.param(name, marks=[pytest.mark.spread, *([needs_namespaces] if PLANS[name].on_a_wire else [])])
+    pytest.param(
+        name,
+        marks=[
+            pytest.mark.spread,
+            *([needs_namespaces] if PLANS[name].on_a_wire else []),
+            *([needs_faketime] if PLANS[name].own_clocks else []),
+        ],
+    )
     for name in SHORT
 ]
 

@@ -46,6 +46,8 @@ class Shape:
     seconds: float = 1.0
     """Longest run of a job."""
     megabytes: tuple[int, ...] = (0, 0, 0, 1, 2, 6)
+    flaky: float = 0.0
+    """How many of the jobs, from 0 to 1, fail at first and are tried again some seconds later."""
 
 
 class Workload:
@@ -77,7 +79,12 @@ class Workload:
                 "seconds": f"{rng.uniform(0, shape.seconds):.2f}",
                 "write_mb": str(rng.choice(shape.megabytes)),
             }
-            jobs.append(job(name, rng.choice(peers), [f"{source}.output" for source in sources], params=params))
+            more: dict[str, Any] = {}
+            if shape.flaky and rng.random() < shape.flaky:
+                params["fail_first"] = "1"
+                more["retry"] = {"attempts": 3, "backoff": "3s"}
+            inputs = [f"{source}.output" for source in sources]
+            jobs.append(job(name, rng.choice(peers), inputs, params=params, **more))
         home = [name for name in names if name not in feeds]
         return Asked(
             request_id=f"fault-{number}",

@@ -160,6 +160,19 @@ def test_a_leaf_names_its_identity_until_it_expires(identity: Identity) -> None:
     assert caught.value.reason is Reason.NOT_AUTHENTICATED
 
 
+def test_a_leaf_is_replaced_at_half_its_life_and_before_a_clock_that_was_set_back_makes_it_useless(
+    identity: Identity,
+) -> None:
+    clock = FakeClock()
+    leaf, day = issue_leaf(identity, clock), 86_400
+    for days, due in ((0, False), (14, False), (16, True), (-3, False), (-5, True), (-365, True), (365, True)):
+        clock.set(days * day)
+        assert leaf.due(clock.now()) is due, days
+        if not due:
+            assert verify_leaf(leaf.certificate_pem, clock.now()) == identity.peer_id
+        clock.set(-days * day)
+
+
 def test_an_anchor_or_two_certificates_are_no_leaf(identity: Identity) -> None:
     clock = FakeClock()
     leaf = issue_leaf(identity, clock).certificate_pem

@@ -397,3 +397,32 @@ async def test_when_its_lease_runs_out_a_job_follows_its_policy(
     else:
         await host.runner.finish(control, ended(0))
         await host.until(job_id, JobStatus.COMPLETED)
+
+
+async def test_setting_the_clock_ahead_ends_no_lease(host: Host) -> None:
+    created = await host.create()
+    leased = await host.create(key=job_key(28), lease_seconds=60, partition_policy=jobs_pb2.PARTITION_POLICY_STOP)
+    await host.start(leased, key=job_key(28))
+    control = await host.runner.started(1)
+    host.clock.set(86_400)
+    host.pass_time(1)
+    later = await host.create(key=job_key(29))
+    await host.start(later, key=job_key(29))
+    await host.runner.started(2)  # the executor has looked at everything by now
+    assert ((await host.job(created)).status, (await host.job(leased)).status) == (JobStatus.CREATED, JobStatus.RUNNING)
+    assert control not in host.runner.stopped
+    host.pass_time(61)
+    assert (await host.until(leased, JobStatus.FAILED)).reason == "lost"
+
+
+async def test_setting_the_clock_back_prolongs_no_lease_and_no_pause(host: Host) -> None:
+    leased = await running(host, lease_seconds=60, partition_policy=jobs_pb2.PARTITION_POLICY_STOP)
+    again = await host.create(key=job_key(28), retry=jobs_pb2.RetryPolicy(attempts=2, backoff_seconds=30))
+    await host.start(again, key=job_key(28))
+    await host.runner.finish(await host.runner.started(2), ended(1))
+    await host.until(again, JobStatus.READY)
+    host.clock.set(-86_400)
+    host.pass_time(50)
+    await host.runner.started(3)
+    host.pass_time(11)
+    assert (await host.until(leased, JobStatus.FAILED)).reason == "lost"

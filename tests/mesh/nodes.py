@@ -41,6 +41,7 @@ class ShiftedClock(SystemClock):
     """The machine's clock, set wrong by so many seconds. TLS itself looks at the true one."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.wrong_by = 0.0
 
     def now(self) -> Millis:

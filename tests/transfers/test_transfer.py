@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from peerd.clock import SystemClock
 from peerd.disk import NOTHING_KEPT, Reserve
 from peerd.errors import PeerdError, Reason
 from peerd.identity.key import Identity
@@ -23,13 +22,14 @@ from peerd.rpc.server import RpcServer
 from peerd.rpc.status import remote_errors
 from peerd.store import Store, Tx, open_store
 from peerd.transfers import wire
-from peerd.transfers.manifest import BLOCK_BYTES, scan
+from peerd.transfers.manifest import BLOCK_BYTES, Scanned, scan
 from peerd.transfers.model import Expectation, OutgoingTransfer, Received, Source, TransferKey
 from peerd.transfers.receiver import Limits, Receiver
 from peerd.transfers.sender import Sender
 from peerd.transfers.servicer import TransferServicer
 from peerd.transfers.staging import FOLDER
 from peerd.v1 import transfers_pb2, transfers_pb2_grpc
+from tests.mesh.nodes import ShiftedClock
 
 
 @dataclass
@@ -105,6 +105,7 @@ class Peer:
     sender: Sender
     channels: Channels
     receiver: Receiver
+    clock: ShiftedClock
     running: asyncio.Task[None]
 
     async def outcome(self) -> None:
@@ -116,7 +117,7 @@ class Peer:
 @asynccontextmanager
 async def peer(folder: Path, world: World, limits: Limits | None = None) -> AsyncIterator[Peer]:
     folder.mkdir(parents=True)
-    identity, clock, ledger = Identity.generate(), SystemClock(), Ledger(folder)
+    identity, clock, ledger = Identity.generate(), ShiftedClock(), Ledger(folder)
     world.peers.add(identity.peer_id)
     store = await open_store(folder / "db", clock)
     channels = Channels(identity, world, clock, socket=folder / "s" / "s")
@@ -131,7 +132,7 @@ async def peer(folder: Path, world: World, limits: Limits | None = None) -> Asyn
     world.places[identity.peer_id] = f"127.0.0.1:{port}"
     running = asyncio.ensure_future(sender.run())
     try:
-        yield Peer(identity.peer_id, ledger, store, sender, channels, receiver, running)
+        yield Peer(identity.peer_id, ledger, store, sender, channels, receiver, clock, running)
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -218,7 +219,10 @@ async def test_what_nobody_expects_is_refused_and_leaves_nothing(pair: tuple[Pee
     assert not b.ledger.root.exists()
 
 
-async def test_a_job_without_interfaces_yet_is_waited_for(pair: tuple[Peer, Peer], tmp_path: Path) -> None:
+@pytest.mark.parametrize("set_by", [0, -7200], ids=["right clock", "clock set back"])
+async def test_a_job_without_interfaces_yet_is_waited_for(
+    pair: tuple[Peer, Peer], tmp_path: Path, set_by: float
+) -> None:
     a, b = pair
     key, source = key_of(a, b), fill(tmp_path / "out", f=b"x")
     b.ledger.refuse = PeerdError(Reason.NOT_YET_EXPECTED, "soon")
@@ -226,6 +230,7 @@ async def test_a_job_without_interfaces_yet_is_waited_for(pair: tuple[Peer, Peer
     async with asyncio.timeout(10):
         while not (await a.store.all("SELECT 1 FROM outgoing_transfers WHERE reason = 'not_yet_expected'")):
             await asyncio.sleep(0.01)
+    a.clock.wrong_by = set_by
     b.ledger.refuse = None
     await a.outcome()
     assert contents(b.ledger.root / "input") == {"f": b"x"}
@@ -253,39 +258,74 @@ def pieces_of(content: bytes, start: int = 0, stop: int | None = None) -> list[t
     return [(0, offset, content[offset : min(end, offset + 2**20)]) for offset in range(start, end, 2**20)]
 
 
-async def test_a_broken_stream_goes_on_after_the_last_verified_block(pair: tuple[Peer, Peer], tmp_path: Path) -> None:
+async def test_a_broken_stream_goes_on_where_it_broke(pair: tuple[Peer, Peer], tmp_path: Path) -> None:
     a, b = pair
     content = os.urandom(3 * BLOCK_BYTES + 5)
     scanned = scan(fill(tmp_path / "out", f=content))
     key, digest = key_of(a, b), scanned.manifest.digest()
     await offer(a, b, key, scanned)
     with pytest.raises(PeerdError) as caught:
-        await push(a, b, key, digest, pieces_of(content, 0, 2 * BLOCK_BYTES + 4 * 2**20))
+        await push(a, b, key, digest, pieces_of(content, 0, 2 * BLOCK_BYTES + 4 * 2**20 + 99))
     assert caught.value.retryable
     b.receiver._sessions.clear()  # what a restart does
     with pytest.raises(PeerdError) as caught:
         await push(a, b, key, digest, [])
     assert caught.value.reason is Reason.OFFER_FIRST
     (missing,) = (await offer(a, b, key, scanned)).missing
-    assert missing.offset == 2 * BLOCK_BYTES
-    await push(a, b, key, digest, pieces_of(content, 2 * BLOCK_BYTES))
+    assert missing.offset == 2 * BLOCK_BYTES + 4 * 2**20 + 99
+    await push(a, b, key, digest, pieces_of(content, missing.offset))
     assert contents(b.ledger.root / "input") == {"f": content}
 
 
+async def broken_off(pair: tuple[Peer, Peer], scanned: Scanned, content: bytes, after: int, damaged: int) -> int:
+    """Break a transfer off, change one byte of what is on the disk, offer again; returns what is missing then."""
+    a, b = pair
+    key, digest = key_of(a, b), scanned.manifest.digest()
+    await offer(a, b, key, scanned)
+    with pytest.raises(PeerdError):
+        await push(a, b, key, digest, pieces_of(content, 0, after))
+    (partial,) = (path for path in (b.ledger.root / FOLDER).rglob("0"))
+    changed = bytearray(partial.read_bytes())
+    changed[damaged] ^= 1
+    partial.write_bytes(changed)
+    (missing,) = (await offer(a, b, key, scanned)).missing
+    return missing.offset
+
+
 async def test_partial_files_are_not_believed(pair: tuple[Peer, Peer], tmp_path: Path) -> None:
+    content = os.urandom(2 * BLOCK_BYTES)
+    scanned = scan(fill(tmp_path / "out", f=content))
+    assert await broken_off(pair, scanned, content, BLOCK_BYTES + 2**20, damaged=5) == 0
+
+
+async def test_what_came_of_a_block_counts_for_nothing_until_all_of_it_is_right(
+    pair: tuple[Peer, Peer], tmp_path: Path
+) -> None:
+    a, b = pair
+    content = os.urandom(2 * BLOCK_BYTES)
+    scanned = scan(fill(tmp_path / "out", f=content))
+    offset = await broken_off(pair, scanned, content, BLOCK_BYTES + 2**21, damaged=BLOCK_BYTES + 5)
+    assert offset == BLOCK_BYTES + 2**21
+    key, digest = key_of(a, b), scanned.manifest.digest()
+    with pytest.raises(PeerdError) as caught:
+        await push(a, b, key, digest, pieces_of(content, offset))
+    assert caught.value.reason is Reason.DIGEST_MISMATCH
+    (missing,) = (await offer(a, b, key, scanned)).missing
+    assert missing.offset == BLOCK_BYTES, "what was wrong is thrown away, and only that"
+    await push(a, b, key, digest, pieces_of(content, missing.offset))
+    assert contents(b.ledger.root / "input") == {"f": content}
+
+
+async def test_no_byte_is_skipped(pair: tuple[Peer, Peer], tmp_path: Path) -> None:
     a, b = pair
     content = os.urandom(2 * BLOCK_BYTES)
     scanned = scan(fill(tmp_path / "out", f=content))
     key, digest = key_of(a, b), scanned.manifest.digest()
     await offer(a, b, key, scanned)
-    with pytest.raises(PeerdError):
-        await push(a, b, key, digest, pieces_of(content, 0, BLOCK_BYTES + 2**20))
-    (partial,) = (path for path in (b.ledger.root / FOLDER).rglob("0"))
-    damaged = bytearray(partial.read_bytes())
-    damaged[5] ^= 1
-    partial.write_bytes(damaged)
-    (missing,) = (await offer(a, b, key, scanned)).missing
-    assert missing.offset == 0
+    with pytest.raises(PeerdError) as caught:
+        await push(a, b, key, digest, pieces_of(content, BLOCK_BYTES, BLOCK_BYTES + 1))
+    assert caught.value.reason is Reason.INVALID_ARGUMENT
+    assert not (b.ledger.root / "input").exists()
 
 
 @pytest.mark.parametrize("wrong", ["bit", "order", "too long", "unknown file"])

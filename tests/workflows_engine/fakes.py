@@ -10,7 +10,6 @@ from typing import Any
 
 from grpc import aio
 
-from peerd.clock import SystemClock
 from peerd.config import RetentionConfig, WorkflowsConfig
 from peerd.disk import Disk
 from peerd.errors import PeerdError, Reason
@@ -30,6 +29,7 @@ from peerd.workflows.placing import Nobody, Placed, Waits
 from peerd.workflows.reports import JobReportServicer
 from peerd.workflows.retention import ExecutionRetention
 from peerd.workflows.servicer import WorkflowServicer
+from tests.mesh.nodes import ShiftedClock
 
 HOME = PeerId("home")
 QUICK = WorkflowsConfig(lease_seconds=1.0, sync_seconds=0.2, max_clock_skew_seconds=0.1, replace_after_seconds=0.4)
@@ -228,7 +228,7 @@ class Home:
         self.folder = folder
         self.fleet = fleet
         self.config = config
-        self.clock = SystemClock()
+        self.clock = ShiftedClock()
         self.sends = Sends()
         self.store: Store
         self.orchestrator: Orchestrator

@@ -73,6 +73,9 @@ class VirtualClock:
     def now(self) -> Millis:
         return self._network.now
 
+    def steady(self) -> Millis:
+        return self._network.now
+
     def monotonic(self) -> float:
         return self._network.now / 1000
 

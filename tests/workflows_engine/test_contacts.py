@@ -67,6 +67,13 @@ async def test_a_call_that_was_under_way_moves_the_moment_from_which_its_lease_c
     assert world.contacts.absences() == world.announced[-1:]
 
 
+async def test_setting_the_clock_makes_no_absence_longer(world: World, clock: FakeClock) -> None:
+    since = clock.steady()
+    clock.set(86_400)
+    world.contacts.missed(P)
+    assert world.announced == [e.PeerAway(peer=P, since=since)]
+
+
 async def test_an_answer_brings_it_back(world: World, clock: FakeClock) -> None:
     world.contacts.missed(P)
     world.answers = True

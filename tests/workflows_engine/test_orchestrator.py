@@ -163,6 +163,20 @@ async def test_a_deadline_fails_a_job_that_waits_and_what_depends_on_it(tmp_path
         assert execution.error.startswith("2 of 2 jobs failed")
 
 
+@pytest.mark.parametrize("set_by", [-86_400, 86_400])
+async def test_setting_the_clock_moves_no_deadline(tmp_path: Path, set_by: float) -> None:
+    async with home(tmp_path, "p", "q") as made:
+        made.fleet.offline.add("p")
+        late = job("late", on={"peer": "p"}, deadline="2s")
+        number = await made.run(workflow(late, job("much-later", on={"peer": "p"}, deadline="1h")))
+        made.clock.wrong_by = set_by
+        execution = await made.until(
+            number, lambda x: by_node(x)["late"].status == J.WORKFLOW_JOB_STATUS_FAILED, seconds=5
+        )
+        assert by_node(execution)["late"].reason == "timeout"
+        assert by_node(execution)["much-later"].status == J.WORKFLOW_JOB_STATUS_PENDING
+
+
 async def test_a_job_never_started_on_a_peer_that_stays_away_moves(tmp_path: Path) -> None:
     async with home(tmp_path, "p", "q") as made:
         await made.fleet.executors["p"].stop()
