@@ -37,7 +37,8 @@ async def run(plan: Plan, seed: int, *, keep: bool = False) -> tuple[Verdict, di
             nonlocal pushed_bytes
             pushed_bytes = sum([await asyncio.to_thread(pushed, daemon) for daemon in fleet.daemons.values()])
 
-        verdict = await judge(fleet, scene.workload, final_within=plan.final_within, when_final=count)
+        counting = count if plan.most_pushed else None
+        verdict = await judge(fleet, scene.workload, final_within=plan.final_within, when_final=counting)
         volume = Volume(asked=transferred(fleet), pushed=pushed_bytes)
         if plan.most_pushed and volume.ratio >= plan.most_pushed:
             scene.findings.append(
