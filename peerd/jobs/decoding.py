@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator, Sequence
 
 from peerd.catalog.declaration import INTERFACE_KINDS
 from peerd.catalog.model import RECEIVING, SENDING, InterfaceKind
@@ -17,6 +18,7 @@ from peerd.v1 import catalog_pb2, jobs_pb2
 
 MAX_EDGES = 20_000
 MAX_ATTEMPTS = 100
+MAX_EXIT_CODES = 64
 _RETRY_REASONS = frozenset({"exit", "timeout", "lost"})
 _DEFAULT_RETRY_REASONS = frozenset({"exit", "timeout"})
 _DEFAULT_LEASE_SECONDS = 60.0
@@ -134,7 +136,24 @@ def _retry(proto: jobs_pb2.RetryPolicy) -> RetryPolicy:
         max_backoff_seconds=_seconds("retry.max_backoff_seconds", proto.max_backoff_seconds)
         or default.max_backoff_seconds,
         reasons=frozenset(proto.reasons) or _DEFAULT_RETRY_REASONS,
+        jitter=_jitter(proto.jitter),
+        exit_codes=tuple(_exit_codes(proto.exit_codes)),
     )
+
+
+def _jitter(value: float) -> float:
+    if not 0 <= value <= 1:  # also what is no number
+        raise _invalid("retry.jitter", "from 0 to 1")
+    return value
+
+
+def _exit_codes(ranges: Sequence[jobs_pb2.ExitCodes]) -> Iterator[tuple[int, int]]:
+    if len(ranges) > MAX_EXIT_CODES:
+        raise _invalid("retry.exit_codes", f"at most {MAX_EXIT_CODES}")
+    for one in ranges:
+        if not 1 <= one.first <= one.last <= 255:
+            raise _invalid("retry.exit_codes", "from 1 to 255, the smaller first")
+        yield one.first, one.last
 
 
 def _content(proto: jobs_pb2.CreateJobRequest) -> bytes:

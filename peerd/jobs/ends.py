@@ -12,6 +12,9 @@ from peerd.clock import Millis
 from peerd.errors import Reason
 from peerd.jobs.model import Job, JobStatus, Stop
 
+OUTPUT_TRUNCATED = "output_truncated"
+STDOUT_TRUNCATED = "stdout was longer than this machine keeps ([jobs] output_cap_bytes)"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
@@ -58,17 +61,20 @@ def _succeeded(ending: Ending, sends_stdout: bool) -> Verdict:
         # Half a result that looks like a whole one is worse than none; another try would be as long.
         return Verdict(
             status=JobStatus.FAILED,
-            reason="output_truncated",
-            message="stdout was longer than this machine keeps ([jobs] output_cap_bytes), and another job needs it",
+            reason=OUTPUT_TRUNCATED,
+            message=f"{STDOUT_TRUNCATED}, and another job needs it",
             outcome="exit",
         )
+    if ending.stdout_truncated:
+        # Nobody needs it yet; see generations, should somebody come later.
+        return Verdict(status=JobStatus.COMPLETED, reason=OUTPUT_TRUNCATED, message=STDOUT_TRUNCATED, outcome="exit")
     return Verdict(status=JobStatus.COMPLETED, message=ending.message, outcome="exit")
 
 
 def _failed(job: Job, ending: Ending) -> Verdict:
     message = ending.message or _words(job, ending)
-    if job.retry.allows(ending.outcome, job.attempt):
-        delay = job.retry.delay_seconds(job.attempt)
+    if job.retry.allows(ending.outcome, job.attempt, ending.exit_code):
+        delay = job.retry.delay_seconds(job.attempt, job.key)
         return Verdict(
             status=JobStatus.READY,
             reason="retry",
@@ -76,6 +82,8 @@ def _failed(job: Job, ending: Ending) -> Verdict:
             outcome=ending.outcome,
             retry_after_seconds=delay,
         )
+    if job.attempt < job.retry.attempts and not job.retry.takes(ending.outcome, ending.exit_code):
+        message += ", which is not tried again"
     status = JobStatus.LOST if ending.outcome == "lost" else JobStatus.FAILED
     return Verdict(status=status, reason=ending.outcome, message=message, outcome=ending.outcome)
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from peerd.catalog.catalog import Catalog
-from peerd.catalog.model import EVERYTHING, Service, ServiceKind
+from peerd.catalog.model import EVERYTHING, InterfaceKind, Service, ServiceKind
 from peerd.errors import PeerdError, Reason
 from peerd.failpoints import failpoint
 from peerd.identity.peer_id import PeerId
 from peerd.jobs import edge_repository
+from peerd.jobs.ends import OUTPUT_TRUNCATED
 from peerd.jobs.merging import merge
 from peerd.jobs.model import Edge, EdgeStatus, Job, JobKey, JobStatus
 from peerd.jobs.places import Places
@@ -98,6 +99,7 @@ class Generations:
 
     def _check(self, tx: Tx, job: Job, edges: Sequence[Edge]) -> None:
         """Only what the service declares; a service that is offered no longer is not asked again."""
+        _check_stdout(job, edges)
         service = self._catalog.find(tx, str(job.service_id)) if job.service_id is not None else None
         if service is None and job.service_id is not None:
             return
@@ -106,6 +108,13 @@ class Generations:
                 way = "takes" if edge.incoming else "gives"
                 what = job.work.service or "a command"
                 raise PeerdError(Reason.ILLEGAL_INTERFACE, f"edge {edge.edge_id}: {what} {way} no {edge.place}")
+
+
+def _check_stdout(job: Job, edges: Sequence[Edge]) -> None:
+    """Half a result that looks like a whole one is worse than none, also for who asks when the job is over."""
+    stdout = next((edge for edge in edges if not edge.incoming and edge.kind is InterfaceKind.STDOUT), None)
+    if stdout is not None and job.status is JobStatus.COMPLETED and job.reason == OUTPUT_TRUNCATED:
+        raise PeerdError(Reason.ILLEGAL_INTERFACE, f"edge {stdout.edge_id}: {job.message}")
 
 
 def _fits(service: Service | None, edge: Edge) -> bool:

@@ -12,6 +12,7 @@ from enum import Enum
 
 from peerd.catalog.model import InterfaceKind
 from peerd.clock import Millis
+from peerd.digest import digest
 from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId
 
@@ -118,14 +119,33 @@ class RetryPolicy:
     backoff_seconds: float = 1.0
     max_backoff_seconds: float = 300.0
     reasons: frozenset[str] = frozenset({"exit", "timeout"})
+    jitter: float = 0.0
+    """Up to which part of itself a pause is shortened."""
+    exit_codes: tuple[tuple[int, int], ...] = ()
+    """First and last of each range of codes that are tried again; empty: all."""
 
-    def delay_seconds(self, attempt: int) -> float:
-        """The pause after that attempt, doubling from the first."""
-        return min(self.max_backoff_seconds, self.backoff_seconds * 2.0 ** min(attempt - 1, 60))
+    def delay_seconds(self, attempt: int, key: JobKey) -> float:
+        """The pause after that attempt, doubling from the first; how much jitter takes of it follows from the job."""
+        pause = min(self.max_backoff_seconds, self.backoff_seconds * 2.0 ** min(attempt - 1, 60))
+        return pause * (1.0 - self.jitter * _share(key, attempt)) if self.jitter else pause
 
-    def allows(self, reason: str, attempt: int) -> bool:
+    def allows(self, reason: str, attempt: int, exit_code: int | None = None) -> bool:
         """Whether another attempt follows one that ended for that reason."""
-        return reason in self.reasons and attempt < self.attempts
+        return reason in self.reasons and attempt < self.attempts and self.takes(reason, exit_code)
+
+    def takes(self, reason: str, exit_code: int | None) -> bool:
+        """Whether an exit has one of the codes that are tried again; other ends have none."""
+        if reason != "exit" or not self.exit_codes or exit_code is None:
+            return True
+        return any(first <= exit_code <= last for first, last in self.exit_codes)
+
+
+def _share(key: JobKey, attempt: int) -> float:
+    """From 0 to 1, evenly spread over jobs and attempts, and always the same for one of them."""
+    name = (
+        f"{key.orchestrator} {key.store_id} {key.workflow_execution_id} {key.workflow_job_id} {key.placement} {attempt}"
+    )
+    return int.from_bytes(digest(name.encode())[:8]) / 2**64
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -105,7 +105,13 @@ def to_job(row: sqlite3.Row) -> Job:
             }
         ),
         timeout_seconds=row["timeout_seconds"],
-        retry=RetryPolicy(**{**retry, "reasons": frozenset(retry["reasons"])}),
+        retry=RetryPolicy(
+            **{
+                **retry,
+                "reasons": frozenset(retry["reasons"]),
+                "exit_codes": tuple((first, last) for first, last in retry.get("exit_codes", ())),
+            }
+        ),
         waits_for_inputs=bool(row["waits_for_inputs"]),
         stop_without_lease=bool(row["stop_without_lease"]),
         lease_seconds=row["lease_seconds"],

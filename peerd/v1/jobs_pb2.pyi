@@ -204,16 +204,24 @@ class RetryPolicy(_message.Message):
     BACKOFF_SECONDS_FIELD_NUMBER: _builtins.int
     MAX_BACKOFF_SECONDS_FIELD_NUMBER: _builtins.int
     REASONS_FIELD_NUMBER: _builtins.int
+    JITTER_FIELD_NUMBER: _builtins.int
+    EXIT_CODES_FIELD_NUMBER: _builtins.int
     attempts: _builtins.int
     """Tries in all on one peer, 1 when 0."""
     backoff_seconds: _builtins.float
     """Wait before the second try; doubles each time up to max_backoff_seconds."""
     max_backoff_seconds: _builtins.float
+    jitter: _builtins.float
+    """Up to which part of itself, from 0 to 1, a pause is shortened at random."""
     @_builtins.property
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Which ends are tried again: "exit", "timeout", "lost"; exit and timeout when empty. "lost" also lets the
         orchestrator move a started job to another peer once its lease has run out.
         """
+
+    @_builtins.property
+    def exit_codes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExitCodes]:
+        """Exit codes that are tried again; all when empty."""
 
     def __init__(
         self,
@@ -222,14 +230,40 @@ class RetryPolicy(_message.Message):
         backoff_seconds: _builtins.float = ...,
         max_backoff_seconds: _builtins.float = ...,
         reasons: _abc.Iterable[_builtins.str] | None = ...,
+        jitter: _builtins.float = ...,
+        exit_codes: _abc.Iterable[Global___ExitCodes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "backoff_seconds", b"backoff_seconds", "max_backoff_seconds", b"max_backoff_seconds", "reasons", b"reasons"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "backoff_seconds", b"backoff_seconds", "exit_codes", b"exit_codes", "jitter", b"jitter", "max_backoff_seconds", b"max_backoff_seconds", "reasons", b"reasons"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RetryPolicy: _TypeAlias = RetryPolicy  # noqa: Y015
+
+@_typing.final
+class ExitCodes(_message.Message):
+    """Exit codes from one to another, both included."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    first: _builtins.int
+    last: _builtins.int
+    def __init__(
+        self,
+        *,
+        first: _builtins.int = ...,
+        last: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "last", b"last"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExitCodes: _TypeAlias = ExitCodes  # noqa: Y015
 
 @_typing.final
 class CreateJobRequest(_message.Message):

@@ -221,6 +221,12 @@ class JobDefinition(_message.Message):
     EXECUTION_CONSTRAINT_FIELD_NUMBER: _builtins.int
     PARTITION_POLICY_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
+    WHEN_FIELD_NUMBER: _builtins.int
+    NEEDS_FIELD_NUMBER: _builtins.int
+    CONTINUE_ON_FAILURE_FIELD_NUMBER: _builtins.int
+    QUEUE_TIMEOUT_FIELD_NUMBER: _builtins.int
+    START_TIMEOUT_FIELD_NUMBER: _builtins.int
+    TRANSFER_TIMEOUT_FIELD_NUMBER: _builtins.int
     MATRIX_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Path-safe and unique in the workflow; the job's node_id."""
@@ -235,6 +241,16 @@ class JobDefinition(_message.Message):
     """"inputs_ready" (default) or "none"."""
     partition_policy: _builtins.str
     """"finish" (default) or "stop"."""
+    when: _builtins.str
+    """Whether the job runs, once all jobs that it needs or takes files from have ended; see docs/workflows.md."""
+    continue_on_failure: _builtins.bool
+    """Its failure neither fails the execution nor those who take files from it or need it."""
+    queue_timeout: _builtins.str
+    """Longest time from when it may run until a peer has taken it; no limit when empty, as below."""
+    start_timeout: _builtins.str
+    """Longest time from when its inputs are complete until it runs."""
+    transfer_timeout: _builtins.str
+    """Longest time for the files of one edge into it to arrive."""
     @_builtins.property
     def on(self) -> Global___Placement: ...
     @_builtins.property
@@ -255,6 +271,10 @@ class JobDefinition(_message.Message):
     def retry(self) -> Global___RetryDefinition: ...
     @_builtins.property
     def resources(self) -> Global___ResourcesDefinition: ...
+    @_builtins.property
+    def needs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Jobs that must have ended before this one may run; no files follow from it."""
+
     @_builtins.property
     def matrix(self) -> _containers.RepeatedCompositeFieldContainer[Global___MatrixAxis]:
         """The job once for each combination of values; ${each.AXIS} is the value, ${each.index} the number."""
@@ -277,11 +297,17 @@ class JobDefinition(_message.Message):
         execution_constraint: _builtins.str = ...,
         partition_policy: _builtins.str = ...,
         resources: Global___ResourcesDefinition | None = ...,
+        when: _builtins.str = ...,
+        needs: _abc.Iterable[_builtins.str] | None = ...,
+        continue_on_failure: _builtins.bool = ...,
+        queue_timeout: _builtins.str = ...,
+        start_timeout: _builtins.str = ...,
+        transfer_timeout: _builtins.str = ...,
         matrix: _abc.Iterable[Global___MatrixAxis] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["on", b"on", "resources", b"resources", "retry", b"retry", "run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "description", b"description", "env", b"env", "execution_constraint", b"execution_constraint", "inputs", b"inputs", "matrix", b"matrix", "name", b"name", "on", b"on", "package", b"package", "params", b"params", "partition_policy", b"partition_policy", "resources", b"resources", "retry", b"retry", "run", b"run", "service", b"service", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["continue_on_failure", b"continue_on_failure", "deadline", b"deadline", "description", b"description", "env", b"env", "execution_constraint", b"execution_constraint", "inputs", b"inputs", "matrix", b"matrix", "name", b"name", "needs", b"needs", "on", b"on", "package", b"package", "params", b"params", "partition_policy", b"partition_policy", "queue_timeout", b"queue_timeout", "resources", b"resources", "retry", b"retry", "run", b"run", "service", b"service", "start_timeout", b"start_timeout", "timeout", b"timeout", "transfer_timeout", b"transfer_timeout", "when", b"when"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -446,15 +472,23 @@ class RetryDefinition(_message.Message):
     BACKOFF_FIELD_NUMBER: _builtins.int
     MAX_BACKOFF_FIELD_NUMBER: _builtins.int
     ON_FIELD_NUMBER: _builtins.int
+    JITTER_FIELD_NUMBER: _builtins.int
+    EXIT_CODES_FIELD_NUMBER: _builtins.int
     attempts: _builtins.int
     """Tries in all, 1 to 100."""
     backoff: _builtins.str
     """Wait before the second try; doubles each time; "1s" when empty."""
     max_backoff: _builtins.str
     """"5m" when empty."""
+    jitter: _builtins.float
+    """Up to which part of itself, from 0 to 1, a pause is shortened at random."""
     @_builtins.property
     def on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """"exit", "timeout", "lost"; exit and timeout when empty."""
+
+    @_builtins.property
+    def exit_codes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Exit codes that are tried again, such as "3" or "10-19"; all when empty."""
 
     def __init__(
         self,
@@ -463,10 +497,12 @@ class RetryDefinition(_message.Message):
         backoff: _builtins.str = ...,
         max_backoff: _builtins.str = ...,
         on: _abc.Iterable[_builtins.str] | None = ...,
+        jitter: _builtins.float = ...,
+        exit_codes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "backoff", b"backoff", "max_backoff", b"max_backoff", "on", b"on"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "backoff", b"backoff", "exit_codes", b"exit_codes", "jitter", b"jitter", "max_backoff", b"max_backoff", "on", b"on"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

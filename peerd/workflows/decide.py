@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from peerd.clock import Millis
 from peerd.workflows.endings import may_run_again
 from peerd.workflows.events import DeadlinePassed, Event, JobLost
+from peerd.workflows.gates import gate
+from peerd.workflows.limits import passed
 from peerd.workflows.model import WorkflowJobStatus
 from peerd.workflows.state import ExecutionState, JobState
 
@@ -74,16 +76,26 @@ def decide(state: ExecutionState, jobs: Iterable[JobState], now: Millis) -> list
 def due(state: ExecutionState, now: Millis) -> list[Event]:
     """What has come to pass by now. Jobs whose time has come for another reason are marked to be looked at."""
     found: list[Event] = []
+    if not state.cancel:
+        found += [gate(state, state.jobs[node], now) for node in state.gates]
+    seen: set[str] = set()
     while state.timers and state.timers[0][0] <= now:
         _, node, peer = heapq.heappop(state.timers)
         for name in [node] if node else state.by_peer.get(peer, ()):
+            if name in seen:
+                continue
+            seen.add(name)
             job = state.jobs[name]
             state.dirty[name] = None
             found += _stops_in_vain(state, job, now)
+            if job.final and _sends_in_vain(state, job, now):
+                found.append(JobLost(node=name, placement=job.placement, message=_REVOKED, at=now))
             if job.final or state.cancel:
                 continue
             if job.spec.deadline_at is not None and job.spec.deadline_at <= now:
                 found.append(DeadlinePassed(node=name, waiting=_waiting_for(job), at=now))
+            elif (timed_out := passed(state, job, now)) is not None:
+                found.append(timed_out)
             elif _gone_for_good(state, job.peer, now):
                 found.append(JobLost(node=name, placement=job.placement, message=_REVOKED, at=now))
     return found
@@ -100,6 +112,8 @@ def _outstanding(state: ExecutionState, job: JobState, now: Millis) -> Iterator[
     if job.final:
         if job.status is not WorkflowJobStatus.COMPLETED:
             return
+    elif not job.open:
+        return
     elif not job.peer:
         yield PlaceJob(node=node, placement=job.placement + 1, excluded=frozenset(job.refused_by))
         return
@@ -147,6 +161,13 @@ def _stops_in_vain(state: ExecutionState, job: JobState, now: Millis) -> list[Ev
         for placement, peer in job.stops.items()
         if _gone_for_good(state, peer, now)
     ]
+
+
+def _sends_in_vain(state: ExecutionState, job: JobState, now: Millis) -> bool:
+    """Whether it completed on a peer that will not come back, and somebody still waits for its files."""
+    if state.status.final or job.status is not WorkflowJobStatus.COMPLETED or not _gone_for_good(state, job.peer, now):
+        return False
+    return any(not state.edges[edge_id].settled for edge_id in job.outputs)
 
 
 def _gone_for_good(state: ExecutionState, peer: str, now: Millis) -> bool:

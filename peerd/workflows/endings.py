@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from peerd.clock import Millis
+from peerd.workflows import limits
 from peerd.workflows.model import EXECUTION_MOVES, JOB_MOVES, EdgeStatus, ExecutionStatus, WorkflowJobStatus
 from peerd.workflows.state import EdgeState, ExecutionState, JobState
 
@@ -44,13 +45,19 @@ def release(state: ExecutionState, job: JobState, *, keep_off: bool, at: Millis)
             state.touch(neighbour)
     for edge_id in (*job.inputs, *job.outputs):
         edge = state.edges[edge_id]
-        other = state.jobs.get(edge.spec.destination) if edge_id in job.outputs else None
-        if other is not None and other.final:
+        if edge_id in job.outputs:
+            other = state.jobs.get(edge.spec.destination)
+            nothing_moves = other is not None and other.final
+        else:
+            other = state.jobs.get(edge.spec.source)
+            nothing_moves = other is not None and other.gives_nothing
+        if nothing_moves:
             continue
         if edge.delivery and edge.settled:
             state.home_open += 1
             state.home_failed -= edge.status is EdgeStatus.FAILED
         edge.status, edge.bytes, edge.bytes_total, edge.reason = EdgeStatus.WAITING, 0, 0, ""
+        edge.sends_since = None
         state.changed_edges[edge_id] = None
     for edge_id in job.inputs:
         if (source := state.jobs.get(state.edges[edge_id].spec.source)) is not None:
@@ -60,7 +67,19 @@ def release(state: ExecutionState, job: JobState, *, keep_off: bool, at: Millis)
     job.peer, job.remote_id, job.report, job.held, job.started_at = "", 0, None, None, None
     job.acknowledged, job.start_sent, job.stale = job.generation, False, False
     state.unplaced.add(job.spec.node_id)
+    job.ready_at = None
+    limits.queues(state, job, at)
     set_status(state, job, WorkflowJobStatus.PENDING, at)
+
+
+def open_gate(state: ExecutionState, job: JobState, at: Millis) -> None:
+    """A gated job may have a peer from now on: who completed and has files for it waits for its id."""
+    job.open, job.since = True, at
+    state.unplaced.add(job.spec.node_id)
+    limits.queues(state, job, at)
+    state.touch(job)
+    for name in job.neighbours:
+        state.jobs[name].missing += 1
 
 
 def end(state: ExecutionState, job: JobState, status: WorkflowJobStatus, at: Millis) -> None:
@@ -70,12 +89,38 @@ def end(state: ExecutionState, job: JobState, status: WorkflowJobStatus, at: Mil
     state.unplaced.discard(job.spec.node_id)
     state.remaining -= 1
     state.completed += status is WorkflowJobStatus.COMPLETED
+    state.skipped += status is WorkflowJobStatus.SKIPPED
     if job.peer:
         state.load[job.peer] -= 1
     if status is not WorkflowJobStatus.COMPLETED:
         job.stale, job.acknowledged = False, job.generation
+    else:
+        _files_are_there(state, job, at)
+    state.gates.pop(job.spec.node_id, None)
+    for name in job.awaited_by:
+        waiting = state.jobs[name]
+        waiting.upstream_left -= 1
+        state.changed_jobs[name] = None
+        if not waiting.upstream_left and not waiting.final:
+            state.gates[name] = None
     wake_producers(state, job)
     end_if_done(state, at)
+
+
+def _files_are_there(state: ExecutionState, job: JobState, at: Millis) -> None:
+    for edge_id in job.outputs:
+        edge = state.edges[edge_id]
+        if not edge.delivery and state.jobs[edge.spec.destination].remote_id:
+            limits.sends(state, edge, at)
+
+
+def skip(state: ExecutionState, job: JobState, reason: str, message: str, at: Millis) -> None:
+    """The job does not run, and that is well; those who build on it see to themselves."""
+    job.reason, job.message = reason, message
+    _give_up_inputs(state, job, "upstream_skipped")
+    for _ in _give_up_outputs(state, job, "upstream_skipped"):
+        raise AssertionError(f"{job.spec.node_id} is skipped, and somebody waits for it without a gate")
+    end(state, job, WorkflowJobStatus.SKIPPED, at)
 
 
 def wake_producers(state: ExecutionState, job: JobState) -> None:
@@ -90,7 +135,8 @@ def fail(
     state: ExecutionState, job: JobState, reason: str, message: str, at: Millis, *, known_ended: bool = False
 ) -> None:
     """Fail the job and all consumers that wait for it. Iterative: a chain may be ten thousand long."""
-    state.first_failure = state.first_failure or f"{job.spec.node_id}: {message or reason}"
+    if not job.spec.continue_on_failure:
+        state.first_failure = state.first_failure or f"{job.spec.node_id}: {message or reason}"
     waiting = [(job, reason, message)]
     while waiting:
         failing, why, text = waiting.pop()
@@ -98,19 +144,20 @@ def fail(
             continue
         failing.reason, failing.message = why, text
         state.failed += 1
+        state.tolerated += failing.spec.continue_on_failure
         ended = failing.report is not None and failing.report.status.final
         if failing.peer and not ended and not (known_ended and failing is job):
             stop(state, failing)
-        _give_up_inputs(state, failing)
+        _give_up_inputs(state, failing, "upstream_failed")
         waiting += [(consumer, "upstream_failed", f"{failing.spec.node_id} failed: {why}")
-                    for consumer in _give_up_outputs(state, failing)]  # fmt: skip
+                    for consumer in _give_up_outputs(state, failing, "upstream_failed")]  # fmt: skip
         end(state, failing, WorkflowJobStatus.FAILED, at)
 
 
-def _give_up_inputs(state: ExecutionState, job: JobState) -> None:
+def _give_up_inputs(state: ExecutionState, job: JobState, reason: str) -> None:
     for edge_id in job.inputs:
-        _give_up_edge(state, state.edges[edge_id])
-    if job.remote_id:
+        _give_up_edge(state, state.edges[edge_id], reason)
+    if job.remote_id or not job.open:
         return
     for name in job.neighbours:  # nobody waits for its id any more
         neighbour = state.jobs[name]
@@ -118,22 +165,22 @@ def _give_up_inputs(state: ExecutionState, job: JobState) -> None:
         state.touch(neighbour)
 
 
-def _give_up_outputs(state: ExecutionState, job: JobState) -> Iterator[JobState]:
-    """Yields the consumers that wait in vain."""
+def _give_up_outputs(state: ExecutionState, job: JobState, reason: str) -> Iterator[JobState]:
+    """Yields the consumers that wait in vain; a gated one decides when all that it builds on has ended."""
     for edge_id in job.outputs:
         edge = state.edges[edge_id]
         if edge.delivery and not edge.settled:
             state.home_open -= 1
-        _give_up_edge(state, edge)
+        _give_up_edge(state, edge, reason)
         if not edge.delivery:
             consumer = state.jobs[edge.spec.destination]
-            if consumer.status in NOT_STARTED:
+            if consumer.status in NOT_STARTED and not consumer.gated:
                 yield consumer
 
 
-def _give_up_edge(state: ExecutionState, edge: EdgeState) -> None:
+def _give_up_edge(state: ExecutionState, edge: EdgeState, reason: str) -> None:
     if not edge.settled:
-        edge.status, edge.reason = EdgeStatus.FAILED, "upstream_failed"
+        edge.status, edge.reason = EdgeStatus.FAILED, reason
         state.changed_edges[edge.spec.edge_id] = None
 
 
@@ -162,7 +209,7 @@ def end_if_done(state: ExecutionState, at: Millis) -> None:
         return
     total = len(state.jobs)
     delivered = state.home_open == 0 and state.home_failed == 0
-    if state.completed == total and delivered:
+    if state.completed + state.skipped + state.tolerated == total and delivered:
         status = ExecutionStatus.COMPLETED
     elif state.cancel:
         status = ExecutionStatus.CANCELLED
@@ -170,7 +217,8 @@ def end_if_done(state: ExecutionState, at: Millis) -> None:
         return
     else:
         status = ExecutionStatus.FAILED
-        what = f"{state.failed} of {total} jobs failed" if state.failed else f"{state.home_failed} deliveries failed"
+        failed = state.failed - state.tolerated
+        what = f"{failed} of {total} jobs failed" if failed else f"{state.home_failed} deliveries failed"
         state.error = f"{what}; first {state.first_failure}"
     if status not in EXECUTION_MOVES[state.status]:
         raise AssertionError(f"no way from {state.status} to {status}")

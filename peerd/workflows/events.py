@@ -36,6 +36,21 @@ class ExecutionRequested(Event):
     """Somebody asked for this execution; always the first event."""
 
 
+RUN, SKIP, FAIL = "run", "skip", "fail"
+"""Verdicts of a gate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobGated(Event):
+    """All that the job builds on has ended, and this follows; only gated jobs have it."""
+
+    area = "gate"
+    node: str
+    verdict: str
+    reason: str = ""
+    message: str = ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class JobPlaced(Event):
     """A peer was chosen. With a placement above 1, the job has left the peer it was on."""
@@ -170,6 +185,16 @@ class DeadlinePassed(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TimedOut(Event):
+    """One of the job's time-outs has passed; see :mod:`peerd.workflows.limits`."""
+
+    area = "timeout"
+    node: str
+    limit: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Passing(Event):
     """True while this process watches; not stored."""
 
@@ -187,6 +212,13 @@ class PeerAway(Passing):
 @dataclass(frozen=True, kw_only=True)
 class PeerBack(Passing):
     """It answers again."""
+
+    peer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerHeard(Passing):
+    """It has told how all jobs of this execution are that it holds."""
 
     peer: str
 
@@ -213,6 +245,7 @@ KINDS: Mapping[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
         ExecutionRequested,
+        JobGated,
         JobPlaced,
         JobUnplaceable,
         JobCreated,
@@ -226,6 +259,7 @@ KINDS: Mapping[str, type[Event]] = {
         EdgeFailed,
         CancelRequested,
         DeadlinePassed,
+        TimedOut,
     )
 }
 """Names in the log -> durable events. A name may never be given to something else."""

@@ -11,6 +11,8 @@ The rules that are easy to get wrong:
 - A consumer that runs already has what it needs, so neither a producer's end nor a failed edge touches it.
 - A job that fails takes its waiting consumers with it (``upstream_failed``); what their executors hold is stopped.
   A producer is not stopped because a consumer failed, but no longer waits for that consumer's id.
+- A gated job counts for its neighbours only once its gate is open. Then all that it builds on has ended, and those of
+  its producers that completed are told of it like of a consumer that has moved.
 - The terminal state an executor has committed wins over the wish to cancel, not over a deadline that has passed here.
 """
 
@@ -21,14 +23,17 @@ from typing import Any
 
 from peerd.clock import Millis
 from peerd.workflows import events as e
+from peerd.workflows import limits
 from peerd.workflows.endings import (
     NOT_STARTED,
     end,
     end_if_done,
     fail,
     may_run_again,
+    open_gate,
     release,
     set_status,
+    skip,
     stop,
     stop_answered,
     wake_producers,
@@ -54,9 +59,23 @@ def evolve(state: ExecutionState, event: e.Event) -> None:
 # A job gets a peer and an id there
 
 
+def _job_gated(state: ExecutionState, event: e.JobGated) -> None:
+    job = state.jobs[event.node]
+    if job.final or job.open or state.cancel:
+        return
+    state.gates.pop(event.node, None)
+    match event.verdict:
+        case e.SKIP:
+            skip(state, job, event.reason, event.message, event.at)
+        case e.FAIL:
+            fail(state, job, event.reason, event.message, event.at)
+        case _:
+            open_gate(state, job, event.at)
+
+
 def _job_placed(state: ExecutionState, event: e.JobPlaced) -> None:
     job = state.jobs[event.node]
-    if job.final or state.cancel or event.placement != job.placement + 1:
+    if job.final or not job.open or state.cancel or event.placement != job.placement + 1:
         return
     if job.peer:
         if job.start_sent:
@@ -81,10 +100,10 @@ def _job_unplaceable(state: ExecutionState, event: e.JobUnplaceable) -> None:
 def _job_created(state: ExecutionState, event: e.JobCreated) -> None:
     job = state.jobs[event.node]
     if event.placement == job.placement and job.peer and not job.remote_id:
-        _learn_id(state, job, event.job_execution_id)
+        _learn_id(state, job, event.job_execution_id, event.at)
 
 
-def _learn_id(state: ExecutionState, job: JobState, job_execution_id: int) -> None:
+def _learn_id(state: ExecutionState, job: JobState, job_execution_id: int, at: Millis) -> None:
     """The job can be named on its peer; so its neighbours can be told of it."""
     job.remote_id = job_execution_id
     job.held = None
@@ -96,6 +115,8 @@ def _learn_id(state: ExecutionState, job: JobState, job_execution_id: int) -> No
         edge = state.edges[edge_id]
         if not edge.package:
             edge.since_generation = state.jobs[edge.spec.source].generation + 1
+        if edge.package or state.jobs[edge.spec.source].status is WorkflowJobStatus.COMPLETED:
+            limits.sends(state, edge, at)
     producers = {state.edges[edge_id].spec.source for edge_id in job.inputs}
     for name in job.neighbours:
         neighbour = state.jobs[name]
@@ -181,7 +202,7 @@ def _apply(state: ExecutionState, job: JobState, report: Report, at: Millis) -> 
     if job.final and job.status is not WorkflowJobStatus.COMPLETED:
         return
     if not job.remote_id and report.job_execution_id:
-        _learn_id(state, job, report.job_execution_id)  # the report has overtaken the answer to CreateJob
+        _learn_id(state, job, report.job_execution_id, at)  # the report has overtaken the answer to CreateJob
     job.report = report
     state.changed_jobs[job.spec.node_id] = None
     if not job.final:
@@ -215,6 +236,10 @@ def _apply_status(state: ExecutionState, job: JobState, report: Report, at: Mill
             # Also a cancel that nobody here asked for: its executor ended it when the lease ran out.
             _lost(state, job, report.message or f"its executor reports {report.status.value}", at)
         case status:
+            if status is JobStatus.READY and not report.attempt:
+                limits.ready(state, job, at)
+            elif status is JobStatus.WAITING_INPUTS:
+                job.ready_at = None
             set_status(state, job, _STATUS_OF_REPORT[status], at)
 
 
@@ -335,7 +360,18 @@ def _deadline_passed(state: ExecutionState, event: e.DeadlinePassed) -> None:
     fail(state, job, "timeout", f"its deadline passed: {event.waiting}", event.at)
 
 
+def _timed_out(state: ExecutionState, event: e.TimedOut) -> None:
+    job = state.jobs[event.node]
+    if not job.final and not state.cancel:
+        fail(state, job, "timeout", f"{event.limit}: {event.message}", event.at)
+
+
+def _peer_heard(state: ExecutionState, event: e.PeerHeard) -> None:
+    state.heard.add(event.peer)
+
+
 def _peer_away(state: ExecutionState, event: e.PeerAway) -> None:
+    state.heard.discard(event.peer)
     state.away[event.peer] = Away(since=event.since, gone=event.gone)
     timing = state.timing
     state.set_timer(Millis(event.since + timing.replace_after), peer=event.peer)
@@ -375,6 +411,7 @@ def _job_held_up(state: ExecutionState, event: e.JobHeldUp) -> None:
 
 
 _HANDLERS: dict[type[e.Event], Callable[[ExecutionState, Any], None]] = {
+    e.JobGated: _job_gated,
     e.JobPlaced: _job_placed,
     e.JobUnplaceable: _job_unplaceable,
     e.JobCreated: _job_created,
@@ -388,6 +425,8 @@ _HANDLERS: dict[type[e.Event], Callable[[ExecutionState, Any], None]] = {
     e.EdgeFailed: _edge_failed_here,
     e.CancelRequested: _cancel_requested,
     e.DeadlinePassed: _deadline_passed,
+    e.TimedOut: _timed_out,
+    e.PeerHeard: _peer_heard,
     e.PeerAway: _peer_away,
     e.PeerBack: _peer_back,
     e.PeersChanged: _peers_changed,

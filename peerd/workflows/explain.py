@@ -12,6 +12,7 @@ from itertools import islice
 
 from peerd.clock import Millis, to_datetime
 from peerd.errors import Reason
+from peerd.workflows import limits
 from peerd.workflows.edges import LOCAL_PEER
 from peerd.workflows.model import JobStatus, WorkflowJobStatus
 from peerd.workflows.state import ExecutionState, JobState
@@ -29,6 +30,7 @@ _AFTER_FAILURE = {
     "transfer": "mend what the message names and run the workflow again",
     "storage_quota": "let it write less, or have [jobs] quota_bytes_per_orchestrator raised on that machine",
     "upstream_failed": "see the job that the message names",
+    "upstream_skipped": "see the job that the message names",
 }
 
 
@@ -56,7 +58,8 @@ def explain(state: ExecutionState, job: JobState, name_of: NameOf) -> Explanatio
     waiting = _waiting(state, job, name_of)
     if job.status is WorkflowJobStatus.RUNNING and job.peer not in state.away:
         return waiting
-    until = f"until {_moment(job.spec.deadline_at)}, its deadline" if job.spec.deadline_at else "without a deadline"
+    limit = limits.nearest(state, job)
+    until = f"until {_moment(limit[0])}, its {limit[1]}" if limit is not None else "without a deadline"
     return Explanation(reason=waiting.reason, message=f"{waiting.message}, {until}", next_action=waiting.next_action)
 
 
@@ -100,6 +103,8 @@ def _waiting(state: ExecutionState, job: JobState, name_of: NameOf) -> Explanati
     if job.held is not None and (not job.peer or job.peer not in state.away):
         held = job.held
         return Explanation(reason=held.reason, message=held.message, next_action=held.next_action or NOTHING_TO_DO)
+    if not job.open:
+        return _upstream(state, job, name_of)
     if not job.peer:
         return Explanation(reason="placement", message="waits for a peer to be chosen", next_action=NOTHING_TO_DO)
     name = name_of(job.peer)
@@ -150,6 +155,19 @@ def _neighbours(state: ExecutionState, job: JobState, name_of: NameOf) -> Explan
     return Explanation(reason="neighbours", message=message, next_action=action)
 
 
+def _upstream(state: ExecutionState, job: JobState, name_of: NameOf) -> Explanation:
+    """Its gate is judged when the last of these has ended."""
+    some = (state.jobs[name] for name in islice(job.upstream, _LOOKED_AT))
+    open_ones = [other for other in some if not other.final][:_NAMED]
+    listed = ", ".join(f"{other.spec.node_id} ({_whereabouts(state, other, name_of)})" for other in open_ones)
+    more = job.upstream_left - len(open_ones)
+    listed += (f" and {more} more" if listed else f"{more} jobs") if more > 0 else ""
+    message = f"waits for the end of {listed}" if listed else "waits until it is decided whether it runs"
+    away = any(other.peer in state.away for other in open_ones)
+    action = "bring the peers that are away back, or cancel" if away else NOTHING_TO_DO
+    return Explanation(reason="needs", message=message, next_action=action)
+
+
 def _whereabouts(state: ExecutionState, job: JobState, name_of: NameOf) -> str:
     if not job.peer:
         return "on no peer yet"
@@ -157,7 +175,8 @@ def _whereabouts(state: ExecutionState, job: JobState, name_of: NameOf) -> str:
 
 
 def _producers(state: ExecutionState, job: JobState, name_of: NameOf) -> str:
-    sources = [state.edges[edge_id].spec.source for edge_id in islice(job.inputs, _LOOKED_AT)]
+    some = (state.edges[edge_id].spec.source for edge_id in islice(job.inputs, _LOOKED_AT))
+    sources = [source for source in some if source == LOCAL_PEER or not state.jobs[source].gives_nothing]
     names = [
         f"{source} ({_whereabouts(state, state.jobs[source], name_of)})" if source != LOCAL_PEER else "its package"
         for source in dict.fromkeys(sources)

@@ -62,7 +62,7 @@ class Graph:
             self._link(("deliver", at), getattr(item, "from"), "", item.to)
             for at, item in enumerate(definition.deliver)
         ]
-        self._cycles()
+        self._cycles([self._needs(index, job) for index, job in enumerate(definition.jobs)])
         self.incoming.append([link for link in home if link is not None])
 
     def _link(self, path: FieldPath, text: str, into: str, to: str) -> Link | None:
@@ -100,6 +100,22 @@ class Graph:
             message = f"job {source.node_id!r} takes its own {source.word}"
             yield Problem(reason=ProblemReason.SELF_REFERENCE, message=message, path=path)
 
+    def _needs(self, index: int, job: workflows_pb2.JobDefinition) -> list[tuple[int, FieldPath]]:
+        """The jobs that this one needs, with where that is written."""
+        found: list[tuple[int, FieldPath]] = []
+        for at, name in enumerate(job.needs):
+            path = ("jobs", index, "needs", at)
+            if name not in self._index:
+                self.problems.append(self._unknown(path, Source(name, "needs")))
+            elif name == job.name:
+                message = f"job {name!r} needs itself"
+                hint = "name another job"
+                reason = ProblemReason.SELF_REFERENCE
+                self.problems.append(Problem(reason=reason, message=message, path=path, next_action=hint))
+            else:
+                found.append((self._index[name], path))
+        return found
+
     def _unknown(self, path: FieldPath, source: Source) -> Problem:
         head, _, tail = source.node_id.rpartition(".")
         if head and source.word == "output" and head in self._index:
@@ -113,19 +129,21 @@ class Graph:
         message = f"there is no job {source.node_id!r} in this workflow"
         return Problem(reason=ProblemReason.UNKNOWN_JOB, message=message, path=path, next_action=hint)
 
-    def _cycles(self) -> None:
-        consumers: list[list[tuple[int, Link]]] = [[] for _ in self._names]
+    def _cycles(self, needs: Sequence[Sequence[tuple[int, FieldPath]]]) -> None:
+        consumers: list[list[tuple[int, FieldPath]]] = [[] for _ in self._names]
         for consumer, links in enumerate(self.incoming):
             for link in links:
-                consumers[self._index[link.source.node_id]].append((consumer, link))
+                consumers[self._index[link.source.node_id]].append((consumer, (*link.path, "from")))
+            for source, path in needs[consumer]:
+                consumers[source].append((consumer, path))
         following = [[consumer for consumer, _ in edges] for edges in consumers]
         for knot in _knots(following):
             cycle = _shortest_cycle(knot, following)
-            closing = next(link for consumer, link in consumers[cycle[-1]] if consumer == cycle[0])
+            closing = next(path for consumer, path in consumers[cycle[-1]] if consumer == cycle[0])
             names = [self._names[index] for index in cycle]
             shown = names if len(names) <= MAX_NAMED else [*names[:MAX_NAMED], f"... ({len(names) - MAX_NAMED} more)"]
             message = f"these jobs wait for each other: {' -> '.join([*shown, names[0]])}"
-            self.problems.append(Problem(reason=ProblemReason.CYCLE, message=message, path=(*closing.path, "from")))
+            self.problems.append(Problem(reason=ProblemReason.CYCLE, message=message, path=closing))
 
 
 def path_flaw(text: str) -> str | None:

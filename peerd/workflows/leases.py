@@ -93,6 +93,9 @@ class Leases:
                 if (about := asked.get(_name(key))) is not None:
                     message = "its executor does not know it any more"
                     about.runner.tell(e.JobLost(node=about.node, placement=about.placement, message=message, at=now))
+        for runner in {id(about.runner): about.runner for about in asked.values()}.values():
+            if peer not in runner.state.heard:
+                runner.tell(e.PeerHeard(peer=peer))
 
 
 def is_news(job: JobState, placement: int, report: Report) -> bool:

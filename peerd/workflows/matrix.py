@@ -2,7 +2,8 @@
 
 ``expanded`` writes them out, so that everything below - placement, edges, the engine - knows plain jobs only. The
 instances of ``work`` are ``work.0``, ``work.1`` and so on, the last axis turning fastest. ``${each.AXIS}`` stands for
-the value of an instance and ``${each.index}`` for its number. An edge from ``work`` takes the files of every instance.
+the value of an instance and ``${each.index}`` for its number. An edge from ``work`` takes the files of every instance;
+who needs ``work`` needs every instance.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ def expanded(definition: workflows_pb2.WorkflowDefinition) -> workflows_pb2.Work
             inputs = [made for edge in job.inputs for made in _fanned_in(edge, counts)]
             del job.inputs[:]
             job.inputs.extend(inputs)
+        if any(name in counts for name in job.needs):
+            job.needs[:] = [one for name in job.needs for one in _instances(name, counts)]
     deliveries = [made for edge in definition.deliver for made in _fanned_in(edge, counts)]
     del plain.deliver[:]
     plain.deliver.extend(deliveries)
@@ -120,6 +123,10 @@ def _rewrite(job: workflows_pb2.JobDefinition, change: Callable[[str, FieldPath]
         job.env[name] = change(job.env[name], ("env", name))
     for name in list(job.params):
         job.params[name] = change(job.params[name], ("params", name))
+
+
+def _instances(name: str, counts: Mapping[str, int]) -> list[str]:
+    return [instance_name(name, index) for index in range(counts[name])] if name in counts else [name]
 
 
 def _fanned_in(edge: _Edge, counts: Mapping[str, int]) -> list[_Edge]:

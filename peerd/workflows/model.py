@@ -7,7 +7,7 @@ Statuses are stored and compared by their text. Everything here is a value; what
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from peerd.clock import Millis
@@ -38,7 +38,7 @@ class WorkflowJobStatus(Enum):
     RUNNING = "running"
     COMPLETED = "completed"
     FAILED = "failed"
-    SKIPPED = "skipped"  # for `when`, which this version does not have yet
+    SKIPPED = "skipped"  # its `when` did not hold, or what it builds on was skipped; it never had a peer
     CANCELLED = "cancelled"
 
     @property
@@ -76,7 +76,8 @@ class EdgeStatus(Enum):
 
 _E = ExecutionStatus
 EXECUTION_MOVES: Mapping[ExecutionStatus, frozenset[ExecutionStatus]] = {
-    _E.PENDING: frozenset({_E.RUNNING, _E.FAILED, _E.CANCELLED}),
+    # Completed at once: every job was skipped.
+    _E.PENDING: frozenset({_E.RUNNING, _E.COMPLETED, _E.FAILED, _E.CANCELLED}),
     _E.RUNNING: frozenset({_E.COMPLETED, _E.FAILED, _E.CANCELLED}),
     _E.COMPLETED: frozenset(),
     _E.FAILED: frozenset(),
@@ -145,6 +146,14 @@ class JobSpec:
     waits_for_inputs: bool = True
     # A started job that is lost may start again, here or elsewhere.
     retry_lost: bool = False
+    # Jobs whose end it waits for, besides those that it takes files from; see peerd.workflows.conditions for `when`.
+    needs: tuple[str, ...] = ()
+    when: str = ""
+    continue_on_failure: bool = False
+    # Milliseconds; see peerd.workflows.limits.
+    queue_timeout: int | None = None
+    start_timeout: int | None = None
+    transfer_timeout: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +164,7 @@ class ExecutionSpec:
     created_at: Millis
     jobs: tuple[JobSpec, ...]
     edges: tuple[Edge, ...]
+    params: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from peerd.errors import PeerdError, Reason, Violation
 from peerd.v1 import workflows_pb2
+from peerd.workflows.controls import param_violations
 from peerd.workflows.problems import FieldPath, format_path
 
 # Linux takes 128 KiB for one argument or variable, its name included; half of it leaves room on both sides.
@@ -61,6 +62,7 @@ def run_params(definition: workflows_pb2.WorkflowDefinition, given: Mapping[str,
         if total > MAX_JOB_BYTES:
             message = f"argv, env and params take more than {MAX_JOB_BYTES} bytes after substitution"
             violations.append(Violation(field=f"jobs[{index}]", message=message))
+    violations += param_violations(definition, params)
     if violations:
         raise _refused(violations[:100])
     return params

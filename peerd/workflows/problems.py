@@ -45,6 +45,8 @@ class ProblemReason(Enum):
     BAD_PATH = "use a relative path without '..', links or control characters"
     BAD_DURATION = 'write a duration such as "90s", "10m" or "1h30m"'
     BAD_MEMORY = 'write a size such as "512M" or "2G"'
+    BAD_EXIT_CODES = 'write a code such as "3", or a range such as "10-19"; a signal N counts as 128+N'
+    BAD_EXPRESSION = "write params.NAME, jobs.NAME.status, success(), == and so on: docs/workflows.md lists all"
     OUT_OF_RANGE = "choose a value within the limits that the message names"
     BAD_CHOICE = "use one of the words that the message names"
     BAD_VALUE = "remove what the message names"

@@ -10,6 +10,7 @@ from peerd.clock import Millis
 # A job that runs or waits longer than this has been forgotten.
 MAX_DURATION = Millis(366 * 24 * 3_600_000)
 MAX_MEMORY_BYTES = 1 << 60
+MAX_EXIT_CODE = 255
 
 _UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 _DURATION = re.compile(
@@ -19,6 +20,7 @@ _DURATION = re.compile(
 )
 _SECONDS = re.compile(r"\d{1,9}(?:\.\d{1,6})?", re.ASCII)
 _MEMORY = re.compile(r"(\d{1,19}(?:\.\d{1,6})?)([KMGT]?)(?:i?B)?", re.ASCII)
+_CODES = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?", re.ASCII)
 _FACTORS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -33,6 +35,18 @@ def parse_duration(text: str) -> Millis:
     if millis > MAX_DURATION:
         raise ValueError(f"{text!r} is longer than 366 days")
     return Millis(millis)
+
+
+def parse_exit_codes(text: str) -> tuple[int, int]:
+    """ "3" or "10-19" -> the first and the last; a process ended by signal N has the code 128+N."""
+    found = _CODES.fullmatch(text)
+    if not found:
+        raise ValueError(f"{text[:80]!r} is neither an exit code nor a range of them")
+    first = int(found[1])
+    last = int(found[2] or first)
+    if not 1 <= first <= last <= MAX_EXIT_CODE:
+        raise ValueError(f"{text!r} is not from 1 to {MAX_EXIT_CODE}, the smaller first")
+    return first, last
 
 
 def parse_memory(text: str) -> int:

@@ -207,7 +207,7 @@ def create_execution(
     )
     _insert_edges(tx, execution_id, edges)
     append_events(tx, execution_id, 1, [e.ExecutionRequested(at=tx.now)])
-    spec = execution_spec(execution_id, tx.now, definition, edges, first_id)
+    spec = execution_spec(execution_id, tx.now, definition, edges, first_id, params)
     return ExecutionRecord(spec=spec, workflow_id=workflow.workflow_id, definition=definition, params=dict(params))
 
 
@@ -251,11 +251,11 @@ async def load_execution(store: Store, execution_id: int) -> ExecutionRecord:
     if row is None:
         raise no_such_execution(execution_id)
     definition = expanded(_definition(row))
-    spec = execution_spec(execution_id, row["created_at"], definition, edges_of(definition), row["first"])
     try:
         params = json.loads(row["params"])
     except ValueError as error:
         raise unreadable("what the execution was given as parameters", error) from error
+    spec = execution_spec(execution_id, row["created_at"], definition, edges_of(definition), row["first"], params)
     return ExecutionRecord(spec=spec, workflow_id=row["workflow_id"], definition=definition, params=params)
 
 

@@ -20,7 +20,7 @@ from peerd.workflows.model import (
     WorkflowJobStatus,
 )
 from peerd.workflows.params import substituted
-from peerd.workflows.quantities import parse_duration, parse_memory
+from peerd.workflows.quantities import parse_duration, parse_exit_codes, parse_memory
 from peerd.workflows.state import ExecutionState, JobState
 
 _DEFAULT_BACKOFF = "1s"
@@ -52,6 +52,7 @@ def execution_spec(
     definition: workflows_pb2.WorkflowDefinition,
     edges: Iterable[Edge],
     first_workflow_job_id: int,
+    params: Mapping[str, str] | None = None,
 ) -> ExecutionSpec:
     """What the engine must know of a valid definition of plain jobs."""
     jobs = tuple(
@@ -63,10 +64,22 @@ def execution_spec(
             attempts=max(1, job.retry.attempts),
             waits_for_inputs=job.execution_constraint != "none",
             retry_lost="lost" in job.retry.on,
+            needs=tuple(job.needs),
+            when=job.when,
+            continue_on_failure=job.continue_on_failure,
+            queue_timeout=_limit(job.queue_timeout),
+            start_timeout=_limit(job.start_timeout),
+            transfer_timeout=_limit(job.transfer_timeout),
         )
         for index, job in enumerate(definition.jobs)
     )
-    return ExecutionSpec(execution_id=execution_id, created_at=created_at, jobs=jobs, edges=tuple(edges))
+    return ExecutionSpec(
+        execution_id=execution_id,
+        created_at=created_at,
+        jobs=jobs,
+        edges=tuple(edges),
+        params=params or {},
+    )
 
 
 def job_key(state: ExecutionState, job: JobState, placement: int, store_id: str) -> jobs_pb2.JobKey:
@@ -102,6 +115,11 @@ def create_request(
             backoff_seconds=_seconds(job.retry.backoff or _DEFAULT_BACKOFF),
             max_backoff_seconds=_seconds(job.retry.max_backoff or _DEFAULT_MAX_BACKOFF),
             reasons=job.retry.on,
+            jitter=job.retry.jitter,
+            exit_codes=[
+                jobs_pb2.ExitCodes(first=first, last=last)
+                for first, last in (parse_exit_codes(text) for text in job.retry.exit_codes)
+            ],
         ),
         execution_constraint=_CONSTRAINTS.get(job.execution_constraint, jobs_pb2.EXECUTION_CONSTRAINT_INPUTS_READY),
         partition_policy=_POLICIES.get(job.partition_policy, jobs_pb2.PARTITION_POLICY_FINISH),
@@ -145,7 +163,7 @@ def start_request(
     for edge_id in job.inputs:
         edge = state.edges[edge_id].spec
         other = None if state.edges[edge_id].package else state.jobs[edge.source]
-        if other is None or other.remote_id:
+        if other is None or (other.remote_id and not other.gives_nothing):
             add(edge, edge.destination_kind, edge.destination_path, other, MOUNT_FUNCTION_OUTPUT)
     for edge_id in job.outputs:
         edge = state.edges[edge_id].spec
@@ -188,6 +206,10 @@ def read_report(report: jobs_pb2.JobReport) -> Report:
             for edge in report.edges
         ),
     )
+
+
+def _limit(duration: str) -> int | None:
+    return parse_duration(duration) if duration else None
 
 
 def _seconds(duration: str) -> float:

@@ -5,7 +5,7 @@ cost of an event grow with the execution. For the same reason nothing here is fo
 job knows its edges and neighbours, counters say what is left, and ``dirty`` and ``changed`` say where to look.
 
 Two kinds of content: what follows from the durable events, which replay rebuilds exactly (``durable_view``), and what
-is true only while this process watches: ``away``, ``held`` and the timers.
+is true only while this process watches: ``away``, ``heard``, ``held`` and the timers.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from peerd.workflows.model import (
     Timing,
     WorkflowJobStatus,
 )
+from peerd.workflows.upstream import upstream_of
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,6 +39,8 @@ class EdgeState:
     bytes: int = 0
     bytes_total: int = 0
     reason: str = ""
+    # Since when its files may be on their way; only kept where that is limited.
+    sends_since: Millis | None = None
     # News from the sender count from this generation of its interfaces on: older ones speak of a former receiver.
     since_generation: int = 1
 
@@ -67,14 +70,24 @@ class JobState:
     outputs: tuple[int, ...]
     # Jobs at the other ends, each once.
     neighbours: tuple[str, ...]
-    # Neighbours without an id now, not counting those that will never need one.
+    # Neighbours without an id now, not counting those that will never need one, or behind a gate that is not open.
     missing: int
+    # Jobs that it needs or takes files from; how many of them have not ended; gated jobs that wait for its own end.
+    upstream: tuple[str, ...] = ()
+    upstream_left: int = 0
+    awaited_by: tuple[str, ...] = ()
+    gated: bool = False
+    # Whether it may have a peer: at once, or when its gate has opened.
+    open: bool = True
 
     status: WorkflowJobStatus = WorkflowJobStatus.PENDING
-    # exit, timeout, lost, refused, transfer, upstream_failed.
+    # exit, timeout, lost, refused, transfer, upstream_failed; for a skipped job when, upstream_skipped.
     reason: str = ""
     message: str = ""
     since: Millis
+    # Since when it waits for a peer, and since when its inputs are complete, where that is limited.
+    queued_at: Millis | None = None
+    ready_at: Millis | None = None
     started_at: Millis | None = None
     ended_at: Millis | None = None
 
@@ -106,6 +119,16 @@ class JobState:
         return self.status.final
 
     @property
+    def failed_for_good(self) -> bool:
+        """Whether it failed, and that is not allowed."""
+        return self.status is WorkflowJobStatus.FAILED and not self.spec.continue_on_failure
+
+    @property
+    def gives_nothing(self) -> bool:
+        """Whether no files will ever come from it."""
+        return self.final and self.status is not WorkflowJobStatus.COMPLETED
+
+    @property
     def needs_start(self) -> bool:
         """Whether its executor lacks the newest interfaces."""
         return self.stale or self.acknowledged < self.generation
@@ -128,6 +151,9 @@ class ExecutionState:
     # Jobs that are not final, jobs that failed, deliveries still to come, deliveries that never will.
     remaining: int
     failed: int = 0
+    # Of those that failed, the ones that were allowed to.
+    tolerated: int = 0
+    skipped: int = 0
     completed: int = 0
     first_failure: str = ""
     home_open: int
@@ -138,9 +164,13 @@ class ExecutionState:
     # All jobs ever placed on a peer; those of them that are not final are counted in load.
     by_peer: dict[str, set[str]] = field(default_factory=dict)
     load: dict[str, int] = field(default_factory=dict)
-    # Non-final jobs that are on no peer.
+    # Non-final jobs that may have a peer and are on none.
     unplaced: set[str] = field(default_factory=set)
+    # Jobs whose upstream has ended, and whose gate has not been judged.
+    gates: dict[str, None] = field(default_factory=dict)
     away: dict[str, Away] = field(default_factory=dict)
+    # Peers that have told how their jobs are since this process began to watch, or since they were away.
+    heard: set[str] = field(default_factory=set)
     timers: list[tuple[int, str, str]] = field(default_factory=list)
 
     # Jobs that decide() should look at; rows that no longer tell the truth.
@@ -214,13 +244,20 @@ def initial_state(spec: ExecutionSpec, timing: Timing) -> ExecutionState:
         if LOCAL_PEER not in (edge.source, edge.destination):
             neighbours[edge.source][edge.destination] = None
             neighbours[edge.destination][edge.source] = None
+    upstream = upstream_of(spec)
     jobs = {
         job.node_id: JobState(
             spec=job,
             inputs=tuple(inputs[job.node_id]),
             outputs=tuple(outputs[job.node_id]),
             neighbours=tuple(neighbours[job.node_id]),
-            missing=len(neighbours[job.node_id]),
+            missing=sum(name not in upstream.gated for name in neighbours[job.node_id]),
+            upstream=upstream.of[job.node_id],
+            upstream_left=len(upstream.of[job.node_id]),
+            awaited_by=upstream.waiting[job.node_id],
+            gated=job.node_id in upstream.gated,
+            open=job.node_id not in upstream.gated,
+            queued_at=None if job.node_id in upstream.gated else spec.created_at,
             since=spec.created_at,
         )
         for job in spec.jobs
@@ -232,11 +269,14 @@ def initial_state(spec: ExecutionSpec, timing: Timing) -> ExecutionState:
         edges={edge.edge_id: EdgeState(spec=edge) for edge in spec.edges},
         remaining=len(jobs),
         home_open=sum(edge.destination == LOCAL_PEER for edge in spec.edges),
-        unplaced=set(jobs),
+        unplaced={node for node, job in jobs.items() if job.open},
+        gates={node: None for node, job in jobs.items() if job.gated and not job.upstream},
     )
     for job in spec.jobs:
         if job.deadline_at is not None:
             state.set_timer(job.deadline_at, node=job.node_id)
+        if job.queue_timeout is not None and jobs[job.node_id].open:
+            state.set_timer(Millis(spec.created_at + job.queue_timeout), node=job.node_id)
     state.touch_all(jobs)
     return state
 
@@ -250,12 +290,16 @@ def durable_view(state: ExecutionState) -> dict[str, object]:
             for node, job in state.jobs.items()
         },
         "edges": {
-            edge_id: (edge.status, edge.bytes, edge.bytes_total, edge.reason, edge.since_generation)
+            edge_id: (edge.status, edge.bytes, edge.bytes_total, edge.reason, edge.since_generation, edge.sends_since)
             for edge_id, edge in state.edges.items()
         },
         "status": (state.status, state.error, state.cancel, state.started_at, state.ended_at),
-        "counters": (state.remaining, state.failed, state.completed, state.home_open, state.home_failed),
+        "counters": (
+            *(state.remaining, state.failed, state.tolerated, state.skipped, state.completed),
+            *(state.home_open, state.home_failed),
+        ),
         "stopping": dict(state.stopping),
         "load": {peer: count for peer, count in state.load.items() if count},
         "unplaced": set(state.unplaced),
+        "gates": set(state.gates),
     }

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from peerd.errors import PeerdError
 from peerd.registry.expression import parse_expression
 from peerd.v1 import workflows_pb2
+from peerd.workflows.controls import condition_problems
 from peerd.workflows.destinations import collisions
 from peerd.workflows.edges import INTERFACE_WORDS
 from peerd.workflows.graph import Graph, path_flaw
@@ -21,12 +22,13 @@ from peerd.workflows.matrix import instance_count
 from peerd.workflows.matrix_problems import fanned_in, matrix_problems
 from peerd.workflows.params import job_texts, references, value_flaw
 from peerd.workflows.problems import FieldPath, Problem, ProblemReason
-from peerd.workflows.quantities import parse_duration, parse_memory
+from peerd.workflows.quantities import parse_duration, parse_exit_codes, parse_memory
 
 MAX_JOBS = 20_000
 # Package files travel inside the definition, which is stored whole and sent in one message.
 MAX_PACKAGE_BYTES = 2 * 1024 * 1024
 MAX_ATTEMPTS = 100
+MAX_EXIT_CODES = 64
 MAX_CPUS = 4096
 MAX_ARGV = 1024
 # Parameters of a workflow or job, variables of a job.
@@ -57,6 +59,7 @@ def validate(definition: workflows_pb2.WorkflowDefinition) -> Iterator[Problem]:
     for index, job in enumerate(definition.jobs):
         yield from _job(job, ("jobs", index), params)
     yield from _package_sizes(definition)
+    yield from condition_problems(definition)
     too_many = False
     for problem in matrix_problems(definition, MAX_JOBS):
         too_many |= problem.reason is ProblemReason.TOO_MANY_JOBS
@@ -84,6 +87,8 @@ def _job(job: workflows_pb2.JobDefinition, path: FieldPath, params: frozenset[st
             yield from _references(text, (*path, *field), params)
     yield from _duration(job.timeout, (*path, "timeout"), positive=True)
     yield from _duration(job.deadline, (*path, "deadline"), positive=True)
+    for limit in ("queue_timeout", "start_timeout", "transfer_timeout"):
+        yield from _duration(getattr(job, limit), (*path, limit), positive=True)
     if job.HasField("retry"):
         yield from _retry(job.retry, (*path, "retry"))
     yield from _choice(job.execution_constraint, _CONSTRAINTS, (*path, "execution_constraint"))
@@ -275,6 +280,22 @@ def _retry(retry: workflows_pb2.RetryDefinition, path: FieldPath) -> Iterator[Pr
     yield from _duration(retry.max_backoff, (*path, "max_backoff"), positive=False)
     for index, word in enumerate(retry.on):
         yield from _choice(word or "nothing", _RETRY_ON, (*path, "on", index))
+    if not 0 <= retry.jitter <= 1:  # also what is no number
+        message = f"a jitter of {retry.jitter:g} is not between 0 and 1"
+        yield Problem(reason=ProblemReason.OUT_OF_RANGE, message=message, path=(*path, "jitter"))
+    if retry.exit_codes and retry.on and "exit" not in retry.on:
+        message = "exit codes are looked at only where 'on' lists exit"
+        hint = "add exit to 'on', or leave exit_codes out"
+        yield Problem(reason=ProblemReason.BAD_VALUE, message=message, path=(*path, "exit_codes"), next_action=hint)
+    if len(retry.exit_codes) > MAX_EXIT_CODES:
+        message = f"{len(retry.exit_codes)} entries are more than {MAX_EXIT_CODES}"
+        yield Problem(reason=ProblemReason.OUT_OF_RANGE, message=message, path=(*path, "exit_codes"))
+    for index, text in enumerate(retry.exit_codes):
+        try:
+            parse_exit_codes(text)
+        except ValueError as error:
+            where = (*path, "exit_codes", index)
+            yield Problem(reason=ProblemReason.BAD_EXIT_CODES, message=str(error), path=where)
 
 
 def _resources(resources: workflows_pb2.ResourcesDefinition, path: FieldPath) -> Iterator[Problem]:

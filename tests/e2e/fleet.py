@@ -224,8 +224,8 @@ class Fleet:
 
     def service_toml(self) -> str:
         """The test step as a service that every daemon declares."""
-        options = ["seconds", "fail_first", "ignore_term", "hide", "write_mb", "then_seconds", "into"]
-        defaults = ["0", "0", "no", "no", "0", "0", "output"]
+        options = ["seconds", "fail_first", "ignore_term", "hide", "write_mb", "then_seconds", "into", "until"]
+        defaults = ["0", "0", "no", "no", "0", "0", "output", ""]
         argv = [sys.executable, str(PROGRAMS / "step.py"), str(self.effect_log), "${name}"]
         params = '[[services.params]]\nname = "name"\n'
         for option, default in zip(options, defaults, strict=True):

@@ -140,7 +140,9 @@ OF_RETENTION = tuple(
     name for name in FAILPOINTS if name.startswith(("job.release.", "job.gc.", "workflow.release.", "workflow.gc."))
 )
 ELSEWHERE = tuple(name for name in FAILPOINTS if name.startswith(("backup.", "sender.push.", "job.quota.")))
-NOT_IN_A_RUN = (*OF_THE_MESH, *OF_RETENTION, *ELSEWHERE)
+# Walked in test_control.py: a plain chain has nothing to decide and no time-outs.
+OF_CONTROL = tuple(name for name in FAILPOINTS if name.startswith(("workflow.gate.", "workflow.timeout.")))
+NOT_IN_A_RUN = (*OF_THE_MESH, *OF_CONTROL, *OF_RETENTION, *ELSEWHERE)
 
 
 @pytest.mark.spread

@@ -192,7 +192,37 @@ def test_what_an_end_means(job: dict[str, Any], ending: Ending, status: JobStatu
 
 def test_the_pause_doubles_up_to_its_limit() -> None:
     policy = RetryPolicy(attempts=100, backoff_seconds=2, max_backoff_seconds=10)
-    assert [policy.delay_seconds(attempt) for attempt in (1, 2, 3, 4, 99)] == [2, 4, 8, 10, 10]
+    key = a_job().key
+    assert [policy.delay_seconds(attempt, key) for attempt in (1, 2, 3, 4, 99)] == [2, 4, 8, 10, 10]
+
+
+def test_jitter_shortens_a_pause_by_its_share_and_always_by_the_same() -> None:
+    policy = RetryPolicy(attempts=100, backoff_seconds=8, max_backoff_seconds=8, jitter=0.5)
+    keys = [replace(a_job().key, workflow_job_id=number) for number in range(1, 201)]
+    pauses = [policy.delay_seconds(attempt, key) for key in keys for attempt in (1, 2)]
+    assert pauses == [policy.delay_seconds(attempt, key) for key in keys for attempt in (1, 2)]
+    assert min(pauses) >= 4 and max(pauses) <= 8 and len(set(pauses)) == 400
+    assert 4 <= min(pauses) < 4.2 and max(pauses) > 7.8 and 5.8 < sum(pauses) / 400 < 6.2, "evenly spread"
+
+
+@pytest.mark.parametrize(("code", "again"), [(75, True), (9, False), (10, True), (19, True), (20, False), (137, False)])
+def test_only_the_listed_exit_codes_are_tried_again(code: int, again: bool) -> None:
+    policy = RetryPolicy(attempts=3, exit_codes=((10, 19), (75, 75)))
+    verdict = judge(a_job(retry=policy), Ending(outcome="exit", exit_code=code), sends_stdout=False)
+    assert verdict.status is (JobStatus.READY if again else JobStatus.FAILED)
+    assert ("which is not tried again" in verdict.message) == (not again)
+
+
+def test_a_time_out_has_no_exit_code_to_look_at() -> None:
+    policy = RetryPolicy(attempts=3, exit_codes=((75, 75),))
+    verdict = judge(a_job(retry=policy), Ending(outcome="timeout", exit_code=137), sends_stdout=False)
+    assert verdict.status is JobStatus.READY
+
+
+def test_a_cut_stdout_that_nobody_needs_yet_is_remembered() -> None:
+    ending = Ending(outcome="exit", exit_code=0, stdout_truncated=True)
+    verdict = judge(a_job(), ending, sends_stdout=False)
+    assert (verdict.status, verdict.reason) == (JobStatus.COMPLETED, "output_truncated")
 
 
 # Interfaces

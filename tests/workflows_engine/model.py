@@ -15,6 +15,7 @@ from peerd.workflows.explain import explain, explain_execution
 from peerd.workflows.model import ExecutionStatus, JobStatus, Report, WorkflowJobStatus
 from peerd.workflows.state import JobState
 
+from .controls import CONDITIONS, holds, upstream
 from .orchestration import Orchestration
 from .parcels import Manifest
 from .simulation import TIMING
@@ -89,6 +90,7 @@ class Model:
                 if other.stop_policy and other.how == "running" and other.placement < placement:
                     assert other.excused, f"{name} runs twice at once: also in placement {other.placement}"
         assert len({placement, *(effect.placement for effect in before)}) <= spec.attempts
+        self._check_gate(name)
         self._check_inputs(executor, job, inputs)
         self.effects[executor, attempt_id] = Effect(
             name=name,
@@ -101,12 +103,28 @@ class Model:
 
     def _check_inputs(self, executor: str, job: Job, inputs: dict[int, Manifest]) -> None:
         orchestrator = job.key.orchestrator
-        incoming = [x for x in self.executions[orchestrator].spec.edges if x.destination == job.node_id]
+        execution = self.executions[orchestrator]
+        # What comes from a job that ended without files is not waited for.
+        incoming = [
+            x
+            for x in execution.spec.edges
+            if x.destination == job.node_id and not execution.state.jobs[x.source].gives_nothing
+        ]
         assert set(inputs) == {edge.edge_id for edge in incoming}, f"{job.node_id} runs with {inputs}"
         for edge in incoming:
             manifest = inputs[edge.edge_id]
             assert self.arrived[orchestrator, edge.edge_id, executor, job.id] == manifest
             assert self._made_by(manifest) == (orchestrator, edge.source), "files of another job"
+
+    def _check_gate(self, name: Name) -> None:
+        """A job with conditions runs when all it builds on has ended, and they hold."""
+        execution = self.executions[name[0]]
+        spec = execution.state.jobs[name[1]].spec
+        above = [execution.state.jobs[node] for node in upstream(execution.spec, spec)]
+        if not (spec.when or spec.needs or any(other.spec.continue_on_failure for other in above)):
+            return
+        assert all((name[0], other.spec.node_id) in self.finals for other in above), f"{name} runs too early"
+        assert holds(spec.when, [(other.status, other.spec.continue_on_failure) for other in above])
 
     def _made_by(self, manifest: Manifest) -> Name:
         """Whose files they are; only a job that ended well has any."""
@@ -155,6 +173,10 @@ class Model:
                 self.cancelled |= {home} - self.verdicts.keys()  # what is over is not cancelled
             case e.DeadlinePassed(node=node):
                 self.overdue.add((home, node))
+            case e.TimedOut(node=node, limit=limit):
+                allowed = getattr(execution.state.jobs[node].spec, limit)
+                assert event.at >= execution.spec.created_at + allowed, f"{home} {node}: {limit} is early"
+                self.overdue.add((home, node))
             case e.JobPlaced(node=node, placement=placement, peer=peer):
                 known = self.placed[home, node]
                 if (home, node) not in self.finals and home not in self.cancelled and placement == len(known) + 1:
@@ -195,13 +217,15 @@ class Model:
         statuses = {job.status for job in state.jobs.values()}
         match state.status:
             case ExecutionStatus.COMPLETED:
-                assert statuses == {WorkflowJobStatus.COMPLETED}
+                assert statuses <= set(ENDED) | {WorkflowJobStatus.SKIPPED}
+                assert not any(job.failed_for_good for job in state.jobs.values())
+                assert WorkflowJobStatus.CANCELLED not in statuses
                 self._check_deliveries(execution)
             case ExecutionStatus.CANCELLED:
                 assert home in self.cancelled
             case ExecutionStatus.FAILED:
                 assert home not in self.cancelled
-                assert state.home_failed or WorkflowJobStatus.FAILED in statuses
+                assert state.home_failed or any(job.failed_for_good for job in state.jobs.values())
             case _:
                 pass
 
@@ -226,21 +250,27 @@ class Model:
     def _check_end(self, execution: Orchestration, job: JobState, name: Name, end: Job | None) -> None:
         """A job ends for a reason that is true."""
         truth = end.status.value if end is not None else ""
-        sources = [execution.state.edges[x].spec.source for x in job.inputs]
+        above = [execution.state.jobs[x] for x in upstream(execution.spec, job.spec)]
         match job.status, job.reason:
             case WorkflowJobStatus.COMPLETED, _:
                 assert truth == "completed", f"{name} is completed, and on {job.peer} it is {truth or 'not over'}"
             case WorkflowJobStatus.CANCELLED, _:
                 assert name[0] in self.cancelled
                 assert not any(x.how == "running" and not x.excused for x in self._present(job, name))
-            case _, "timeout":
+            case WorkflowJobStatus.FAILED, "timeout":
                 assert name in self.overdue
             case _, "exit":
                 assert truth == "failed"
             case _, "lost":
                 assert job.placement and not any(x.how == "running" for x in self._present(job, name))
             case _, "upstream_failed":
-                assert any(execution.state.jobs[x].status is WorkflowJobStatus.FAILED for x in sources)
+                assert any(other.failed_for_good for other in above)
+            case WorkflowJobStatus.SKIPPED, "upstream_skipped":
+                assert any(other.status is WorkflowJobStatus.SKIPPED for other in above)
+                assert not CONDITIONS[job.spec.when] and not self._present(job, name)
+            case WorkflowJobStatus.SKIPPED, "when":
+                assert not holds(job.spec.when, [(x.status, x.spec.continue_on_failure) for x in above])
+                assert job.spec.when and not self._present(job, name)
             case _, "refused":
                 assert self.refusals, f"{name} was refused, and nobody refuses anything: {job.message}"
             case _, "transfer":
@@ -257,6 +287,6 @@ class Model:
     def _check_deliveries(self, execution: Orchestration) -> None:
         home = execution.home.name
         for edge in execution.spec.edges:
-            if not edge.destination:
+            if not edge.destination and not execution.state.jobs[edge.source].gives_nothing:
                 job = execution.state.jobs[edge.source]
                 assert self.arrived[home, edge.edge_id, home, 0][:2] == (job.peer, job.remote_id), "a stale result"

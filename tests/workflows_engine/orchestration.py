@@ -367,3 +367,5 @@ class Orchestrator:
             assert job is not None
             lost = e.JobLost(node=job.spec.node_id, placement=key.placement, message="unknown", at=self.now)
             execution.happens(lost)
+        for key in [key for key, _ in reports] + unknown:
+            self.executions[key.workflow_execution_id].happens(e.PeerHeard(peer=peer))

@@ -30,6 +30,7 @@ def spec_of(
     jobs: Sequence[JobSpec | str],
     edges: Iterable[tuple[str, str]],
     deliver: Iterable[str] = (),
+    params: Mapping[str, str] | None = None,
 ) -> ExecutionSpec:
     """An execution of jobs with ``output`` -> ``input`` edges."""
     specs: list[JobSpec] = [
@@ -45,6 +46,7 @@ def spec_of(
             Edge(edge_id=number, source=source, source_kind=OUTPUT, destination=destination, destination_kind=INPUT)
             for number, (source, destination) in enumerate(pairs, start=1)
         ),
+        params=params or {},
     )
 
 
@@ -208,10 +210,14 @@ class World:
             if job.final:
                 self.finals[node] = job.status
             known = sum(
-                not other.remote_id and not (other.final) for other in map(self.state.jobs.__getitem__, job.neighbours)
+                other.open and not other.remote_id and not other.final
+                for other in map(self.state.jobs.__getitem__, job.neighbours)
             )
             if not job.final and not self.state.cancel:  # after a cancel nothing is started any more
                 assert job.missing == known, (node, event)
+        for edge in () if self.state.cancel else self.state.edges.values():
+            source = self.state.jobs.get(edge.spec.source)
+            assert edge.settled or source is None or not source.gives_nothing, "nothing will come along it"
         assert self.state.remaining == sum(not job.final for job in self.state.jobs.values())
         open_home = [x for x in self.state.edges.values() if x.delivery and not x.settled]
         assert self.state.home_open == len(open_home)
@@ -258,7 +264,7 @@ class World:
         for name in job.neighbours:
             other = self.state.jobs[name]
             dead = other.final and other.status.value != "completed"
-            assert other.remote_id or dead, f"{job.spec.node_id} starts before {name} has an id"
+            assert other.remote_id or dead or not other.open, f"{job.spec.node_id} starts before {name} has an id"
 
     def crash(self) -> None:
         """The orchestrator dies; what was durable is replayed, what was only believed is gone."""
@@ -349,6 +355,8 @@ class World:
                 job.revision += 1
 
     def tell(self, executor: Executor, job: Held) -> None:
+        if executor.name not in self.state.heard and not executor.down:
+            self.happens(e.PeerHeard(peer=executor.name))
         self.wire.append(e.JobReported(node=job.node, placement=job.placement, report=job.report()))
 
     def set_down(self, executor: Executor, down: bool) -> None:

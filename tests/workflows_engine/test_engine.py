@@ -320,6 +320,8 @@ SAMPLES: list[e.Event] = [
     e.EdgeFailed(edge_id=1, placement=1, reason="quota_exceeded", message="full", at=START),
     e.CancelRequested(reason="Ünicode \n", at=START),
     e.DeadlinePassed(node="a", waiting="for p", at=START),
+    e.JobGated(node="a", verdict=e.SKIP, reason="when", message="does not hold: failure()", at=START),
+    e.TimedOut(node="a", limit="queue_timeout", message="no peer had taken it", at=START),
 ]
 
 

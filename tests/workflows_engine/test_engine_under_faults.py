@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from peerd.clock import Millis
 from peerd.workflows import events as e
 from peerd.workflows.model import ExecutionStatus, JobSpec, JobStatus, WorkflowJobStatus
-from peerd.workflows.state import durable_view
+from peerd.workflows.state import JobState, durable_view
 
+from .controls import CONDITIONS, PARAMS, PLAIN, controls, holds, upstream
 from .simulation import START, World, replay, spec_of
 
 SHAPES = {
@@ -29,6 +30,7 @@ RARE = ["down", "up", "crash", "wait", "long wait", "fail", "lose job", "forget"
 @st.composite
 def worlds(draw: st.DrawFn) -> World:
     names, edges, deliver = SHAPES[draw(st.sampled_from(sorted(SHAPES)))]
+    drawn = draw(st.just([PLAIN] * 4) | st.lists(controls(), min_size=4, max_size=4))
     jobs = [
         JobSpec(
             node_id=name,
@@ -37,10 +39,15 @@ def worlds(draw: st.DrawFn) -> World:
             attempts=draw(st.integers(1, 3)),
             retry_lost=draw(st.booleans()),
             deadline_at=draw(st.sampled_from([None, None, None, Millis(START + 800)])),
+            when=control.when,
+            needs=control.needs(names, index),
+            continue_on_failure=control.continue_on_failure,
+            queue_timeout=control.queue_timeout,
+            transfer_timeout=control.transfer_timeout,
         )
-        for index, name in enumerate(names)
+        for index, (name, control) in enumerate(zip(names, drawn, strict=False))
     ]
-    return World(spec_of(jobs, edges, deliver), ["p", "q", "r"][: draw(st.integers(1, 3))])
+    return World(spec_of(jobs, edges, deliver, PARAMS), ["p", "q", "r"][: draw(st.integers(1, 3))])
 
 
 def act(world: World, action: str, number: int) -> None:
@@ -109,16 +116,35 @@ def check_truth(world: World) -> None:
             assert held is None or held.status is JobStatus.COMPLETED
         elif held is not None:
             assert held.status.final, f"{node} still lives on {job.peer}"
+        check_gate(world, job)
     statuses = [job.status for job in world.state.jobs.values()]
     match world.state.status:
         case ExecutionStatus.COMPLETED:
-            assert set(statuses) == {WorkflowJobStatus.COMPLETED}
-            assert all(edge.status.value == "delivered" for edge in world.state.edges.values() if edge.delivery)
+            assert not any(job.failed_for_good for job in world.state.jobs.values())
+            assert WorkflowJobStatus.CANCELLED not in statuses
+            home = [x for x in world.state.edges.values() if x.delivery]
+            for edge in home:
+                done = world.state.jobs[edge.spec.source].status is WorkflowJobStatus.COMPLETED
+                assert (edge.status.value == "delivered") == done
         case ExecutionStatus.FAILED:
-            assert WorkflowJobStatus.FAILED in statuses
+            assert any(job.failed_for_good for job in world.state.jobs.values())
             assert not world.state.cancel
         case _:
             assert world.state.cancel
+
+
+def check_gate(world: World, job: JobState) -> None:
+    """Whoever has conditions ran exactly if they held."""
+    spec = job.spec
+    if world.state.cancel or job.reason in ("timeout", "refused", "transfer"):
+        return
+    above = [world.state.jobs[name] for name in upstream(world.spec, spec)]
+    ends = [(one.status, one.spec.continue_on_failure) for one in above]
+    ran = job.reason != "upstream_failed" and job.status is not WorkflowJobStatus.SKIPPED
+    if spec.when or spec.needs or job.gated:
+        assert ran == holds(spec.when, ends), (spec, ends)
+    if job.status is WorkflowJobStatus.SKIPPED:
+        assert CONDITIONS[spec.when] is False or job.reason == "when"
 
 
 @settings(max_examples=60, derandomize=True, deadline=None)

@@ -1,7 +1,7 @@
 """A job for tests: says in an effect log outside peerd what it did, and passes files on.
 
 step.py LOG NAME [--seconds S] [--fail-first N] [--ignore-term] [--hide] [--write-mb N]
-        [--then-seconds S] [--into DIR]
+        [--then-seconds S] [--into DIR] [--until LINE]
 
 The log gets one line per event, appended and synced: "start NAME", "done NAME", "fail NAME". It is the judge of
 "lost" and "doubled", so peerd never writes to it.
@@ -52,6 +52,7 @@ def main() -> int:
     parser.add_argument("--write-mb", type=int, default=0)
     parser.add_argument("--then-seconds", type=float, default=0)
     parser.add_argument("--into", default="output")
+    parser.add_argument("--until", default="")
     options = parser.parse_args()
     tries = options.log.read_text().count(f"start {options.name}\n") if options.log.exists() else 0
     if options.ignore_term == "yes":
@@ -60,6 +61,8 @@ def main() -> int:
         hide(options.log, options.name, 60)
     say(options.log, f"start {options.name}")
     time.sleep(options.seconds)
+    while options.until and options.until not in options.log.read_text().splitlines():
+        time.sleep(0.05)
     if tries < options.fail_first:
         say(options.log, f"fail {options.name}")
         print(f"{options.name}: failing on purpose", file=sys.stderr)
