@@ -145,6 +145,7 @@ class Reason(Enum):
     ILLEGAL_INTERFACE = _Rule(
         "FAILED_PRECONDITION", False, "connect only what the service declares: 'peerctl services show'"
     )
+    EXECUTION_FAILED = _Rule("FAILED_PRECONDITION", False, "'peerctl executions show' tells which jobs failed, and why")
     JOB_CANCELLED = _Rule("FAILED_PRECONDITION", False, "nothing to do: the job was cancelled before it came")
     NOT_THE_ORCHESTRATOR = _Rule("PERMISSION_DENIED", False, "ask the peer that ordered the job")
     ILLEGAL_TRANSITION = _Rule("FAILED_PRECONDITION", False, "look at the present state first")
@@ -158,6 +159,12 @@ class Reason(Enum):
     SOURCE_CHANGED = _Rule("FAILED_PRECONDITION", False, "run the workflow again and leave the files alone meanwhile")
     QUOTA_EXCEEDED = _Rule("RESOURCE_EXHAUSTED", False, "raise [transfers] max_bytes on the receiver, or send less")
     NOT_A_REGULAR_FILE = _Rule("FAILED_PRECONDITION", False, "leave only regular files and directories in what is sent")
+    NO_FILES_MATCH = _Rule(
+        "FAILED_PRECONDITION",
+        False,
+        "correct 'files' or 'from' of the edge, or write 'optional: true' if none may come",
+    )
+    COLLIDING_NAMES = _Rule("FAILED_PRECONDITION", False, "rename so that every file keeps a name of its own")
 
     def __init__(self, rule: _Rule) -> None:
         self.code = rule.code

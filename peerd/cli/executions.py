@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -71,6 +72,57 @@ def show_execution(settings: Settings, execution_id: int) -> None:
 
     for line in tree(execution, names):
         click.echo(line)
+
+
+@executions.command("events")
+@click.argument("execution_id", type=int, metavar="EXECUTION")
+@click.option("--job", default="", help="Only what is about this job and its edges.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many, the oldest.")
+@pass_settings
+def list_events(settings: Settings, execution_id: int, job: str, limit: int | None) -> None:
+    """What happened to an execution, oldest first."""
+    found = call(settings, lambda peerd: peerd.events(execution_id, node_id=job, limit=limit))
+    if settings.as_json:
+        print_json({"events": found})
+        return
+    rows = [(str(item.seq), local_time(item.at), item.node_id or "-", item.kind, item.message) for item in found]
+    print_table(("NO", "AT", "JOB", "WHAT", ""), rows, empty="no events")
+
+
+GRAPH_FORMATS = ("mermaid", "dot")
+
+
+@executions.command("graph")
+@click.argument("execution_id", type=int, metavar="EXECUTION")
+@click.option("--format", "form", type=click.Choice(GRAPH_FORMATS), default="mermaid", help="For which program.")
+@pass_settings
+def graph_execution(settings: Settings, execution_id: int, form: str) -> None:
+    """The graph of an execution with its states, as text."""
+    from peerd.v1 import workflows_pb2
+
+    wanted = workflows_pb2.GraphFormat.Value(f"GRAPH_FORMAT_{form.upper()}")
+    text = call(settings, lambda peerd: peerd.graph(execution_id, wanted))
+    if settings.as_json:
+        print_json({"format": form, "text": text})
+    else:
+        click.echo(text, nl=False)
+
+
+@executions.command("fetch")
+@click.argument("execution_id", type=int, metavar="EXECUTION")
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--files", multiple=True, metavar="PATTERN", help="Only these, such as '**/*.csv'; may be repeated.")
+@pass_settings
+def fetch_files(settings: Settings, execution_id: int, directory: Path, files: tuple[str, ...]) -> None:
+    """Copy what was delivered to Local Peer into DIRECTORY of this machine."""
+    written = call(settings, lambda peerd: peerd.fetch(execution_id, directory, files=files))
+    if settings.as_json:
+        print_json({"files": [str(path) for path in written]})
+        return
+    for path in written:
+        click.echo(str(path))
+    if not written:
+        click.echo("nothing was delivered", err=True)
 
 
 @executions.command("watch")

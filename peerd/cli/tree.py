@@ -108,18 +108,36 @@ def _job_lines(
     if job.next_action:
         yield f"{bar}   next: {job.next_action}"
     for edge in edges.values():
-        if edge.source_node_id == job.node_id:
-            yield f"{bar}   {_edge_line(edge)}"
+        comes_along = not edge.source_node_id and edge.destination_node_id == job.node_id
+        if edge.source_node_id == job.node_id or comes_along:
+            for line in edge_lines(edge, of=job.node_id if not comes_along else ""):
+                yield f"{bar}   {line}"
+
+
+def edge_lines(edge: workflows_pb2.ExecutionEdge, *, of: str = "") -> Iterator[str]:
+    """Where its files come from and go, how far they are, and for anything not delivered why and what to do.
+
+    Below the job that it is ``of``, its name is not said again.
+    """
+    from peerd.v1 import jobs_pb2
+
+    yield _edge_line(edge).removeprefix(f"{of}.")
+    if edge.status == jobs_pb2.EDGE_STATUS_DELIVERED or not edge.message:
+        return
+    open_since = edge.since.seconds and edge.status != jobs_pb2.EDGE_STATUS_FAILED
+    yield f"  {edge.message}" + (f" (for {duration(now_seconds() - seconds_of(edge.since))})" if open_since else "")
+    if edge.next_action:
+        yield f"  next: {edge.next_action}"
 
 
 def _edge_line(edge: workflows_pb2.ExecutionEdge) -> str:
     from peerd.v1 import jobs_pb2
 
     status = enum_word(jobs_pb2.EdgeStatus, edge.status)
-    source = edge_end("", edge.source_kind, edge.source_path).split(".", 1)[1]
+    source = edge_end(edge.source_node_id, edge.source_kind, edge.source_path)
     destination = edge_end(edge.destination_node_id, edge.destination_kind, edge.destination_path)
     amount = size(edge.bytes) if edge.bytes == edge.bytes_total else f"{size(edge.bytes)} of {size(edge.bytes_total)}"
-    reason = f"  {edge.reason}" if edge.reason else ""
+    reason = f"  {edge.reason}" if edge.reason and not edge.message else ""
     return f"{source} → {destination}  {styled(status)}  {amount}{reason}"
 
 

@@ -61,6 +61,22 @@ def plan(settings: Settings, file: Path) -> None:
         raise WorkFailed
 
 
+@workflows.command("graph")
+@click.argument("file", type=_FILE)
+@click.option("--format", "form", type=click.Choice(("mermaid", "dot")), default="mermaid", help="For which program.")
+@pass_settings
+def graph(settings: Settings, file: Path, form: str) -> None:
+    """The graph of FILE as text."""
+    from peerd.v1 import workflows_pb2
+
+    wanted = workflows_pb2.GraphFormat.Value(f"GRAPH_FORMAT_{form.upper()}")
+    text = _with_source(settings, file, lambda peerd, source: peerd.graph(source, wanted))
+    if settings.as_json:
+        print_json({"format": form, "text": text})
+    else:
+        click.echo(text, nl=False)
+
+
 @workflows.command("put")
 @click.argument("file", type=_FILE)
 @pass_settings

@@ -3,5 +3,21 @@
 from peerd.client.calls import CALL_SECONDS, default_socket
 from peerd.client.client import Client, is_final, merge_execution
 from peerd.client.registry import PeerList
+from peerd.client.run import Run
+from peerd.client.sync import SyncClient, SyncRun
+from peerd.client.workflow import Job, Output, Workflow
 
-__all__ = ["CALL_SECONDS", "Client", "PeerList", "default_socket", "is_final", "merge_execution"]
+__all__ = [
+    "CALL_SECONDS",
+    "Client",
+    "Job",
+    "Output",
+    "PeerList",
+    "Run",
+    "SyncClient",
+    "SyncRun",
+    "Workflow",
+    "default_socket",
+    "is_final",
+    "merge_execution",
+]

@@ -22,12 +22,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import overload
 
 import grpc
 from grpc import aio
 
 from peerd.client.calls import CALL_SECONDS, PAGE_SIZE, connection_lost, new_request_id
+from peerd.client.fetching import write_files
 from peerd.client.registry import RegistryCalls
+from peerd.client.run import Run
+from peerd.client.workflow import Workflow
 from peerd.v1 import (
     audit_pb2,
     audit_pb2_grpc,
@@ -52,6 +56,9 @@ from peerd.v1 import (
 
 STREAM_SECONDS = 300.0
 """Deadline of one stream; a watch that lasts longer is taken up again where it was."""
+
+FETCH_SECONDS = 86_400.0
+"""Longest copying of delivered files."""
 
 RECONNECT_SECONDS = 30.0
 """How long a watch goes on trying to reach a daemon that went away."""
@@ -224,6 +231,24 @@ class Client(RegistryCalls):
         request = workflows_pb2.ExplainPlacementRequest(workflow_execution_id=execution_id, node_id=node_id)
         return await self._call(self._workflows.ExplainPlacement, request)
 
+    async def explain(self, execution_id: int, node_id: str) -> workflows_pb2.ExplainJobResponse:
+        """All that is known of why a job is where it is."""
+        request = workflows_pb2.ExplainJobRequest(workflow_execution_id=execution_id, node_id=node_id)
+        return await self._call(self._workflows.ExplainJob, request)
+
+    async def graph(
+        self,
+        what: int | workflows_pb2.DefinitionSource,
+        form: workflows_pb2.GraphFormat.ValueType = workflows_pb2.GRAPH_FORMAT_MERMAID,
+    ) -> str:
+        """The graph of an execution, with its states, or of a definition, as text."""
+        request = workflows_pb2.DrawGraphRequest(format=form)
+        if isinstance(what, int):
+            request.workflow_execution_id = what
+        else:
+            request.source.CopyFrom(what)
+        return (await self._call(self._workflows.DrawGraph, request)).text
+
     async def put_workflow(self, source: workflows_pb2.DefinitionSource) -> workflows_pb2.Workflow:
         """Store a definition; the same content gives the same version."""
         request = workflows_pb2.PutWorkflowRequest(request_id=new_request_id(), source=source)
@@ -239,6 +264,17 @@ class Client(RegistryCalls):
         request = workflows_pb2.GetWorkflowRequest(workflow=workflow, version=version)
         return (await self._call(self._workflows.GetWorkflow, request)).workflow
 
+    @overload
+    async def run(
+        self,
+        source: Workflow,
+        *,
+        params: Mapping[str, str] | None = None,
+        request_id: str = "",
+        keep: bool = False,
+    ) -> Run: ...
+
+    @overload
     async def run(
         self,
         source: workflows_pb2.DefinitionSource | None = None,
@@ -247,18 +283,33 @@ class Client(RegistryCalls):
         params: Mapping[str, str] | None = None,
         request_id: str = "",
         keep: bool = False,
-    ) -> workflows_pb2.RunWorkflowResponse:
-        """Start an execution of a given definition or of a stored workflow.
+    ) -> workflows_pb2.RunWorkflowResponse: ...
+
+    async def run(
+        self,
+        source: Workflow | workflows_pb2.DefinitionSource | None = None,
+        *,
+        workflow: str | None = None,
+        params: Mapping[str, str] | None = None,
+        request_id: str = "",
+        keep: bool = False,
+    ) -> Run | workflows_pb2.RunWorkflowResponse:
+        """Start an execution of a given definition or of a stored workflow; of a Workflow it gives a handle.
 
         Repeating it with the same request id starts nothing new and gives the same answer. With ``keep`` retention
         never takes its files.
         """
         request = workflows_pb2.RunWorkflowRequest(request_id=request_id or new_request_id(), params=params, keep=keep)
         if source is not None:
-            request.source.CopyFrom(source)
+            request.source.CopyFrom(source.source if isinstance(source, Workflow) else source)
         elif workflow is not None:
             request.workflow = workflow
-        return await self._call(self._workflows.RunWorkflow, request)
+        answer = await self._call(self._workflows.RunWorkflow, request)
+        return Run(self, answer.execution) if isinstance(source, Workflow) else answer
+
+    async def handle(self, execution_id: int) -> Run:
+        """A handle on an execution that was started before."""
+        return Run(self, await self.execution(execution_id))
 
     # Space
 
@@ -295,6 +346,29 @@ class Client(RegistryCalls):
         """One execution with its jobs and edges."""
         request = workflows_pb2.GetExecutionRequest(workflow_execution_id=execution_id)
         return (await self._call(self._workflows.GetExecution, request)).execution
+
+    async def events(
+        self, execution_id: int, *, node_id: str = "", limit: int | None = None
+    ) -> list[workflows_pb2.ExecutionEvent]:
+        """What happened to an execution, or to one of its jobs, oldest first."""
+        request = workflows_pb2.ListExecutionEventsRequest(
+            workflow_execution_id=execution_id, node_id=node_id, page_size=min(limit or PAGE_SIZE, PAGE_SIZE)
+        )
+        return await self._all(self._workflows.ListExecutionEvents, request, lambda page: page.events, limit)
+
+    async def fetch(self, execution_id: int, directory: str | Path, *, files: Sequence[str] = ()) -> list[Path]:
+        """Copy what was delivered to Local Peer into a directory of this machine; see :mod:`peerd.client.fetching`.
+
+        ``files`` are patterns as in a definition. A file that is there already is replaced once the new one is whole.
+        """
+        request = workflows_pb2.ReadDeliveredRequest(workflow_execution_id=execution_id, files=files)
+        call = self._workflows.ReadDelivered(request, timeout=FETCH_SECONDS, metadata=self._metadata)
+        try:
+            return await write_files(Path(directory), call)
+        except aio.AioRpcError as exc:
+            raise self._error(exc) from exc
+        finally:
+            call.cancel()
 
     async def keep(self, execution_id: int, *, keep: bool = True) -> workflows_pb2.Execution:
         """Save an execution's files from retention, here and where its jobs ran; or leave them to it again."""

@@ -14,6 +14,7 @@ from peerd.identity.peer_id import PeerId, parse_peer_id
 from peerd.jobs.creation import Order
 from peerd.jobs.model import Edge, JobKey, JobStatus, RetryPolicy
 from peerd.transfers.paths import parse_relative_path
+from peerd.transfers.selection import EVERYTHING, MAX_PATTERNS, Rename, Selection, pattern_flaw, rename_flaw
 from peerd.v1 import catalog_pb2, jobs_pb2
 
 MAX_EDGES = 20_000
@@ -120,7 +121,23 @@ def _edge(field: str, kind: InterfaceKind, path: str, peer: jobs_pb2.JobInterfac
         peer_job_execution_id=peer.peer_job_execution_id,
         destination=peer.destination if incoming else "",
         position=peer.position,
+        selection=EVERYTHING if incoming else _selection(field, peer),
     )
+
+
+def _selection(field: str, peer: jobs_pb2.JobInterfacePeer) -> Selection:
+    rules = tuple(Rename(origin=getattr(rule, "from"), to=rule.to) for rule in peer.rename)
+    if peer.source_path:
+        parse_relative_path(peer.source_path)
+    if len(peer.files) > MAX_PATTERNS or len(rules) > MAX_PATTERNS:
+        raise _invalid(f"{field}.files", f"at most {MAX_PATTERNS} patterns, and as many renames")
+    for pattern in peer.files:
+        if flaw := pattern_flaw(pattern):
+            raise _invalid(f"{field}.files", flaw)
+    for rule in rules:
+        if flaw := rename_flaw(rule):
+            raise _invalid(f"{field}.rename", flaw)
+    return Selection(path=peer.source_path, files=tuple(peer.files), rename=rules, optional=peer.optional)
 
 
 def _retry(proto: jobs_pb2.RetryPolicy) -> RetryPolicy:

@@ -12,6 +12,7 @@ from peerd.catalog.model import InterfaceKind
 from peerd.identity.peer_id import PeerId
 from peerd.jobs.model import Edge, EdgeStatus, JobFile
 from peerd.store import Tx
+from peerd.transfers.selection import Selection
 
 OWN_FILES = 0
 """As edge id: files that the job made."""
@@ -34,6 +35,7 @@ def to_edge(row: sqlite3.Row) -> Edge:
         bytes=row["bytes"],
         reason=row["reason"],
         message=row["message"],
+        selection=Selection.decode(row["selection"]),
     )
 
 
@@ -52,7 +54,9 @@ def find_edge(tx: Tx, job_execution_id: int, edge_id: int) -> Edge | None:
 def put_edge(tx: Tx, job_execution_id: int, edge: Edge) -> None:
     """Write an edge, new or changed."""
     tx.execute(
-        "INSERT OR REPLACE INTO job_edges VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO job_edges (job_execution_id, edge_id, incoming, kind, path, peer_id,"
+        " peer_workflow_job_id, peer_job_execution_id, destination, position, status, bytes, reason, message,"
+        " selection) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             job_execution_id,
             edge.edge_id,
@@ -68,6 +72,7 @@ def put_edge(tx: Tx, job_execution_id: int, edge: Edge) -> None:
             edge.bytes,
             edge.reason,
             edge.message,
+            edge.selection.encode(),
         ),
     )
 

@@ -15,6 +15,7 @@ from peerd.clock import Millis
 from peerd.digest import digest
 from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId
+from peerd.transfers.selection import EVERYTHING, Selection
 
 
 class JobStatus(Enum):
@@ -218,6 +219,8 @@ class Edge:
     """Delivered or received; of an incoming one that waits, promised: an offer of so much was accepted."""
     reason: str = ""
     message: str = ""
+    selection: Selection = EVERYTHING
+    """Outgoing: which files, under which names."""
 
     def same_end(self, other: Edge) -> bool:
         """Whether the other end is the same job on the same peer."""

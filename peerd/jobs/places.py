@@ -79,11 +79,11 @@ class Places:
     def _source(self, job: Job, edge: Edge) -> Source:
         place = self.of(job)
         if job.work.is_data:
-            return Source(root=Path(job.work.path))
+            return Source(root=Path(job.work.path), selection=edge.selection)
         if edge.kind is InterfaceKind.STDOUT:
-            return Source(root=place.logs, only=STDOUT)
+            return Source(root=place.logs, only=STDOUT, selection=edge.selection)
         if edge.kind is InterfaceKind.STDERR:
-            return Source(root=place.logs, only=STDERR)
+            return Source(root=place.logs, only=STDERR, selection=edge.selection)
         if edge.kind is InterfaceKind.MOUNT:
-            return Source(root=place.mount(edge.path))
-        return Source(root=place.output)
+            return Source(root=place.mount(edge.path), selection=edge.selection)
+        return Source(root=place.output, selection=edge.selection)

@@ -195,6 +195,10 @@ def interfaces_proto(edges: Sequence[Edge]) -> list[jobs_pb2.JobInterface]:
             mount_function=catalog_pb2.MountFunction.Value(f"MOUNT_FUNCTION_{function.name}"),
             destination=edge.destination,
             position=edge.position,
+            source_path=edge.selection.path,
+            files=edge.selection.files,
+            rename=[jobs_pb2.Rename(**{"from": rule.origin, "to": rule.to}) for rule in edge.selection.rename],
+            optional=edge.selection.optional,
         )
     return list(found.values())
 

@@ -7,8 +7,7 @@ big-endian) and path, size (8 bytes), executable (1 byte), digest (32 bytes). Em
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from peerd.digest import DIGEST_BYTES, Hasher
 from peerd.errors import PeerdError, Reason
 from peerd.transfers.model import Source
 from peerd.transfers.paths import open_directory, open_regular, parse_relative_path
+from peerd.transfers.picking import pick
 
 BLOCK_BYTES = 16 * 1024**2
 """What is verified and resumed at once."""
@@ -82,6 +82,8 @@ class Scanned:
     root: Path
     manifest: Manifest
     pins: tuple[Pin, ...]
+    paths: tuple[str, ...]
+    """Where each file lies below the root; in the manifest are the names it gets at the other end."""
 
 
 def check_manifest(files: Sequence[FileEntry]) -> Manifest:
@@ -120,49 +122,27 @@ def _check_nesting(files: Sequence[FileEntry]) -> None:
             folder = folder.rpartition("/")[0]
 
 
-def scan(source: Source) -> Scanned:
-    """Read everything that is to be sent. Blocking: call it in a thread.
+def scan(source: Source, *, wanted: Callable[[str], bool] = lambda _: True) -> Scanned:
+    """Read everything that is to be sent, or what is ``wanted`` of it. Blocking: call it in a thread.
 
-    Raises NOT_A_REGULAR_FILE or INVALID_PATH naming the file, SOURCE_CHANGED when it is gone.
+    Raises NOT_A_REGULAR_FILE or INVALID_PATH naming the file, SOURCE_CHANGED when it is gone; NO_FILES_MATCH or
+    COLLIDING_NAMES for a selection.
     """
     try:
-        root, paths = _paths(source)
-        entries = [(path, *_read(root, path)) for path in paths]
+        root, picked = pick(source)
+        picked = [file for file in picked if wanted(file.name)]
+        entries = [_read(root, file.path, file.name) for file in picked]
     except FileNotFoundError as error:
         raise PeerdError(Reason.SOURCE_CHANGED, f"{error.filename or source.root} is not there any more") from error
-    manifest = check_manifest([entry for _, entry, _ in entries])
-    return Scanned(root=root, manifest=manifest, pins=tuple(pin for _, _, pin in entries))
+    manifest = check_manifest([entry for entry, _ in entries])
+    pins, paths = tuple(pin for _, pin in entries), tuple(file.path for file in picked)
+    return Scanned(root=root, manifest=manifest, pins=pins, paths=paths)
 
 
-def _paths(source: Source) -> tuple[Path, list[str]]:
-    if source.only is not None:
-        return source.root, [source.only]
-    if stat.S_ISREG(os.lstat(source.root).st_mode):
-        return source.root.parent, [source.root.name]
-    found = sorted(_walk(source.root, ()), key=lambda path: path.encode("utf-8", "surrogateescape"))
-    return source.root, found
-
-
-def _walk(root: Path, components: tuple[str, ...]) -> Iterator[str]:
-    with open_directory(root, components) as directory, os.scandir(directory) as entries:
-        found = [
-            (entry.name, entry.is_dir(follow_symlinks=False), entry.is_file(follow_symlinks=False)) for entry in entries
-        ]
-    for name, is_directory, is_file in found:
-        path = "/".join((*components, name))
-        parse_relative_path(path)
-        if is_directory:
-            yield from _walk(root, (*components, name))
-        elif is_file:
-            yield path
-        else:
-            raise PeerdError(Reason.NOT_A_REGULAR_FILE, f"{path!r} is a link or a special file and is not sent")
-
-
-def _read(root: Path, path: str) -> tuple[FileEntry, Pin]:
-    *folders, name = path.split("/")
+def _read(root: Path, path: str, name: str) -> tuple[FileEntry, Pin]:
+    *folders, last = path.split("/")
     with open_directory(root, folders) as directory:
-        descriptor = open_regular(name, directory)
+        descriptor = open_regular(last, directory)
     try:
         pin = Pin.of(descriptor)
         whole, blocks = _digests(descriptor, pin.size, path)
@@ -171,7 +151,7 @@ def _read(root: Path, path: str) -> tuple[FileEntry, Pin]:
         executable = bool(os.fstat(descriptor).st_mode & 0o100)
     finally:
         os.close(descriptor)
-    return FileEntry(path=path, size=pin.size, executable=executable, digest=whole, block_digests=blocks), pin
+    return FileEntry(path=name, size=pin.size, executable=executable, digest=whole, block_digests=blocks), pin
 
 
 def _digests(descriptor: int, size: int, path: str) -> tuple[bytes, tuple[bytes, ...]]:

@@ -15,6 +15,7 @@ from peerd.clock import Millis
 from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId
 from peerd.store import Tx
+from peerd.transfers.selection import EVERYTHING, Selection
 
 NO_ROOM = frozenset({Reason.STORAGE_QUOTA, Reason.DISK_LOW})
 """Why an offer is refused for now."""
@@ -40,6 +41,7 @@ class Source:
 
     root: Path
     only: str | None = None
+    selection: Selection = EVERYTHING
 
 
 @dataclass(frozen=True, kw_only=True)

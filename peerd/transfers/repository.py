@@ -11,6 +11,7 @@ from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId
 from peerd.store import Store, Tx
 from peerd.transfers.model import OUTGOING_MOVES, OutgoingStatus, OutgoingTransfer, Received, Source, TransferKey
+from peerd.transfers.selection import Selection
 
 _EDGE = "orchestrator_peer_id = ? AND store_id = ? AND workflow_execution_id = ? AND edge_id = ?"
 
@@ -46,8 +47,8 @@ def enqueue(tx: Tx, transfer: OutgoingTransfer) -> None:
             move(tx, row["id"], OutgoingStatus.WITHDRAWN)
     tx.execute(
         "INSERT INTO outgoing_transfers (orchestrator_peer_id, store_id, workflow_execution_id, edge_id,"
-        " source_job_execution_id, destination_peer_id, destination_job_execution_id, root, only_name, status,"
-        " deadline_at, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " source_job_execution_id, destination_peer_id, destination_job_execution_id, root, only_name,"
+        " selection, status, deadline_at, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             *edge,
             key.source_job_execution_id,
@@ -55,6 +56,7 @@ def enqueue(tx: Tx, transfer: OutgoingTransfer) -> None:
             key.destination_job_execution_id,
             str(transfer.source.root),
             transfer.source.only,
+            transfer.source.selection.encode(),
             OutgoingStatus.WAITING.value,
             transfer.deadline,
             tx.now,
@@ -84,11 +86,12 @@ def move(tx: Tx, transfer_id: int, to: OutgoingStatus, *, reason: str = "", mess
 
 def begin(tx: Tx, transfer_id: int) -> bool:
     """Waiting or interrupted -> sending. False when it is over."""
-    row = tx.one("SELECT status FROM outgoing_transfers WHERE id = ?", (transfer_id,))
+    row = tx.one("SELECT status, reason, message FROM outgoing_transfers WHERE id = ?", (transfer_id,))
     if row is None or OutgoingStatus(row["status"]) not in (OutgoingStatus.WAITING, OutgoingStatus.SENDING):
         return False
     if OutgoingStatus(row["status"]) is OutgoingStatus.WAITING:
-        move(tx, transfer_id, OutgoingStatus.SENDING)
+        # Why the last try did not succeed stays known during this one.
+        move(tx, transfer_id, OutgoingStatus.SENDING, reason=row["reason"], message=row["message"])
     tx.execute("UPDATE outgoing_transfers SET tries = tries + 1 WHERE id = ?", (transfer_id,))
     return True
 
@@ -199,7 +202,7 @@ def _outgoing(row: sqlite3.Row, sender: PeerId) -> Outgoing:
             destination_peer_id=row["destination_peer_id"],
             destination_job_execution_id=row["destination_job_execution_id"],
         ),
-        source=Source(root=Path(row["root"]), only=row["only_name"]),
+        source=Source(root=Path(row["root"]), only=row["only_name"], selection=Selection.decode(row["selection"])),
         status=OutgoingStatus(row["status"]),
         tries=row["tries"],
         next_try_at=row["next_try_at"],

@@ -178,7 +178,7 @@ class Sender:
         self, scanned: Scanned, part: transfers_pb2.MissingFile, size: int
     ) -> AsyncIterator[transfers_pb2.PushRequest]:
         entry, pin = scanned.manifest.files[part.file_index], scanned.pins[part.file_index]
-        descriptor = open_file(scanned.root, entry.path.split("/"))
+        descriptor = open_file(scanned.root, scanned.paths[part.file_index].split("/"))
         ahead: asyncio.Future[bytes] | None = None
         try:
             _check_unchanged(descriptor, pin, entry.path)

@@ -468,6 +468,10 @@ class JobInterfacePeer(_message.Message):
     MOUNT_FUNCTION_FIELD_NUMBER: _builtins.int
     DESTINATION_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
+    SOURCE_PATH_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    RENAME_FIELD_NUMBER: _builtins.int
+    OPTIONAL_FIELD_NUMBER: _builtins.int
     edge_id: _builtins.int
     """The number of the edge in the execution; the same on both ends."""
     peer_id: _builtins.str
@@ -481,6 +485,18 @@ class JobInterfacePeer(_message.Message):
     """On the receiving side: directory below the interface's own, "" for the directory itself."""
     position: _builtins.int
     """On the receiving side: position in the concatenation of stdin."""
+    source_path: _builtins.str
+    """On the sending side: the directory or file of the output that is sent; all of it when empty."""
+    optional: _builtins.bool
+    """On the sending side: nothing to send is no failure."""
+    @_builtins.property
+    def files(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """On the sending side: patterns of what is sent, relative to that; everything when empty."""
+
+    @_builtins.property
+    def rename(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rename]:
+        """On the sending side: what is called otherwise at the other end; the first rule that fits counts."""
+
     def __init__(
         self,
         *,
@@ -491,14 +507,41 @@ class JobInterfacePeer(_message.Message):
         mount_function: _catalog_pb2.MountFunction.ValueType = ...,
         destination: _builtins.str = ...,
         position: _builtins.int = ...,
+        source_path: _builtins.str = ...,
+        files: _abc.Iterable[_builtins.str] | None = ...,
+        rename: _abc.Iterable[Global___Rename] | None = ...,
+        optional: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "edge_id", b"edge_id", "mount_function", b"mount_function", "peer_id", b"peer_id", "peer_job_execution_id", b"peer_job_execution_id", "peer_workflow_job_id", b"peer_workflow_job_id", "position", b"position"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "edge_id", b"edge_id", "files", b"files", "mount_function", b"mount_function", "optional", b"optional", "peer_id", b"peer_id", "peer_job_execution_id", b"peer_job_execution_id", "peer_workflow_job_id", b"peer_workflow_job_id", "position", b"position", "rename", b"rename", "source_path", b"source_path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JobInterfacePeer: _TypeAlias = JobInterfacePeer  # noqa: Y015
+
+@_typing.final
+class Rename(_message.Message):
+    """One rule for the names of files; each side may hold one "*", which stays within a component."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_FIELD_NUMBER: _builtins.int
+    TO_FIELD_NUMBER: _builtins.int
+    to: _builtins.str
+    """What it is called then."""
+    def __init__(
+        self,
+        *,
+        to: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "to", b"to"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rename: _TypeAlias = Rename  # noqa: Y015
 
 @_typing.final
 class StartJobRequest(_message.Message):

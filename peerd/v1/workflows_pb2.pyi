@@ -101,6 +101,25 @@ WORKFLOW_JOB_STATUS_SKIPPED: WorkflowJobStatus.ValueType  # 7
 WORKFLOW_JOB_STATUS_CANCELLED: WorkflowJobStatus.ValueType  # 8
 Global___WorkflowJobStatus: _TypeAlias = WorkflowJobStatus  # noqa: Y015
 
+class _GraphFormat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GraphFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GraphFormat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GRAPH_FORMAT_UNSPECIFIED: _GraphFormat.ValueType  # 0
+    GRAPH_FORMAT_MERMAID: _GraphFormat.ValueType  # 1
+    """The default."""
+    GRAPH_FORMAT_DOT: _GraphFormat.ValueType  # 2
+
+class GraphFormat(_GraphFormat, metaclass=_GraphFormatEnumTypeWrapper): ...
+
+GRAPH_FORMAT_UNSPECIFIED: GraphFormat.ValueType  # 0
+GRAPH_FORMAT_MERMAID: GraphFormat.ValueType  # 1
+"""The default."""
+GRAPH_FORMAT_DOT: GraphFormat.ValueType  # 2
+Global___GraphFormat: _TypeAlias = GraphFormat  # noqa: Y015
+
 @_typing.final
 class WorkflowDefinition(_message.Message):
     """A definition: a DAG of jobs. A YAML or JSON file is exactly the JSON mapping of this message."""
@@ -386,21 +405,37 @@ class InputDefinition(_message.Message):
     FROM_FIELD_NUMBER: _builtins.int
     INTO_FIELD_NUMBER: _builtins.int
     TO_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    RENAME_FIELD_NUMBER: _builtins.int
+    OPTIONAL_FIELD_NUMBER: _builtins.int
     into: _builtins.str
     """"input" (default), "stdin" or "mounts/PATH"."""
     to: _builtins.str
     """Directory below that place; by default the place itself for a job with one producing edge there, and a
     directory named after the producing job for several.
     """
+    optional: _builtins.bool
+    """Nothing to take is no failure."""
+    @_builtins.property
+    def files(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Patterns of the files to take, such as "*.csv" or "reports/**"; all when empty."""
+
+    @_builtins.property
+    def rename(self) -> _containers.RepeatedCompositeFieldContainer[_jobs_pb2.Rename]:
+        """What files are called here; the first rule that fits counts. In a text, a word alone is the name of the only file."""
+
     def __init__(
         self,
         *,
         into: _builtins.str = ...,
         to: _builtins.str = ...,
+        files: _abc.Iterable[_builtins.str] | None = ...,
+        rename: _abc.Iterable[_jobs_pb2.Rename] | None = ...,
+        optional: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "into", b"into", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "from", b"from", "into", b"into", "optional", b"optional", "rename", b"rename", "to", b"to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -414,16 +449,29 @@ class DeliveryDefinition(_message.Message):
 
     FROM_FIELD_NUMBER: _builtins.int
     TO_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    RENAME_FIELD_NUMBER: _builtins.int
+    OPTIONAL_FIELD_NUMBER: _builtins.int
     to: _builtins.str
     """Directory below input/; as in InputDefinition."""
+    optional: _builtins.bool
+    @_builtins.property
+    def files(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in InputDefinition."""
+
+    @_builtins.property
+    def rename(self) -> _containers.RepeatedCompositeFieldContainer[_jobs_pb2.Rename]: ...
     def __init__(
         self,
         *,
         to: _builtins.str = ...,
+        files: _abc.Iterable[_builtins.str] | None = ...,
+        rename: _abc.Iterable[_jobs_pb2.Rename] | None = ...,
+        optional: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "from", b"from", "optional", b"optional", "rename", b"rename", "to", b"to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1341,6 +1389,9 @@ class ExecutionEdge(_message.Message):
     BYTES_FIELD_NUMBER: _builtins.int
     BYTES_TOTAL_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    NEXT_ACTION_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
     edge_id: _builtins.int
     source_node_id: _builtins.str
     source_kind: _catalog_pb2.InterfaceKind.ValueType
@@ -1352,6 +1403,13 @@ class ExecutionEdge(_message.Message):
     bytes: _builtins.int
     bytes_total: _builtins.int
     reason: _builtins.str
+    """Why it failed, or what it waits for; with the next three as of the last look at the whole execution: an update of
+    WatchExecution leaves them empty, except for a failure's reason, and so does one of more than 2,000 edges.
+    """
+    message: _builtins.str
+    next_action: _builtins.str
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -1366,14 +1424,335 @@ class ExecutionEdge(_message.Message):
         bytes: _builtins.int = ...,
         bytes_total: _builtins.int = ...,
         reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        next_action: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "bytes_total", b"bytes_total", "destination_kind", b"destination_kind", "destination_node_id", b"destination_node_id", "destination_path", b"destination_path", "edge_id", b"edge_id", "reason", b"reason", "source_kind", b"source_kind", "source_node_id", b"source_node_id", "source_path", b"source_path", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "bytes_total", b"bytes_total", "destination_kind", b"destination_kind", "destination_node_id", b"destination_node_id", "destination_path", b"destination_path", "edge_id", b"edge_id", "message", b"message", "next_action", b"next_action", "reason", b"reason", "since", b"since", "source_kind", b"source_kind", "source_node_id", b"source_node_id", "source_path", b"source_path", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExecutionEdge: _TypeAlias = ExecutionEdge  # noqa: Y015
+
+@_typing.final
+class ExplainJobRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKFLOW_EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    workflow_execution_id: _builtins.int
+    node_id: _builtins.str
+    """The job's name in the definition."""
+    def __init__(
+        self,
+        *,
+        workflow_execution_id: _builtins.int = ...,
+        node_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_id", b"node_id", "workflow_execution_id", b"workflow_execution_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainJobRequest: _TypeAlias = ExplainJobRequest  # noqa: Y015
+
+@_typing.final
+class ExplainJobResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    PEER_ID_FIELD_NUMBER: _builtins.int
+    PEER_NAME_FIELD_NUMBER: _builtins.int
+    VERDICTS_FIELD_NUMBER: _builtins.int
+    PLACED_AT_FIELD_NUMBER: _builtins.int
+    JOB_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
+    UPSTREAM_FIELD_NUMBER: _builtins.int
+    AWAY_SINCE_FIELD_NUMBER: _builtins.int
+    LEASE_UNTIL_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    """The first five as in ExplainPlacementResponse."""
+    peer_id: _builtins.str
+    peer_name: _builtins.str
+    @_builtins.property
+    def verdicts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerVerdict]: ...
+    @_builtins.property
+    def placed_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def job(self) -> Global___WorkflowJob:
+        """Its state, the reason, since when, and what to do."""
+
+    @_builtins.property
+    def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExecutionEdge]:
+        """What comes to it and what it sends."""
+
+    @_builtins.property
+    def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExecutionEdge]: ...
+    @_builtins.property
+    def upstream(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkflowJob]:
+        """The jobs whose files it takes; the first 100."""
+
+    @_builtins.property
+    def away_since(self) -> _timestamp_pb2.Timestamp:
+        """Set while its peer does not answer: since when, and when its lease has run out for certain."""
+
+    @_builtins.property
+    def lease_until(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExecutionEvent]:
+        """What happened to it, oldest first; the last 200."""
+
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+        peer_id: _builtins.str = ...,
+        peer_name: _builtins.str = ...,
+        verdicts: _abc.Iterable[Global___PeerVerdict] | None = ...,
+        placed_at: _timestamp_pb2.Timestamp | None = ...,
+        job: Global___WorkflowJob | None = ...,
+        inputs: _abc.Iterable[Global___ExecutionEdge] | None = ...,
+        outputs: _abc.Iterable[Global___ExecutionEdge] | None = ...,
+        upstream: _abc.Iterable[Global___WorkflowJob] | None = ...,
+        away_since: _timestamp_pb2.Timestamp | None = ...,
+        lease_until: _timestamp_pb2.Timestamp | None = ...,
+        events: _abc.Iterable[Global___ExecutionEvent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["away_since", b"away_since", "job", b"job", "lease_until", b"lease_until", "placed_at", b"placed_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["away_since", b"away_since", "events", b"events", "inputs", b"inputs", "job", b"job", "lease_until", b"lease_until", "node_id", b"node_id", "outputs", b"outputs", "peer_id", b"peer_id", "peer_name", b"peer_name", "placed_at", b"placed_at", "upstream", b"upstream", "verdicts", b"verdicts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainJobResponse: _TypeAlias = ExplainJobResponse  # noqa: Y015
+
+@_typing.final
+class ExecutionEvent(_message.Message):
+    """Something that happened to an execution."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQ_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    EDGE_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    seq: _builtins.int
+    """Counts from 1 in an execution."""
+    kind: _builtins.str
+    """Stable, such as job_placed or edge_delivered."""
+    node_id: _builtins.str
+    """The job it is about; empty for the execution itself."""
+    edge_id: _builtins.int
+    """The edge it is about, or 0."""
+    message: _builtins.str
+    """In words."""
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        seq: _builtins.int = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        kind: _builtins.str = ...,
+        node_id: _builtins.str = ...,
+        edge_id: _builtins.int = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "edge_id", b"edge_id", "kind", b"kind", "message", b"message", "node_id", b"node_id", "seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExecutionEvent: _TypeAlias = ExecutionEvent  # noqa: Y015
+
+@_typing.final
+class ListExecutionEventsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKFLOW_EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    workflow_execution_id: _builtins.int
+    node_id: _builtins.str
+    """Only what is about this job and its edges."""
+    page_size: _builtins.int
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        workflow_execution_id: _builtins.int = ...,
+        node_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_id", b"node_id", "page_size", b"page_size", "page_token", b"page_token", "workflow_execution_id", b"workflow_execution_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListExecutionEventsRequest: _TypeAlias = ListExecutionEventsRequest  # noqa: Y015
+
+@_typing.final
+class ListExecutionEventsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExecutionEvent]:
+        """Oldest first. Empty once retention has taken the log of an old execution."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___ExecutionEvent] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListExecutionEventsResponse: _TypeAlias = ListExecutionEventsResponse  # noqa: Y015
+
+@_typing.final
+class DrawGraphRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKFLOW_EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    workflow_execution_id: _builtins.int
+    format: Global___GraphFormat.ValueType
+    @_builtins.property
+    def source(self) -> Global___DefinitionSource: ...
+    def __init__(
+        self,
+        *,
+        workflow_execution_id: _builtins.int = ...,
+        source: Global___DefinitionSource | None = ...,
+        format: Global___GraphFormat.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source", "what", b"what", "workflow_execution_id", b"workflow_execution_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "source", b"source", "what", b"what", "workflow_execution_id", b"workflow_execution_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["workflow_execution_id", "source"]  # noqa: Y015
+    _WhichOneofArgType_what: _TypeAlias = _typing.Literal["what", b"what"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_what) -> _WhichOneofReturnType_what | None: ...
+
+Global___DrawGraphRequest: _TypeAlias = DrawGraphRequest  # noqa: Y015
+
+@_typing.final
+class DrawGraphResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrawGraphResponse: _TypeAlias = DrawGraphResponse  # noqa: Y015
+
+@_typing.final
+class ReadDeliveredRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKFLOW_EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    workflow_execution_id: _builtins.int
+    @_builtins.property
+    def files(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Patterns as in InputDefinition.files, of paths below input/; all when empty."""
+
+    def __init__(
+        self,
+        *,
+        workflow_execution_id: _builtins.int = ...,
+        files: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "workflow_execution_id", b"workflow_execution_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadDeliveredRequest: _TypeAlias = ReadDeliveredRequest  # noqa: Y015
+
+@_typing.final
+class FileChunk(_message.Message):
+    """A piece of a file. The first piece of each file says which one it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    @_builtins.property
+    def file(self) -> Global___FileHeader: ...
+    def __init__(
+        self,
+        *,
+        file: Global___FileHeader | None = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "file", b"file"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FileChunk: _TypeAlias = FileChunk  # noqa: Y015
+
+@_typing.final
+class FileHeader(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    EXECUTABLE_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Relative, "/" between components, path-safe."""
+    size: _builtins.int
+    executable: _builtins.bool
+    digest: _builtins.bytes
+    """BLAKE3 of the whole file."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        size: _builtins.int = ...,
+        executable: _builtins.bool = ...,
+        digest: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "executable", b"executable", "path", b"path", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FileHeader: _TypeAlias = FileHeader  # noqa: Y015
 
 @_typing.final
 class ListExecutionsRequest(_message.Message):

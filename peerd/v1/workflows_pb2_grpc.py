@@ -95,6 +95,26 @@ class WorkflowServiceStub:
                 request_serializer=peerd_dot_v1_dot_workflows__pb2.KeepExecutionRequest.SerializeToString,
                 response_deserializer=peerd_dot_v1_dot_workflows__pb2.KeepExecutionResponse.FromString,
                 _registered_method=True)
+        self.ExplainJob = channel.unary_unary(
+                '/peerd.v1.WorkflowService/ExplainJob',
+                request_serializer=peerd_dot_v1_dot_workflows__pb2.ExplainJobRequest.SerializeToString,
+                response_deserializer=peerd_dot_v1_dot_workflows__pb2.ExplainJobResponse.FromString,
+                _registered_method=True)
+        self.ListExecutionEvents = channel.unary_unary(
+                '/peerd.v1.WorkflowService/ListExecutionEvents',
+                request_serializer=peerd_dot_v1_dot_workflows__pb2.ListExecutionEventsRequest.SerializeToString,
+                response_deserializer=peerd_dot_v1_dot_workflows__pb2.ListExecutionEventsResponse.FromString,
+                _registered_method=True)
+        self.DrawGraph = channel.unary_unary(
+                '/peerd.v1.WorkflowService/DrawGraph',
+                request_serializer=peerd_dot_v1_dot_workflows__pb2.DrawGraphRequest.SerializeToString,
+                response_deserializer=peerd_dot_v1_dot_workflows__pb2.DrawGraphResponse.FromString,
+                _registered_method=True)
+        self.ReadDelivered = channel.unary_stream(
+                '/peerd.v1.WorkflowService/ReadDelivered',
+                request_serializer=peerd_dot_v1_dot_workflows__pb2.ReadDeliveredRequest.SerializeToString,
+                response_deserializer=peerd_dot_v1_dot_workflows__pb2.FileChunk.FromString,
+                _registered_method=True)
         self.ReadLogs = channel.unary_stream(
                 '/peerd.v1.WorkflowService/ReadLogs',
                 request_serializer=peerd_dot_v1_dot_workflows__pb2.ReadLogsRequest.SerializeToString,
@@ -186,6 +206,34 @@ class WorkflowServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainJob(self, request, context):
+        """All that is known of why a job is where it is: its state, its edges, the peers, its history.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListExecutionEvents(self, request, context):
+        """What happened to an execution, in order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DrawGraph(self, request, context):
+        """The graph of an execution with its states, or of a definition, as text for a program that draws it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadDelivered(self, request, context):
+        """The files that were delivered to Local Peer. Complete edges only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReadLogs(self, request, context):
         """The logs of one job, fetched from wherever it runs.
         """
@@ -255,6 +303,26 @@ def add_WorkflowServiceServicer_to_server(servicer, server):
                     servicer.KeepExecution,
                     request_deserializer=peerd_dot_v1_dot_workflows__pb2.KeepExecutionRequest.FromString,
                     response_serializer=peerd_dot_v1_dot_workflows__pb2.KeepExecutionResponse.SerializeToString,
+            ),
+            'ExplainJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainJob,
+                    request_deserializer=peerd_dot_v1_dot_workflows__pb2.ExplainJobRequest.FromString,
+                    response_serializer=peerd_dot_v1_dot_workflows__pb2.ExplainJobResponse.SerializeToString,
+            ),
+            'ListExecutionEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListExecutionEvents,
+                    request_deserializer=peerd_dot_v1_dot_workflows__pb2.ListExecutionEventsRequest.FromString,
+                    response_serializer=peerd_dot_v1_dot_workflows__pb2.ListExecutionEventsResponse.SerializeToString,
+            ),
+            'DrawGraph': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrawGraph,
+                    request_deserializer=peerd_dot_v1_dot_workflows__pb2.DrawGraphRequest.FromString,
+                    response_serializer=peerd_dot_v1_dot_workflows__pb2.DrawGraphResponse.SerializeToString,
+            ),
+            'ReadDelivered': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadDelivered,
+                    request_deserializer=peerd_dot_v1_dot_workflows__pb2.ReadDeliveredRequest.FromString,
+                    response_serializer=peerd_dot_v1_dot_workflows__pb2.FileChunk.SerializeToString,
             ),
             'ReadLogs': grpc.unary_stream_rpc_method_handler(
                     servicer.ReadLogs,
@@ -587,6 +655,114 @@ class WorkflowService:
             '/peerd.v1.WorkflowService/KeepExecution',
             peerd_dot_v1_dot_workflows__pb2.KeepExecutionRequest.SerializeToString,
             peerd_dot_v1_dot_workflows__pb2.KeepExecutionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/peerd.v1.WorkflowService/ExplainJob',
+            peerd_dot_v1_dot_workflows__pb2.ExplainJobRequest.SerializeToString,
+            peerd_dot_v1_dot_workflows__pb2.ExplainJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListExecutionEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/peerd.v1.WorkflowService/ListExecutionEvents',
+            peerd_dot_v1_dot_workflows__pb2.ListExecutionEventsRequest.SerializeToString,
+            peerd_dot_v1_dot_workflows__pb2.ListExecutionEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrawGraph(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/peerd.v1.WorkflowService/DrawGraph',
+            peerd_dot_v1_dot_workflows__pb2.DrawGraphRequest.SerializeToString,
+            peerd_dot_v1_dot_workflows__pb2.DrawGraphResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadDelivered(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/peerd.v1.WorkflowService/ReadDelivered',
+            peerd_dot_v1_dot_workflows__pb2.ReadDeliveredRequest.SerializeToString,
+            peerd_dot_v1_dot_workflows__pb2.FileChunk.FromString,
             options,
             channel_credentials,
             insecure,

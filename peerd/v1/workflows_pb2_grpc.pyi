@@ -53,6 +53,14 @@ class WorkflowServiceStub:
     """Record the wish to cancel. Answered when it is durable, not when all has stopped."""
     KeepExecution: _grpc.UnaryUnaryMultiCallable[_workflows_pb2.KeepExecutionRequest, _workflows_pb2.KeepExecutionResponse]
     """Keep the files of an execution for ever, here and where its jobs ran, or leave them to retention again."""
+    ExplainJob: _grpc.UnaryUnaryMultiCallable[_workflows_pb2.ExplainJobRequest, _workflows_pb2.ExplainJobResponse]
+    """All that is known of why a job is where it is: its state, its edges, the peers, its history."""
+    ListExecutionEvents: _grpc.UnaryUnaryMultiCallable[_workflows_pb2.ListExecutionEventsRequest, _workflows_pb2.ListExecutionEventsResponse]
+    """What happened to an execution, in order."""
+    DrawGraph: _grpc.UnaryUnaryMultiCallable[_workflows_pb2.DrawGraphRequest, _workflows_pb2.DrawGraphResponse]
+    """The graph of an execution with its states, or of a definition, as text for a program that draws it."""
+    ReadDelivered: _grpc.UnaryStreamMultiCallable[_workflows_pb2.ReadDeliveredRequest, _workflows_pb2.FileChunk]
+    """The files that were delivered to Local Peer. Complete edges only."""
     ReadLogs: _grpc.UnaryStreamMultiCallable[_workflows_pb2.ReadLogsRequest, _workflows_pb2.ReadLogsResponse]
     """The logs of one job, fetched from wherever it runs."""
 
@@ -81,6 +89,14 @@ class WorkflowServiceAsyncStub(WorkflowServiceStub):
     """Record the wish to cancel. Answered when it is durable, not when all has stopped."""
     KeepExecution: _aio.UnaryUnaryMultiCallable[_workflows_pb2.KeepExecutionRequest, _workflows_pb2.KeepExecutionResponse]  # type: ignore[assignment]
     """Keep the files of an execution for ever, here and where its jobs ran, or leave them to retention again."""
+    ExplainJob: _aio.UnaryUnaryMultiCallable[_workflows_pb2.ExplainJobRequest, _workflows_pb2.ExplainJobResponse]  # type: ignore[assignment]
+    """All that is known of why a job is where it is: its state, its edges, the peers, its history."""
+    ListExecutionEvents: _aio.UnaryUnaryMultiCallable[_workflows_pb2.ListExecutionEventsRequest, _workflows_pb2.ListExecutionEventsResponse]  # type: ignore[assignment]
+    """What happened to an execution, in order."""
+    DrawGraph: _aio.UnaryUnaryMultiCallable[_workflows_pb2.DrawGraphRequest, _workflows_pb2.DrawGraphResponse]  # type: ignore[assignment]
+    """The graph of an execution with its states, or of a definition, as text for a program that draws it."""
+    ReadDelivered: _aio.UnaryStreamMultiCallable[_workflows_pb2.ReadDeliveredRequest, _workflows_pb2.FileChunk]  # type: ignore[assignment]
+    """The files that were delivered to Local Peer. Complete edges only."""
     ReadLogs: _aio.UnaryStreamMultiCallable[_workflows_pb2.ReadLogsRequest, _workflows_pb2.ReadLogsResponse]  # type: ignore[assignment]
     """The logs of one job, fetched from wherever it runs."""
 
@@ -178,6 +194,38 @@ class WorkflowServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_workflows_pb2.KeepExecutionResponse, _abc.Awaitable[_workflows_pb2.KeepExecutionResponse]]:
         """Keep the files of an execution for ever, here and where its jobs ran, or leave them to retention again."""
+
+    @_abc_1.abstractmethod
+    def ExplainJob(
+        self,
+        request: _workflows_pb2.ExplainJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workflows_pb2.ExplainJobResponse, _abc.Awaitable[_workflows_pb2.ExplainJobResponse]]:
+        """All that is known of why a job is where it is: its state, its edges, the peers, its history."""
+
+    @_abc_1.abstractmethod
+    def ListExecutionEvents(
+        self,
+        request: _workflows_pb2.ListExecutionEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workflows_pb2.ListExecutionEventsResponse, _abc.Awaitable[_workflows_pb2.ListExecutionEventsResponse]]:
+        """What happened to an execution, in order."""
+
+    @_abc_1.abstractmethod
+    def DrawGraph(
+        self,
+        request: _workflows_pb2.DrawGraphRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workflows_pb2.DrawGraphResponse, _abc.Awaitable[_workflows_pb2.DrawGraphResponse]]:
+        """The graph of an execution with its states, or of a definition, as text for a program that draws it."""
+
+    @_abc_1.abstractmethod
+    def ReadDelivered(
+        self,
+        request: _workflows_pb2.ReadDeliveredRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_workflows_pb2.FileChunk], _abc.AsyncIterator[_workflows_pb2.FileChunk]]:
+        """The files that were delivered to Local Peer. Complete edges only."""
 
     @_abc_1.abstractmethod
     def ReadLogs(

@@ -33,6 +33,12 @@ _MAX_SUGGESTIONS = 100
 _NEVER_ZERO = ("peerd.v1.RetryDefinition.attempts", "peerd.v1.ResourcesDefinition.cpus")
 
 
+# Lists of messages for which a word alone may stand, as that field of the only entry.
+_SHORT = {
+    "peerd.v1.InputDefinition.rename": "to",
+    "peerd.v1.DeliveryDefinition.rename": "to",
+}
+
 _OWNERS = {
     "JobDefinition": "a job",
     "Placement": "'on'",
@@ -40,6 +46,7 @@ _OWNERS = {
     "InputDefinition": "an input",
     "DeliveryDefinition": "a delivery",
     "PackageFile": "a package file",
+    "Rename": "a rename",
     "RetryDefinition": "'retry'",
     "ResourcesDefinition": "'resources'",
     "MatrixAxis": "an axis",
@@ -112,6 +119,8 @@ class _Decoder:
         if field.is_map:
             return self._map(node, field, path)
         if field.repeated:
+            if isinstance(node, Scalar) and (short := _SHORT.get(field.full_name)):
+                return [{short: node.text}]
             if not isinstance(node, Sequence):
                 self._wrong(node, path, f"expected a list, found {_describe(node)}")
                 return None

@@ -15,8 +15,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from peerd.transfers.selection import EVERYTHING, Selection
 from peerd.v1 import catalog_pb2, workflows_pb2
 from peerd.v1.catalog_pb2 import InterfaceKind
+from peerd.workflows.selections import selection_of
 
 LOCAL_PEER = ""
 """Node id of the owner's end of an edge: source of package files, destination of deliveries."""
@@ -41,8 +43,18 @@ class Source:
     node_id: str
     # A key of SOURCE_KINDS in a valid definition; anything else was written in its place.
     word: str
-    # For mounts, as written.
+    # Of a mount, or of the part of an output that is meant; as written.
     path: str = ""
+
+    @property
+    def mount(self) -> str:
+        """The path of the mount that it is."""
+        return self.path if self.word == "mounts" else ""
+
+    @property
+    def part(self) -> str:
+        """The directory or file of the output that it narrows to."""
+        return "" if self.word == "mounts" else self.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +76,7 @@ INTERFACE_WORDS = ("output", "stdout", "stderr", "mounts", "input", "stdin", "pa
 
 
 def parse_source(text: str) -> Source:
-    """``JOB[.output|.stdout|.stderr|.mounts/PATH]``; never fails, validation judges what comes out."""
+    """``JOB[.output[/PATH]|.stdout|.stderr|.mounts/PATH]``; never fails, validation judges what comes out."""
     head, slash, path = text.partition("/")
     node_id, dot, word = head.rpartition(".")
     if dot and word in INTERFACE_WORDS:
@@ -99,6 +111,13 @@ class Edge:
     directory: str = ""
     # Index among the inputs of the destination (or the deliveries): the order of concatenation for stdin.
     position: int = 0
+    # Which files of the output, under which names; the sender applies it.
+    selection: Selection = EVERYTHING
+
+    @property
+    def shown_path(self) -> str:
+        """For people: below which path of the output or of mounts/ it begins."""
+        return self.source_path or self.selection.path
 
 
 def edges_of(definition: workflows_pb2.WorkflowDefinition) -> tuple[Edge, ...]:
@@ -125,18 +144,21 @@ def _edges(definition: workflows_pb2.WorkflowDefinition) -> Iterator[Edge]:
     edge_id = 0
     for job in definition.jobs:
         pairs = [(parse_source(getattr(item, "from")), parse_place(item.into), item.to) for item in job.inputs]
-        for position, ((source, place, _), directory) in enumerate(zip(pairs, directories(pairs), strict=True)):
+        for position, (item, (source, place, _), directory) in enumerate(
+            zip(job.inputs, pairs, directories(pairs), strict=True)
+        ):
             edge_id += 1
             yield Edge(
                 edge_id=edge_id,
                 source=source.node_id,
                 source_kind=SOURCE_KINDS[source.word],
-                source_path=source.path,
+                source_path=source.mount,
                 destination=job.name,
                 destination_kind=DESTINATION_KINDS[place.word],
                 destination_path=place.path,
                 directory=directory,
                 position=position,
+                selection=selection_of(item, source.part),
             )
     for job in definition.jobs:
         if job.package:
@@ -149,15 +171,18 @@ def _edges(definition: workflows_pb2.WorkflowDefinition) -> Iterator[Edge]:
                 destination_kind=catalog_pb2.INTERFACE_KIND_PACKAGE,
             )
     home = [(parse_source(getattr(item, "from")), parse_place(""), item.to) for item in definition.deliver]
-    for position, ((source, _, _), directory) in enumerate(zip(home, directories(home), strict=True)):
+    for position, (delivery, (source, _, _), directory) in enumerate(
+        zip(definition.deliver, home, directories(home), strict=True)
+    ):
         edge_id += 1
         yield Edge(
             edge_id=edge_id,
             source=source.node_id,
             source_kind=SOURCE_KINDS[source.word],
-            source_path=source.path,
+            source_path=source.mount,
             destination=LOCAL_PEER,
             destination_kind=catalog_pb2.INTERFACE_KIND_INPUT,
             directory=directory,
             position=position,
+            selection=selection_of(delivery, source.part),
         )

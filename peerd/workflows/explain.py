@@ -51,7 +51,11 @@ def explain(state: ExecutionState, job: JobState, name_of: NameOf) -> Explanatio
     """Why the job is as it is."""
     if job.final:
         hint = _AFTER_FAILURE.get(job.reason, "")
-        action = _cure(job.message) or hint.format(execution=state.spec.execution_id, node=job.spec.node_id)
+        action = (
+            _cure(job.message)
+            or _cure_of_edge(state, job)
+            or hint.format(execution=state.spec.execution_id, node=job.spec.node_id)
+        )
         return Explanation(reason=job.reason, message=job.message, next_action=action)
     if state.cancel:
         return _cancelling(state, job, name_of)
@@ -67,6 +71,14 @@ def _cure(message: str) -> str:
     """The next action of the reason that a text begins with, when an executor gave one."""
     word = message.partition(":")[0]
     return Reason.from_text(word).next_action if word.upper() in Reason.__members__ else ""
+
+
+def _cure_of_edge(state: ExecutionState, job: JobState) -> str:
+    """The next action of the reason for which files did not come."""
+    if job.reason != "transfer":
+        return ""
+    reasons = (state.edges[edge_id].reason for edge_id in islice(job.inputs, _LOOKED_AT))
+    return next((cure for reason in reasons if (cure := _cure(reason))), "")
 
 
 def explain_execution(state: ExecutionState, name_of: NameOf) -> Explanation:

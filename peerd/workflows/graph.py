@@ -24,6 +24,7 @@ from peerd.workflows.edges import (
     parse_source,
 )
 from peerd.workflows.problems import FieldPath, Problem, ProblemReason
+from peerd.workflows.selections import EdgeDefinition, selection_problems
 
 # Comparing one misspelt name with 20,000 others takes a tenth of a second.
 MAX_SUGGESTIONS = 10
@@ -53,25 +54,22 @@ class Graph:
         # Per job, its incoming edges; the last entry is Local Peer's.
         self.incoming: list[list[Link]] = []
         for index, job in enumerate(definition.jobs):
-            links = [
-                self._link(("jobs", index, "inputs", at), getattr(item, "from"), item.into, item.to)
-                for at, item in enumerate(job.inputs)
-            ]
+            links = [self._link(("jobs", index, "inputs", at), item, item.into) for at, item in enumerate(job.inputs)]
             self.incoming.append([link for link in links if link is not None])
-        home = [
-            self._link(("deliver", at), getattr(item, "from"), "", item.to)
-            for at, item in enumerate(definition.deliver)
-        ]
+        home = [self._link(("deliver", at), item, "") for at, item in enumerate(definition.deliver)]
         self._cycles([self._needs(index, job) for index, job in enumerate(definition.jobs)])
         self.incoming.append([link for link in home if link is not None])
 
-    def _link(self, path: FieldPath, text: str, into: str, to: str) -> Link | None:
+    def _link(self, path: FieldPath, item: EdgeDefinition, into: str) -> Link | None:
+        text, to = getattr(item, "from"), item.to
         source, place = parse_source(text), parse_place(into)
         before = len(self.problems)
         self.problems += self._source_problems((*path, "from"), text, source)
         self.problems += _place_problems((*path, "into"), place)
         if to and (flaw := path_flaw(to)):
             self.problems.append(Problem(reason=ProblemReason.BAD_PATH, message=flaw, path=(*path, "to")))
+        if item.files or item.rename:
+            self.problems += selection_problems(item, path, log=source.word in ("stdout", "stderr"))
         return Link(path, text, source, place, to) if len(self.problems) == before else None
 
     def _source_problems(self, path: FieldPath, text: str, source: Source) -> Iterator[Problem]:
@@ -88,7 +86,7 @@ class Graph:
         elif source.word not in SOURCE_KINDS:
             message = f"{text!r} does not name an output: {source.word!r} is none"
             yield Problem(reason=ProblemReason.BAD_REFERENCE, message=message, path=path)
-        elif source.word == "mounts":
+        elif source.word == "mounts" or (source.word == "output" and source.path):
             if flaw := path_flaw(source.path):
                 yield Problem(reason=ProblemReason.BAD_PATH, message=f"{text!r}: {flaw}", path=path)
         elif source.path:

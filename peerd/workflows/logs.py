@@ -24,7 +24,8 @@ class Logs:
 
     def __init__(self, store: Store, dials: Dials, changes: Changes) -> None:
         self._store = store
-        self._dials = dials
+        self.dials = dials
+        """Connections to executors."""
         self._changes = changes
 
     async def read(self, request: workflows_pb2.ReadLogsRequest) -> AsyncIterator[workflows_pb2.ReadLogsResponse]:
@@ -52,7 +53,7 @@ class Logs:
         self, place: tuple[str, int], request: workflows_pb2.ReadLogsRequest
     ) -> AsyncIterator[jobs_pb2.ReadJobLogsResponse]:
         peer, job_execution_id = PeerId(place[0]), place[1]
-        stub: jobs_pb2_grpc.JobServiceAsyncStub = jobs_pb2_grpc.JobServiceStub(self._dials.channel(peer))
+        stub: jobs_pb2_grpc.JobServiceAsyncStub = jobs_pb2_grpc.JobServiceStub(self.dials.channel(peer))
         wanted = jobs_pb2.ReadJobLogsRequest(
             job_execution_id=job_execution_id, stream=request.stream, follow=request.follow
         )

@@ -158,7 +158,7 @@ def _planned(edge: Edge) -> workflows_pb2.PlannedEdge:
         edge_id=edge.edge_id,
         source_node_id=edge.source,
         source_kind=edge.source_kind,
-        source_path=edge.source_path,
+        source_path=edge.shown_path,
         destination_node_id=edge.destination,
         destination_kind=edge.destination_kind,
         destination_path=edge.destination_path,

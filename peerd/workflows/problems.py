@@ -58,11 +58,13 @@ class ProblemReason(Enum):
     # The graph
     NO_JOBS = "add at least one job"
     TOO_MANY_JOBS = "split the workflow"
-    BAD_REFERENCE = "write JOB, JOB.output, JOB.stdout, JOB.stderr or JOB.mounts/PATH"
+    BAD_REFERENCE = "write JOB, JOB.output, JOB.output/PATH, JOB.stdout, JOB.stderr or JOB.mounts/PATH"
     UNKNOWN_JOB = "name a job of this workflow"
     SELF_REFERENCE = "take the files from another job"
     CYCLE = "remove one of these edges: a job can only wait for jobs that do not wait for it"
     ILLEGAL_PAIR = "connect output, stdout, stderr or mounts/PATH of one job to input, stdin or mounts/PATH of another"
+    BAD_PATTERN = "write patterns such as '*.csv' or 'reports/**', relative and without '..'"
+    BAD_RENAME = "write 'rename: NAME', or a list of {from: '*.txt', to: '*.csv'} with at most one * on each side"
     COLLIDING_DESTINATIONS = "give each of them a directory of its own with 'to'"
     MORE_PROBLEMS = "mend these first"
 

@@ -222,7 +222,7 @@ def _insert_edges(tx: Tx, execution_id: int, edges: Iterable[Edge]) -> None:
                 edge.edge_id,
                 edge.source,
                 edge.source_kind,
-                edge.source_path,
+                edge.shown_path,
                 edge.destination,
                 edge.destination_kind,
                 edge.destination_path,

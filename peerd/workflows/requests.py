@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from peerd.clock import Millis
+from peerd.transfers.selection import Selection
 from peerd.v1 import jobs_pb2, workflows_pb2
 from peerd.v1.catalog_pb2 import MOUNT_FUNCTION_INPUT, MOUNT_FUNCTION_OUTPUT, InterfaceKind, MountFunction
 from peerd.workflows.edges import Edge
@@ -159,6 +160,8 @@ def start_request(
             destination=edge.directory if receiving else "",
             position=edge.position if receiving else 0,
         )
+        if not receiving:
+            _select(interface.peers[-1], edge.selection)
 
     for edge_id in job.inputs:
         edge = state.edges[edge_id].spec
@@ -171,6 +174,13 @@ def start_request(
         if other is None or receives(other):
             add(edge, edge.source_kind, edge.source_path, other, MOUNT_FUNCTION_INPUT)
     return request
+
+
+def _select(peer: jobs_pb2.JobInterfacePeer, selection: Selection) -> None:
+    peer.source_path, peer.optional = selection.path, selection.optional
+    peer.files.extend(selection.files)
+    for rule in selection.rename:
+        peer.rename.append(jobs_pb2.Rename(**{"from": rule.origin, "to": rule.to}))
 
 
 def receives(consumer: JobState) -> bool:

@@ -9,8 +9,9 @@ from peerd.clock import Clock
 from peerd.rpc.caller import current_caller
 from peerd.store import Store
 from peerd.v1 import workflows_pb2, workflows_pb2_grpc
-from peerd.workflows import repository, views
+from peerd.workflows import explaining, history, repository, views
 from peerd.workflows.definition import read_definition
+from peerd.workflows.delivered import read_delivered
 from peerd.workflows.door import Door
 from peerd.workflows.logs import Logs
 from peerd.workflows.orchestrator import Orchestrator
@@ -66,6 +67,23 @@ class WorkflowServicer(workflows_pb2_grpc.WorkflowServiceServicer):
         return await explain_placement(
             self._store, self._placer, self._viewer, request, assigned=self._orchestrator.assigned()
         )
+
+    async def ExplainJob(
+        self, request: workflows_pb2.ExplainJobRequest, context: object
+    ) -> workflows_pb2.ExplainJobResponse:
+        return await explaining.explain_job(
+            self._store, self._placer, self._viewer, self._orchestrator, self._logs.dials, request
+        )
+
+    async def ListExecutionEvents(
+        self, request: workflows_pb2.ListExecutionEventsRequest, context: object
+    ) -> workflows_pb2.ListExecutionEventsResponse:
+        return await history.list_events(self._store, self._viewer.name_of, request)
+
+    async def DrawGraph(
+        self, request: workflows_pb2.DrawGraphRequest, context: object
+    ) -> workflows_pb2.DrawGraphResponse:
+        return await explaining.draw(self._store, self._viewer, request)
 
     async def PutWorkflow(
         self, request: workflows_pb2.PutWorkflowRequest, context: object
@@ -126,6 +144,12 @@ class WorkflowServicer(workflows_pb2_grpc.WorkflowServiceServicer):
         self, request: workflows_pb2.KeepExecutionRequest, context: object
     ) -> workflows_pb2.KeepExecutionResponse:
         return await self._requests.keep(current_caller().peer_id, request)
+
+    async def ReadDelivered(
+        self, request: workflows_pb2.ReadDeliveredRequest, context: object
+    ) -> AsyncIterator[workflows_pb2.FileChunk]:
+        async for chunk in read_delivered(self._store, self._viewer, request):
+            yield chunk
 
     async def ReadLogs(
         self, request: workflows_pb2.ReadLogsRequest, context: object

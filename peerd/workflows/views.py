@@ -13,11 +13,14 @@ from peerd.jobs.paths import JobPlace
 from peerd.moments import moment
 from peerd.store import Store, Tx
 from peerd.v1 import jobs_pb2, workflows_pb2
+from peerd.workflows.edge_reasons import explain_edges
 from peerd.workflows.model import ExecutionStatus
 from peerd.workflows.repository import WorkflowVersion, no_such_execution
 
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
+# What an answer may hold is limited, and nobody reads more; of one job, ExplainJob tells it whatever their number.
+_EXPLAINED_EDGES = 2000
 
 _EXECUTIONS = "SELECT x.*, w.name FROM workflow_executions x JOIN workflows w ON w.id = x.workflow_id"
 
@@ -51,6 +54,8 @@ async def read_execution(
         (execution_id, after),
     ):
         execution.edges.append(_to_edge(edge))
+    if not since and len(execution.edges) <= _EXPLAINED_EDGES:
+        explain_edges(execution)
     return execution, row["version"]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 import pytest
+from blake3 import blake3
 from google.protobuf.message import Message
 
 from peerd.cli.app import NOUNS
@@ -136,7 +137,17 @@ ANSWERS: dict[str, Message] = {
     ),
     "ProfileService.SetProfile": profiles_pb2.SetProfileResponse(profile=PROFILE),
     "ProfileService.DeleteProfile": profiles_pb2.DeleteProfileResponse(profile=PROFILE),
-    "WorkflowService.ExplainPlacement": workflows_pb2.ExplainPlacementResponse(
+    "WorkflowService.ListExecutionEvents": workflows_pb2.ListExecutionEventsResponse(
+        events=[
+            workflows_pb2.ExecutionEvent(seq=1, kind="execution_requested", message="the execution was requested"),
+            workflows_pb2.ExecutionEvent(seq=2, kind="job_placed", node_id="count", message="given to beta"),
+        ]
+    ),
+    "WorkflowService.DrawGraph": workflows_pb2.DrawGraphResponse(text="flowchart LR\n"),
+    "WorkflowService.ReadDelivered": workflows_pb2.FileChunk(
+        file=workflows_pb2.FileHeader(path="sub/a.txt", size=2, digest=blake3(b"hi").digest()), data=b"hi"
+    ),
+    "WorkflowService.ExplainJob": workflows_pb2.ExplainJobResponse(
         node_id="count",
         peer_name="beta",
         verdicts=[
@@ -145,6 +156,32 @@ ANSWERS: dict[str, Message] = {
                 verdict=workflows_pb2.VERDICT_REFUSED, peer_name="c", reason="offline", message="away", next_action="x"
             ),
         ],
+        job=workflows_pb2.WorkflowJob(
+            node_id="count",
+            status=workflows_pb2.WORKFLOW_JOB_STATUS_WAITING_INPUTS,
+            reason="inputs",
+            message="waits for files of make",
+            next_action="nothing to do",
+        ),
+        upstream=[
+            workflows_pb2.WorkflowJob(
+                node_id="make", executor_name="alpha", status=workflows_pb2.WORKFLOW_JOB_STATUS_RUNNING
+            )
+        ],
+        inputs=[
+            workflows_pb2.ExecutionEdge(
+                edge_id=1,
+                source_node_id="make",
+                source_kind=catalog_pb2.INTERFACE_KIND_OUTPUT,
+                source_path="tables",
+                destination_node_id="count",
+                destination_kind=catalog_pb2.INTERFACE_KIND_INPUT,
+                status=jobs_pb2.EDGE_STATUS_WAITING,
+                message="waits for make to end",
+                next_action="wait",
+            )
+        ],
+        events=[workflows_pb2.ExecutionEvent(seq=2, kind="job_placed", node_id="count", message="given to beta")],
     ),
     "WorkflowService.KeepExecution": workflows_pb2.KeepExecutionResponse(
         execution=workflows_pb2.Execution(workflow_execution_id=7, kept=True)
@@ -223,7 +260,29 @@ COMMANDS: dict[str, tuple[str, list[str]]] = {
     "backup restore x.db": ("BackupService.RestoreBackup", ["the daemon ends now"]),
     "audit list": ("AuditService.ListAudit", ["AdmitPeer", "permission_denied"]),
     "audit verify": ("AuditService.VerifyAudit", ["7 entries, intact"]),
-    "why 100 count": ("WorkflowService.ExplainPlacement", ["count is on beta", "chosen", "refused", "next: x"]),
+    "why 100 count": (
+        "WorkflowService.ExplainJob",
+        [
+            "count is on beta",
+            "waiting_inputs",
+            "inputs: waits for files of make",
+            "next    nothing to do",
+            "make.output/tables → count.input  waiting",
+            "make is running, on alpha",
+            "next: wait",
+            "chosen",
+            "refused",
+            "next: x",
+            "job_placed: given to beta",
+        ],
+    ),
+    "executions events 7 --job count": (
+        "WorkflowService.ListExecutionEvents",
+        ["2", "count", "job_placed", "given to"],
+    ),
+    "executions graph 7 --format dot": ("WorkflowService.DrawGraph", ["flowchart LR"]),
+    "executions fetch 7 DIR --files **/*.txt": ("WorkflowService.ReadDelivered", ["sub/a.txt"]),
+    "workflows graph FILE": ("WorkflowService.DrawGraph", ["flowchart LR"]),
     "peers revoke beta --yes --reason lost": ("MeshService.RevokePeer", ["is revoked"]),
     "invite create": ("MeshService.CreateInvite", ["peerd1-token"]),
     "invites list": ("MeshService.ListInvites", ["used", "jjjj"]),
@@ -257,6 +316,8 @@ ELSEWHERE = {"logs", "executions watch"}
 def answers(daemon: FakeDaemon) -> None:
     for method, answer in ANSWERS.items():
         daemon.on(method, answer)
+    delivered = ANSWERS["WorkflowService.ReadDelivered"]
+    daemon.on("WorkflowService.ReadDelivered", lambda request, context: iter((delivered,)))
 
 
 def arguments_of(line: str, tmp_path: Path) -> list[str]:

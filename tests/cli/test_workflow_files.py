@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from peerd.cli.definition_file import MAX_PACKAGE_BYTES, read_declaration, read_definition
+from peerd.cli.definition_file import read_declaration, read_definition
+from peerd.client.definition_file import MAX_PACKAGE_BYTES
 from peerd.errors import PeerdError, Reason
 from peerd.v1 import catalog_pb2, workflows_pb2
 from tests.cli.conftest import Peerctl

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from peerd.errors import PeerdError
 
@@ -25,6 +28,22 @@ def job(name: str, peer: str, inputs: Sequence[str | Mapping[str, str]] = (), **
 def definition(name: str, *jobs: dict[str, Any], deliver: Sequence[str | Mapping[str, str]] = ()) -> dict[str, Any]:
     edges = [{"from": entry} if isinstance(entry, str) else dict(entry) for entry in deliver]
     return {"name": name, "jobs": list(jobs), "deliver": edges}
+
+
+def allow_commands(fleet: Fleet) -> None:
+    """Every machine runs ad-hoc commands of the founder from now on, where it can isolate them."""
+    for daemon in fleet.daemons.values():
+        daemon.kill()
+        daemon.configure(f"\n[jobs]\nallow_commands_from = ['{fleet.founder.peer_id}']\n")
+        daemon.start()
+    fleet.wait_until_all_see_all()
+
+
+def need_bubblewrap() -> None:
+    """Commands run nowhere without it."""
+    if shutil.which("bwrap") is None:
+        assert not os.environ.get("PEERD_REQUIRE_ALL"), "bubblewrap is missing, and this machine must run everything"
+        pytest.skip("needs bubblewrap")
 
 
 class Run:

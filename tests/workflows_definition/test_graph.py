@@ -60,7 +60,7 @@ def test_a_cycle_of_ten_thousand_jobs_is_found_and_told_briefly() -> None:
         ("a.package", "illegal_pair"),
         ("a.logs", "illegal_pair"),
         ("a.outptu", "bad_reference"),
-        ("a.output/x", "bad_reference"),
+        ("a.output/../x", "bad_path"),
         ("a.mounts", "bad_path"),
         ("a.mounts/", "bad_path"),
         ("a.mounts/../x", "bad_path"),
