@@ -67,6 +67,18 @@ class JobsConfig:
     """Peer ids and roles whose ad-hoc commands are run, and only inside a sandbox. Nobody by default."""
     sandbox: str = "auto"
     """``auto`` uses bubblewrap where it works; ``none`` never does."""
+    limits: str = "auto"
+    """``auto`` keeps jobs to their limits by control groups where they work; ``rlimits`` never does."""
+    cpus: float = 0
+    """What jobs may reserve together; all of the machine when 0."""
+    memory_bytes: int = 0
+    """The same."""
+    default_memory_bytes: int = 0
+    """The most a job may use that asks for nothing itself; no limit when 0."""
+    default_disk_bytes: int = 0
+    """The same, of the disk; up to what is kept free of it when 0."""
+    max_pids: int = 1024
+    """Processes and threads of one job; no limit when 0."""
     stop_grace_seconds: float = 10
     """How long a daemon that is told to stop waits for running jobs; they go on without it, and the next finds them."""
     quota_bytes_per_orchestrator: int = 0

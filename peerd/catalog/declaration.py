@@ -7,6 +7,7 @@ foreign code. Regular expressions are bounded in length; that they end soon on b
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ from peerd.catalog.model import (
 )
 from peerd.errors import PeerdError, Reason, Violation
 from peerd.identity.peer_id import parse_peer_id
+from peerd.sizes import parse_size
 from peerd.v1 import catalog_pb2
 
 KINDS: Mapping[int, ServiceKind] = MappingProxyType(
@@ -43,6 +45,7 @@ PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
 
 MAX_PATTERN_LENGTH = 200
 MAX_ARGV = 1000
+MAX_CPUS = 4096
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _PARAM = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,126}")
@@ -83,6 +86,7 @@ def check_declaration(proto: catalog_pb2.ServiceDeclaration, *, data_dir: Path) 
     _check_interfaces(proto, violations)
     _check_params(proto, violations)
     _check_host_paths(proto, violations, data_dir)
+    _check_resources(proto, violations)
     if proto.kind == catalog_pb2.SERVICE_KIND_PROCESS:
         _check_process(proto, violations)
     elif proto.kind == catalog_pb2.SERVICE_KIND_DATA:
@@ -113,6 +117,12 @@ def to_declaration(proto: catalog_pb2.ServiceDeclaration) -> Declaration:
         isolation=proto.isolation,
         allowed_peers=frozenset(proto.allowed_peers),
         allowed_roles=frozenset(proto.allowed_roles),
+        cpus=proto.resources.cpus,
+        memory_bytes=parse_size(proto.resources.memory) if proto.resources.memory else 0,
+        disk_bytes=parse_size(proto.resources.disk) if proto.resources.disk else 0,
+        gpus=proto.resources.gpus,
+        max_concurrent=proto.max_concurrent,
+        limits=proto.limits,
     )
 
 
@@ -222,6 +232,17 @@ def _path_problem(text: str, data_dir: Path) -> str:
     return ""
 
 
+def _check_resources(proto: catalog_pb2.ServiceDeclaration, violations: _Violations) -> None:
+    if not math.isfinite(proto.resources.cpus) or not 0 <= proto.resources.cpus <= MAX_CPUS:
+        violations.add("resources.cpus", f"between 0 and {MAX_CPUS}")
+    for name in ("memory", "disk"):
+        text = getattr(proto.resources, name)
+        try:
+            parse_size(text or "1")
+        except ValueError as error:
+            violations.add(f"resources.{name}", str(error))
+
+
 def _check_process(proto: catalog_pb2.ServiceDeclaration, violations: _Violations) -> None:
     if proto.path:
         violations.add("path", "only data services have one")
@@ -242,5 +263,8 @@ def _check_data(proto: catalog_pb2.ServiceDeclaration, violations: _Violations, 
     for field in ("argv", "params", "env", "job_env", "read_only_paths", "writable_paths"):
         if getattr(proto, field):
             violations.add(field, "only process services have it")
+    for field in ("resources", "max_concurrent", "limits"):
+        if getattr(proto, field) and (field != "resources" or proto.HasField("resources")):
+            violations.add(field, "only process services have it: offering data takes no place to run")
     if problem := _path_problem(proto.path, data_dir):
         violations.add("path", problem)

@@ -102,6 +102,15 @@ class Declaration:
     """The least isolation (registry_pb2.IsolationLevel) it may run under."""
     allowed_peers: frozenset[str] = frozenset()
     allowed_roles: frozenset[str] = frozenset()
+    cpus: float = 0.0
+    """These four: what a job of it reserves that says nothing itself; 0 is nothing."""
+    memory_bytes: int = 0
+    disk_bytes: int = 0
+    gpus: int = 0
+    max_concurrent: int = 0
+    """Jobs of it that run at once; 0 is no limit."""
+    limits: int = 0
+    """How strictly limits must be kept (registry_pb2.LimitsLevel)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from peerd.cli.app import Noun
@@ -18,6 +20,10 @@ from peerd.cli.output import (
     size,
 )
 from peerd.cli.settings import Settings, call, comma_list, pass_settings
+from peerd.sizes import show_size
+
+if TYPE_CHECKING:
+    from peerd.v1 import jobs_pb2
 
 _STATUSES = ("created", "waiting_inputs", "ready", "running", "completed", "failed", "lost", "cancelled")
 
@@ -90,7 +96,11 @@ def show_job(settings: Settings, job_execution_id: int) -> None:
             "exit code": str(job.report.exit_code) if job.report.HasField("exit_code") else "",
             "received": size(job.report.bytes_received),
             "sent": size(job.report.bytes_sent),
+            "priority": str(job.priority) if job.priority else "",
+            "reserves": _amounts(job.resources, job.resources.gpus),
             "isolation": enum_word(registry_pb2.IsolationLevel, job.isolation),
+            "limits": _limits(job),
+            "limit hit": job.report.limit,
             "lease until": local_time(job.lease_until),
             "directory": job.directory,
         }
@@ -109,3 +119,25 @@ def show_job(settings: Settings, job_execution_id: int) -> None:
         code = f" {attempt.exit_code}" if attempt.HasField("exit_code") else ""
         lasted = f" after {duration(ended)}" if ended is not None else ""
         click.echo(f"attempt {attempt.attempt}  {attempt.outcome}{code}{lasted}")
+
+
+def _amounts(of: Any, gpus: int = 0) -> str:
+    """What is not 0 of resources or limits."""
+    parts = (
+        f"{of.cpus:g} cpus" if of.cpus else "",
+        f"{show_size(of.memory_bytes)} of memory" if of.memory_bytes else "",
+        f"{show_size(of.disk_bytes)} of disk" if of.disk_bytes else "",
+        f"{gpus} gpus" if gpus else "",
+    )
+    return ", ".join(part for part in parts if part)
+
+
+def _limits(job: jobs_pb2.JobExecution) -> str:
+    """What was in force for its process, and how."""
+    from peerd.v1 import registry_pb2
+
+    if not job.HasField("limits"):
+        return ""
+    pids = f", {job.limits.pids} processes" if job.limits.pids else ""
+    by = enum_word(registry_pb2.LimitsLevel, job.limits.level)
+    return f"{_amounts(job.limits)}{pids} (by {by})".lstrip(", ")

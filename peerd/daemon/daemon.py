@@ -34,6 +34,8 @@ from peerd.errors import PeerdError, Reason
 from peerd.identity.key import Identity, load_identity
 from peerd.identity.peer_id import PeerId
 from peerd.jobs.assembly import Bounds
+from peerd.jobs.available import this_machine
+from peerd.jobs.model import Resources
 from peerd.jobs.runner import ProcessRunner
 from peerd.loops import run_every
 from peerd.mesh.mesh import Mesh
@@ -121,7 +123,9 @@ class Daemon:
             await daemon._neighbours.load(own_sample=daemon._sample)
             await daemon._catalog.sync(config.services)
             hidden = [config.data_dir, config.socket.parent]
-            daemon._wire(await ProcessRunner.probe(sandbox=config.jobs.sandbox, hidden=hidden))
+            daemon._wire(
+                await ProcessRunner.probe(sandbox=config.jobs.sandbox, hidden=hidden, limits=config.jobs.limits)
+            )
         except BaseException:
             await store.close()
             raise
@@ -273,6 +277,13 @@ class Daemon:
     def bounds(self, config: JobsConfig) -> Bounds:
         """How many jobs are taken now."""
         return self._following.bounds(config)
+
+    def machine(self) -> Resources:
+        """What of this machine jobs may have."""
+        has, guess = self._hardware, this_machine()
+        return Resources(
+            cpus=has.cpu_cores or guess.cpus, memory_bytes=has.memory_bytes or guess.memory_bytes, gpus=len(has.gpus)
+        )
 
     # -- What this peer says of itself
 

@@ -67,7 +67,7 @@ async def examine(config: Config, *, devices: Path = Path("/dev"), units: Path |
         _disk(config),
         *_ports(config, peers is not None),
     ]
-    found += [_clock(peers), await _isolation(config), await _runners(), _serial(devices), _unit(units)]
+    found += [_clock(peers), *await _isolation(config), await _runners(), _serial(devices), _unit(units)]
     return found
 
 
@@ -244,8 +244,12 @@ def _kernel_clock_status() -> int | None:
         return None
 
 
-async def _isolation(config: Config) -> Finding:
-    runner = await ProcessRunner.probe(sandbox=config.jobs.sandbox, hidden=[])
+async def _isolation(config: Config) -> list[Finding]:
+    runner = await ProcessRunner.probe(sandbox=config.jobs.sandbox, hidden=[], limits=config.jobs.limits)
+    return [_sandbox(runner), _limits(runner)]
+
+
+def _sandbox(runner: ProcessRunner) -> Finding:
     if runner.isolation == registry_pb2.ISOLATION_LEVEL_BUBBLEWRAP:
         return Finding(name="isolation", verdict=Verdict.OK, message="jobs run in bubblewrap, which works here")
     return Finding(
@@ -253,6 +257,18 @@ async def _isolation(config: Config) -> Finding:
         verdict=Verdict.WARN,
         message="jobs run without isolation: only services with fixed commands are run",
         next_action="install the package bubblewrap, and allow unprivileged user namespaces",
+    )
+
+
+def _limits(runner: ProcessRunner) -> Finding:
+    message = f"jobs are kept to their limits by {runner.limits_text}"
+    if runner.limits == registry_pb2.LIMITS_LEVEL_CGROUP:
+        return Finding(name="limits", verdict=Verdict.OK, message=message)
+    return Finding(
+        name="limits",
+        verdict=Verdict.WARN,
+        message="jobs are kept to their limits by looking at them now and then: no control groups can be used here",
+        next_action="have 'peerd install' write the unit with systemd 254 or later, or run it as root without systemd",
     )
 
 

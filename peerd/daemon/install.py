@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -52,8 +53,7 @@ PrivateMounts=yes
 ProtectProc=invisible
 ProtectClock=yes
 ProtectKernelModules=yes
-ProtectControlGroups=yes
-{isolation}LockPersonality=yes
+{groups}{isolation}LockPersonality=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
 RemoveIPC=yes
@@ -73,6 +73,18 @@ TasksMax=4096
 WantedBy=multi-user.target
 """
 
+_DELEGATED = """\
+# Jobs get control groups of their own beside the daemon's.
+Delegate=cpu memory pids
+DelegateSubgroup=peerd-main
+"""
+_NOT_DELEGATED = """\
+ProtectControlGroups=yes
+"""
+_DELEGATES_SUBGROUP = 254
+"""The version of systemd that puts a service into a group below its own. Before that one, a service could not be
+started again while groups of its jobs are there."""
+
 _WITH_ISOLATION = """\
 # Not ProtectKernelTunables, ProtectKernelLogs, ProcSubset: they cover parts of /proc. Not RestrictNamespaces,
 # ProtectHostname: they deny namespaces and their names. Bubblewrap could then isolate no job.
@@ -85,8 +97,9 @@ ProtectHostname=yes
 """
 
 
-def unit_text(*, program: Path, data_dir: Path, user: str = "", isolation: bool = True) -> str:
-    """The unit. ``user`` is who it runs as, root when empty; without ``isolation`` bubblewrap cannot run in it.
+def unit_text(*, program: Path, data_dir: Path, user: str = "", isolation: bool = True, delegate: bool = False) -> str:
+    """The unit. ``user`` is who it runs as, root when empty; without ``isolation`` bubblewrap cannot run in it;
+    with ``delegate`` jobs get control groups, which takes systemd 254.
 
     Raises INVALID_PATH for a path that a unit cannot hold.
     """
@@ -97,9 +110,20 @@ def unit_text(*, program: Path, data_dir: Path, user: str = "", isolation: bool 
         user=f"User={user}\n" if user else "",
         # Root needs this one to map itself into the user namespaces of its jobs (Linux 5.12, user_namespaces(7)).
         capabilities="CAP_SETFCAP" if isolation and not user else "",
+        groups=_DELEGATED if delegate else _NOT_DELEGATED,
         isolation=_WITH_ISOLATION if isolation else _WITHOUT_ISOLATION,
         calls=" @mount pivot_root" if isolation else "",
     )
+
+
+def _systemd_version() -> int:
+    """Of this machine's systemd; 0 when it has none."""
+    try:
+        done = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=False, timeout=10)  # noqa: S607
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    found = re.match(r"systemd (\d+)", done.stdout)
+    return int(found[1]) if found else 0
 
 
 def _word(path: Path, *, command: bool = False) -> str:
@@ -117,7 +141,8 @@ def install_unit(*, data_dir: Path, user: str, prefix: Path, isolation: bool = T
     """Write the unit; returns where, and whether anything changed. Raises INVALID_PATH, or NOT_FOUND for the user."""
     if user:
         _check_user(user, data_dir)
-    text = unit_text(program=_program(), data_dir=data_dir, user=user, isolation=isolation)
+    delegate = isolation and _systemd_version() >= _DELEGATES_SUBGROUP
+    text = unit_text(program=_program(), data_dir=data_dir, user=user, isolation=isolation, delegate=delegate)
     target = prefix / UNIT_NAME
     try:
         if target.exists() and target.read_text(encoding="utf-8") == text:

@@ -14,6 +14,7 @@ from peerd.datadir import DataDir
 from peerd.errors import PeerdError
 from peerd.identity.peer_id import PeerId
 from peerd.jobs.assembly import Bounds, JobFloor, Surroundings, assemble
+from peerd.jobs.model import Resources
 from peerd.jobs.runner import ProcessRunner
 from peerd.space.collector import Collector
 from peerd.space.hold import Hold
@@ -36,6 +37,10 @@ class House(Protocol):
 
     def closed(self) -> PeerdError | None:
         """Why no new jobs are taken now, if so."""
+        ...
+
+    def machine(self) -> Resources:
+        """What of this machine jobs may have."""
         ...
 
     def bounds(self, config: JobsConfig) -> Bounds:
@@ -103,6 +108,9 @@ class Workshop:
             sends=self.sender,
             runner=runner,
             isolation=runner.isolation,
+            limits=runner.limits,
+            limits_cpus=runner.limits_cpus,
+            machine=house.machine,
             roles_of=mesh.roles,
             retention=config.retention,
             closed=house.closed,

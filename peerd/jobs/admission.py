@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from peerd.catalog.model import Service
 from peerd.disk import Disk
 from peerd.errors import PeerdError, Reason
+from peerd.jobs.model import Resources
 from peerd.v1 import registry_pb2
 
 
@@ -21,8 +22,10 @@ class Machine:
 
     isolation: int
     """registry_pb2.IsolationLevel of its runner."""
-    cpu_cores: int
-    memory_bytes: int
+    limits: int
+    """registry_pb2.LimitsLevel of its runner."""
+    capacity: Callable[[], Resources]
+    """What it gives to jobs, all in all."""
     allow_commands_from: frozenset[str] = frozenset()
     """Peer ids and roles."""
     max_queued: Callable[[], int] = lambda: 20_000
@@ -37,7 +40,7 @@ class Orderer:
     roles: frozenset[str] = frozenset()
 
 
-def admit(machine: Machine, orderer: Orderer, service: Service | None, *, cpus: float, memory_bytes: int) -> None:
+def admit(machine: Machine, orderer: Orderer, service: Service | None, wanted: Resources) -> None:
     """Return if the job may be created here; ``service`` None is an ad-hoc command.
 
     Raises SERVICE_INACTIVE, SERVICE_NOT_ALLOWED, ADHOC_NOT_ALLOWED, ISOLATION_INSUFFICIENT, RESOURCES_INSUFFICIENT.
@@ -46,12 +49,18 @@ def admit(machine: Machine, orderer: Orderer, service: Service | None, *, cpus: 
         _admit_command(machine, orderer)
     else:
         _admit_service(machine, orderer, service)
-    if cpus > machine.cpu_cores or memory_bytes > machine.memory_bytes:
-        raise PeerdError(
-            Reason.RESOURCES_INSUFFICIENT,
-            f"the job asks for {cpus:g} cpus and {memory_bytes} bytes of memory; "
-            f"this machine has {machine.cpu_cores} and {machine.memory_bytes}",
-        )
+    has = machine.capacity()
+    for what, asked, most in (
+        ("cpus", wanted.cpus, has.cpus),
+        ("bytes of memory", wanted.memory_bytes, has.memory_bytes),
+        ("bytes of disk", wanted.disk_bytes, has.disk_bytes),
+        ("gpus", wanted.gpus, has.gpus),
+    ):
+        if asked > most:
+            raise PeerdError(
+                Reason.RESOURCES_INSUFFICIENT,
+                f"the job asks for {asked:g} {what}; this machine has {most:g} for jobs",
+            )
 
 
 def admit_load(machine: Machine, open_jobs: int, disk: Disk) -> None:
@@ -75,6 +84,13 @@ def _admit_service(machine: Machine, orderer: Orderer, service: Service) -> None
             Reason.ISOLATION_INSUFFICIENT,
             f"service {service.name!r} demands isolation {_word(service.declaration.isolation)}; "
             f"this machine has isolation {_word(machine.isolation)}",
+        )
+    if service.declaration.limits > machine.limits:
+        raise PeerdError(
+            Reason.ISOLATION_INSUFFICIENT,
+            f"service {service.name!r} demands that memory and processes are limited by control groups; "
+            "this machine cannot do that",
+            next_action="see what 'peerd doctor' says of limits on that machine",
         )
 
 

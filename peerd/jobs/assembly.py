@@ -18,9 +18,12 @@ from peerd.disk import Reserve
 from peerd.errors import PeerdError
 from peerd.identity.peer_id import PeerId
 from peerd.jobs.admission import Machine
-from peerd.jobs.attempts import Attempts, Limits, Runner
+from peerd.jobs.attempts import Attempts, Runner
+from peerd.jobs.attempts import Bounds as AttemptBounds
+from peerd.jobs.available import Available, this_machine
 from peerd.jobs.cancellation import Cancellation
 from peerd.jobs.changes import Changes
+from peerd.jobs.choosing import Capacity
 from peerd.jobs.clearing import Clearing
 from peerd.jobs.creation import Creation, Gate
 from peerd.jobs.data import DataJobs
@@ -29,6 +32,7 @@ from peerd.jobs.expectations import Expectations
 from peerd.jobs.generations import Generations
 from peerd.jobs.leases import Leases
 from peerd.jobs.measuring import Measuring
+from peerd.jobs.model import Resources
 from peerd.jobs.places import Places
 from peerd.jobs.quota import Quota
 from peerd.jobs.recording import Recording
@@ -40,6 +44,7 @@ from peerd.jobs.servicer import Commands, JobServicer
 from peerd.jobs.views import Views
 from peerd.rpc.channels import Channels
 from peerd.store import Store
+from peerd.v1 import registry_pb2
 
 
 class JobFloor:
@@ -90,6 +95,12 @@ class Surroundings:
     runner: Runner
     isolation: int
     """registry_pb2.IsolationLevel of the runner."""
+    limits: int = registry_pb2.LIMITS_LEVEL_RLIMITS
+    """registry_pb2.LimitsLevel of the runner."""
+    limits_cpus: bool = False
+    """Whether the runner gives a job no more processor time than it asked for."""
+    machine: Callable[[], Resources] = lambda: this_machine()
+    """What the machine has; its disk is looked at anew each time."""
     roles_of: Callable[[PeerId], frozenset[str]]
     retention: RetentionConfig = field(default_factory=RetentionConfig)
     bounds: Callable[[JobsConfig], Bounds] = lambda config: bounds_of(config)
@@ -124,11 +135,12 @@ def assemble(floor: JobFloor, around: Surroundings, config: JobsConfig) -> Jobs:
         retention=retention,
     )
     recording = Recording(repository, around.sends, places)
-    limits = Limits(output_cap_bytes=config.output_cap_bytes)
+    bounds = AttemptBounds(output_cap_bytes=config.output_cap_bytes)
+    available = Available(config, around.machine, lambda: around.reserve.look(places.data_dir))
     executor = Executor(
         store,
         recording,
-        Attempts(store, around.runner, recording, places, clock, limits),
+        Attempts(store, around.runner, recording, places, clock, bounds),
         Upkeep(
             leases=leases,
             clearing=Clearing(store, repository, places),
@@ -136,7 +148,11 @@ def assemble(floor: JobFloor, around: Surroundings, config: JobsConfig) -> Jobs:
             measuring=Measuring(store, repository, places, floor.quota, clock),
         ),
         clock,
-        Room(max_running=lambda: around.bounds(config).max_running, isolation=around.isolation),
+        Room(
+            capacity=lambda: Capacity(slots=around.bounds(config).max_running, resources=available.now()),
+            isolation=around.isolation,
+            limits_of=lambda job: available.limits_of(job, level=around.limits, limits_cpus=around.limits_cpus),
+        ),
     )
     executor.listen(floor.changes)
     reporter = Reporter(store, repository, views, around.channels, clock)
@@ -148,8 +164,8 @@ def assemble(floor: JobFloor, around: Surroundings, config: JobsConfig) -> Jobs:
 def _gate(floor: JobFloor, around: Surroundings, config: JobsConfig) -> Gate:
     machine = Machine(
         isolation=around.isolation,
-        cpu_cores=os.cpu_count() or 1,
-        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        limits=around.limits,
+        capacity=Available(config, around.machine, lambda: around.reserve.look(floor.places.data_dir)).ever,
         allow_commands_from=frozenset(config.allow_commands_from),
         max_queued=lambda: around.bounds(config).max_queued,
     )

@@ -8,7 +8,7 @@ daemon only stops watching them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -24,9 +24,11 @@ from peerd.jobs.ends import Ending, Verdict
 from peerd.jobs.model import Attempt
 from peerd.jobs.places import Places
 from peerd.jobs.recording import Begun, Recording
-from peerd.jobs.runner import Exit, Outcome, ProcessSpec, Recovered, Recovery
+from peerd.jobs.runner import Exit, Limits, Outcome, ProcessSpec, Recovered, Recovery
 from peerd.loops import Backoff
 from peerd.store import Store
+
+_OUTCOMES = {Outcome.TIMED_OUT: "timeout", Outcome.LIMITED: "limit"}
 
 _log = structlog.get_logger(__name__)
 
@@ -54,9 +56,13 @@ class Runner(Protocol):
         """Its end is recorded."""
         ...
 
+    def sweep(self, control_root: Path, wanted: Iterable[Path]) -> None:
+        """End what is left of attempts that are no longer open."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class Bounds:
     """Of every process."""
 
     output_cap_bytes: int = 256 * 1024**2
@@ -94,14 +100,14 @@ class Attempts:
     """Carries attempts to their recorded end."""
 
     def __init__(
-        self, store: Store, runner: Runner, recording: Recording, places: Places, clock: Clock, limits: Limits
+        self, store: Store, runner: Runner, recording: Recording, places: Places, clock: Clock, bounds: Bounds
     ) -> None:
         self._store = store
         self._runner = runner
         self._recording = recording
         self._places = places
         self._clock = clock
-        self._limits = limits
+        self._bounds = bounds
 
     async def forget_others(self, open_attempts: Iterable[int]) -> None:
         """Remove what a daemon that died just after recording an end had no time to remove."""
@@ -109,6 +115,7 @@ class Attempts:
         for control in await asyncio.to_thread(lambda: list(self._places.control_root.glob("*"))):
             if control not in wanted:
                 await asyncio.to_thread(self._runner.forget, control)
+        await asyncio.to_thread(self._runner.sweep, self._places.control_root, wanted)
 
     async def carry(self, watch: AttemptWatch) -> Verdict | None:
         """Return when the end is committed, and what was decided then (None: it runs anew, or was recorded before)."""
@@ -165,12 +172,13 @@ class Attempts:
             stdin_files=tuple(place.directory / path for path in begun.stdin),
             stdout_path=place.stdout,
             stderr_path=place.stderr,
-            output_cap_bytes=self._limits.output_cap_bytes,
+            output_cap_bytes=self._bounds.output_cap_bytes,
             timeout_seconds=job.timeout_seconds,
-            grace_seconds=self._limits.grace_seconds,
+            grace_seconds=self._bounds.grace_seconds,
             read_only_paths=tuple(map(Path, job.work.read_only_paths)),
             writable_paths=tuple(map(Path, job.work.writable_paths)),
             network=job.work.network,
+            limits=to_limits(job.limits),
         )
 
     async def _until_end(self, watch: AttemptWatch, control: Path) -> Ending:
@@ -184,7 +192,7 @@ class Attempts:
         finally:
             waiting.cancel()
             stopping.cancel()
-        ended = await self._runner.stop(control, self._limits.grace_seconds)
+        ended = await self._runner.stop(control, self._bounds.grace_seconds)
         failpoint("job.cancel.after_stop")
         return _ending(ended)
 
@@ -217,13 +225,24 @@ class Attempts:
         failpoint("job.quota.after_remove")
 
 
+def to_limits(stored: Mapping[str, float]) -> Limits:
+    """The limits that were decided when the attempt began."""
+    return Limits(
+        memory_bytes=int(stored.get("memory_bytes", 0)),
+        cpus=stored.get("cpus", 0.0),
+        pids=int(stored.get("pids", 0)),
+        disk_bytes=int(stored.get("disk_bytes", 0)),
+    )
+
+
 def _ending(ended: Exit | None) -> Ending:
     """The runner's words in ours."""
     if ended is None:
         return Ending(outcome="lost")
     return Ending(
-        outcome="timeout" if ended.outcome is Outcome.TIMED_OUT else "exit",
+        outcome=_OUTCOMES.get(ended.outcome, "exit"),
         exit_code=ended.exit_code,
+        limit=ended.limit if ended.outcome is Outcome.LIMITED else "",
         message=ended.message if ended.outcome is not Outcome.EXITED else "",
         stdout_truncated=ended.stdout_truncated,
         ended_at=ended.ended_at,

@@ -11,14 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from peerd.catalog.catalog import Catalog
-from peerd.catalog.model import Service
+from peerd.catalog.model import Service, ServiceKind
 from peerd.disk import Disk
 from peerd.errors import PeerdError, Reason
 from peerd.failpoints import failpoint
 from peerd.identity.peer_id import PeerId
 from peerd.jobs.admission import Machine, Orderer, admit, admit_load
 from peerd.jobs.commands import command_work, service_work
-from peerd.jobs.model import Job, JobKey, RetryPolicy, Work
+from peerd.jobs.model import Job, JobKey, Resources, RetryPolicy, Work
 from peerd.jobs.quota import Quota
 from peerd.jobs.repository import JobRepository, NewJob
 from peerd.store import Store, Tx
@@ -47,8 +47,8 @@ class Order:
     waits_for_inputs: bool = True
     stop_without_lease: bool = False
     lease_seconds: float = 60.0
-    cpus: float = 0.0
-    memory_bytes: int = 0
+    resources: Resources = field(default_factory=Resources)
+    priority: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,7 @@ class Creation:
         caller = order.key.orchestrator
         orderer = Orderer(peer_id=caller, roles=self._gate.roles_of(caller))
         self._gate.quota.check(tx, caller)
-        admit(self._gate.machine, orderer, service, cpus=order.cpus, memory_bytes=order.memory_bytes)
+        admit(self._gate.machine, orderer, service, _resources(order, service))
         job = self._repository.create(tx, _new_job(order, service))
         note(tx, "CreateJob", caller=caller, target=_named(order, job), request_id=order.request_id)
         failpoint("job.create.before_commit")
@@ -130,6 +130,26 @@ def _new_job(order: Order, service: Service | None) -> NewJob:
         waits_for_inputs=order.waits_for_inputs,
         stop_without_lease=order.stop_without_lease,
         lease_seconds=order.lease_seconds,
+        priority=order.priority,
+        resources=_resources(order, service),
+        max_concurrent=service.declaration.max_concurrent if service is not None else 0,
+    )
+
+
+def _resources(order: Order, service: Service | None) -> Resources:
+    """The job's own wishes, then its service's. Offering data takes nothing."""
+    if service is None:
+        return order.resources
+    declared = service.declaration
+    if declared.kind is ServiceKind.DATA:
+        return Resources()
+    return order.resources.otherwise(
+        Resources(
+            cpus=declared.cpus,
+            memory_bytes=declared.memory_bytes,
+            disk_bytes=declared.disk_bytes,
+            gpus=declared.gpus,
+        )
     )
 
 

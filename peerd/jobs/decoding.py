@@ -12,15 +12,17 @@ from peerd.digest import digest
 from peerd.errors import PeerdError, Reason, Violation
 from peerd.identity.peer_id import PeerId, parse_peer_id
 from peerd.jobs.creation import Order
-from peerd.jobs.model import Edge, JobKey, JobStatus, RetryPolicy
+from peerd.jobs.model import Edge, JobKey, JobStatus, Resources, RetryPolicy
+from peerd.sizes import MAX_SIZE_BYTES
 from peerd.transfers.paths import parse_relative_path
 from peerd.transfers.selection import EVERYTHING, MAX_PATTERNS, Rename, Selection, pattern_flaw, rename_flaw
 from peerd.v1 import catalog_pb2, jobs_pb2
 
 MAX_EDGES = 20_000
 MAX_ATTEMPTS = 100
+MAX_PRIORITY = 100
 MAX_EXIT_CODES = 64
-_RETRY_REASONS = frozenset({"exit", "timeout", "lost"})
+_RETRY_REASONS = frozenset({"exit", "timeout", "limit", "lost"})
 _DEFAULT_RETRY_REASONS = frozenset({"exit", "timeout"})
 _DEFAULT_LEASE_SECONDS = 60.0
 _MAX_SECONDS = 10 * 365 * 86_400.0
@@ -68,8 +70,13 @@ def to_order(orchestrator: PeerId, proto: jobs_pb2.CreateJobRequest) -> Order:
         waits_for_inputs=proto.execution_constraint != jobs_pb2.EXECUTION_CONSTRAINT_NONE,
         stop_without_lease=proto.partition_policy == jobs_pb2.PARTITION_POLICY_STOP,
         lease_seconds=_seconds("lease_seconds", proto.lease_seconds) or _DEFAULT_LEASE_SECONDS,
-        cpus=_seconds("resources.cpus", proto.resources.cpus),
-        memory_bytes=proto.resources.memory_bytes,
+        resources=Resources(
+            cpus=_seconds("resources.cpus", proto.resources.cpus),
+            memory_bytes=_size("resources.memory_bytes", proto.resources.memory_bytes),
+            disk_bytes=_size("resources.disk_bytes", proto.resources.disk_bytes),
+            gpus=proto.resources.gpus,
+        ),
+        priority=_priority(proto.priority),
     )
 
 
@@ -143,7 +150,7 @@ def _selection(field: str, peer: jobs_pb2.JobInterfacePeer) -> Selection:
 def _retry(proto: jobs_pb2.RetryPolicy) -> RetryPolicy:
     unknown = set(proto.reasons) - _RETRY_REASONS
     if unknown:
-        raise _invalid("retry.reasons", f"{sorted(unknown)[0]!r} is not one of exit, timeout, lost")
+        raise _invalid("retry.reasons", f"{sorted(unknown)[0]!r} is not one of exit, timeout, limit, lost")
     if proto.attempts > MAX_ATTEMPTS:
         raise _invalid("retry.attempts", f"at most {MAX_ATTEMPTS}")
     default = RetryPolicy()
@@ -185,6 +192,18 @@ def _content(proto: jobs_pb2.CreateJobRequest) -> bytes:
 def _seconds(field: str, value: float) -> float:
     if not math.isfinite(value) or not 0 <= value <= _MAX_SECONDS:
         raise _invalid(field, "not a sensible number")
+    return value
+
+
+def _size(field: str, value: int) -> int:
+    if value > MAX_SIZE_BYTES:
+        raise _invalid(field, f"more than {MAX_SIZE_BYTES}")
+    return value
+
+
+def _priority(value: int) -> int:
+    if not -MAX_PRIORITY <= value <= MAX_PRIORITY:
+        raise _invalid("priority", f"between {-MAX_PRIORITY} and {MAX_PRIORITY}")
     return value
 
 

@@ -21,10 +21,12 @@ class Ending:
     """How a process ended, in the executor's own words (see :mod:`peerd.jobs.runner` for the runner's)."""
 
     outcome: str
-    """exit, timeout, lost, refused (its paths would show what must stay hidden)."""
+    """exit, timeout, limit, lost, refused (its paths would show what must stay hidden)."""
     exit_code: int | None = None
     message: str = ""
     stdout_truncated: bool = False
+    limit: str = ""
+    """Which limit was hit: memory_limit, pids_limit, disk_limit."""
     ended_at: Millis | None = None
     """When the process ended, if that was not just now."""
 
@@ -37,7 +39,7 @@ class Verdict:
     reason: str = ""
     message: str = ""
     outcome: str
-    """Of the attempt: exit, timeout, lost, cancelled, storage_quota."""
+    """Of the attempt: exit, timeout, limit, lost, cancelled, storage_quota."""
     retry_after_seconds: float | None = None
     """Set exactly when the status is READY."""
 
@@ -90,7 +92,10 @@ def _failed(job: Job, ending: Ending) -> Verdict:
 
 def _words(job: Job, ending: Ending) -> str:
     if ending.outcome == "timeout":
-        return f"did not end within {job.timeout_seconds or 0:g} s"
+        words = f"did not end within {job.timeout_seconds or 0:g} s"
+        return f"{words}; {ending.message}" if ending.message else words
+    if ending.message:
+        return ending.message
     if ending.outcome == "lost":
         return "was running when its machine died, and nobody knows how it ended"
     return f"exited with code {ending.exit_code}"

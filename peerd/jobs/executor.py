@@ -11,16 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from peerd.clock import Clock
+from peerd.jobs import queue
 from peerd.jobs.attempts import Attempts, AttemptWatch
 from peerd.jobs.changes import Change, Changes
+from peerd.jobs.choosing import Capacity
 from peerd.jobs.clearing import Clearing
 from peerd.jobs.damage import put_aside_damaged
 from peerd.jobs.data import DataJobs
 from peerd.jobs.leases import Leases
 from peerd.jobs.measuring import EVERY_SECONDS, Measuring
 from peerd.jobs.model import JobStatus
-from peerd.jobs.recording import Begun, Recording
-from peerd.jobs.repository import startable
+from peerd.jobs.recording import Begun, LimitsOf, Recording
 from peerd.loops import run_every
 from peerd.store import Store, Tx
 
@@ -41,10 +42,11 @@ class Upkeep:
 
 @dataclass(frozen=True, kw_only=True)
 class Room:
-    """How much runs at once, under which isolation."""
+    """What is given to jobs, and how they are kept to it."""
 
-    max_running: Callable[[], int]
+    capacity: Callable[[], Capacity]
     isolation: int
+    limits_of: LimitsOf
 
 
 class Executor:
@@ -99,14 +101,26 @@ class Executor:
         await self._start_ready(group)
 
     async def _start_ready(self, group: asyncio.TaskGroup) -> None:
-        free = self._room.max_running() - len(self._watches)
-        if free <= 0 or await self._store.one(*startable(self._clock.steady(), 1, data=False)) is None:
+        capacity = self._room.capacity()
+        if capacity.slots <= len(self._watches) or not (
+            ready := await self._store.all(*queue.ready(self._clock.steady()))
+        ):
             return
-        for begun in await self._store.write(lambda tx: self._begin(tx, free)):
-            group.create_task(self._carry(group, begun.attempt_id))
+        running, turns = await self._store.all(*queue.RUNNING), await self._store.all(*queue.TURNS)
+        choice = queue.decide(ready, running, turns, capacity, self._clock.now())
+        if not choice.start and not choice.waits:
+            return
+        begun = await self._store.write(lambda tx: self._begin(tx, capacity))
+        for one in begun:
+            group.create_task(self._carry(group, one.attempt_id))
+        if begun:
+            self._wake.set()  # those that were not looked at are next
 
-    def _begin(self, tx: Tx, free: int) -> list[Begun]:
-        begun = self._recording.begin(tx, free, self._room.isolation)
+    def _begin(self, tx: Tx, capacity: Capacity) -> list[Begun]:
+        choice = queue.decide(
+            tx.all(*queue.ready(tx.steady)), tx.all(*queue.RUNNING), tx.all(*queue.TURNS), capacity, tx.now
+        )
+        begun = self._recording.begin(tx, choice, self._room.isolation, self._room.limits_of)
 
         def adopt() -> None:
             # Before any later commit is told: a wish to stop that comes next must find its watch.

@@ -113,6 +113,25 @@ class Work:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What a job reserves while it runs, and may not use more of; 0 is nothing reserved, and no limit."""
+
+    cpus: float = 0.0
+    memory_bytes: int = 0
+    disk_bytes: int = 0
+    gpus: int = 0
+
+    def otherwise(self, default: Resources) -> Resources:
+        """These, and of those that are 0 the other's."""
+        return Resources(
+            cpus=self.cpus or default.cpus,
+            memory_bytes=self.memory_bytes or default.memory_bytes,
+            disk_bytes=self.disk_bytes or default.disk_bytes,
+            gpus=self.gpus or default.gpus,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
     """Which ends are tried again, and when."""
 
@@ -189,6 +208,13 @@ class Job:
     """What became of its directory: present, removing, removed."""
     disk_bytes: int = 0
     """What its directory took when it was last measured."""
+    priority: int = 0
+    resources: Resources = Resources()
+    max_concurrent: int = 0
+    """Jobs of its service that run at once; 0 is no limit."""
+    limits: Mapping[str, float] = field(default_factory=dict)
+    """In force for its last process: ``level`` (registry_pb2.LimitsLevel) and what the runner's Limits say."""
+    limit_hit: str = ""
 
     @property
     def started(self) -> bool:

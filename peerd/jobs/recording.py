@@ -6,20 +6,24 @@ job has completed and its files will be sent, or neither. Nothing is sent before
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from peerd.catalog.model import InterfaceKind
 from peerd.clock import Millis
 from peerd.failpoints import failpoint
 from peerd.jobs import edge_repository, occupancy
+from peerd.jobs.choosing import Choice
 from peerd.jobs.commands import stdin_paths
 from peerd.jobs.ends import Ending, Verdict, judge
 from peerd.jobs.model import Attempt, Edge, EdgeStatus, Job, JobFile, JobStatus, Stop
 from peerd.jobs.places import Places
-from peerd.jobs.repository import NEVER_STARTED, JobRepository, startable, to_job
+from peerd.jobs.repository import NEVER_STARTED, JobRepository
 from peerd.jobs.sends import Sends
 from peerd.store import Tx
+
+LimitsOf = Callable[[Job], Mapping[str, float]]
+"""The limits that are in force for an attempt that begins now; see :class:`peerd.jobs.model.Job`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +47,16 @@ class Recording:
         self._sends = sends
         self._places = places
 
-    def begin(self, tx: Tx, limit: int, isolation: int) -> list[Begun]:
-        """Start the oldest ready jobs, on paper."""
+    def begin(self, tx: Tx, choice: Choice, isolation: int, limits_of: LimitsOf) -> list[Begun]:
+        """Start the chosen jobs, on paper, and note why the others wait where that has changed."""
         begun = []
-        for job in map(to_job, tx.all(*startable(tx.steady, limit, data=False))):
-            running, attempt_id = self._repository.begin_attempt(tx, job, isolation)
+        for job_execution_id in choice.start:
+            job = self._repository.get(tx, job_execution_id)
+            running, attempt_id = self._repository.begin_attempt(tx, job, isolation, limits_of(job))
             begun.append(self._begun(tx, running, attempt_id))
+        for job_execution_id, wait in choice.waits.items():
+            job = self._repository.get(tx, job_execution_id)
+            self._repository.touch(tx, job, reason=wait.reason, message=wait.message)
         if begun:
             failpoint("job.run.before_commit")
         return begun
@@ -96,9 +104,9 @@ class Recording:
         self._repository.end_attempt(tx, attempt.id, verdict.outcome, ending.exit_code, ended_at)
         if verdict.retry_after_seconds is not None:
             next_try_at = tx.steady + round(verdict.retry_after_seconds * 1000)
-            self._move(tx, job, verdict, exit_code=ending.exit_code, next_try_at=next_try_at)
+            self._move(tx, job, verdict, exit_code=ending.exit_code, next_try_at=next_try_at, limit_hit=ending.limit)
         else:
-            moved = self._move(tx, job, verdict, exit_code=ending.exit_code, ended_at=ended_at)
+            moved = self._move(tx, job, verdict, exit_code=ending.exit_code, ended_at=ended_at, limit_hit=ending.limit)
             occupancy.occupies(tx, job.id, disk_bytes)
             if moved.status is JobStatus.COMPLETED:
                 self._complete(tx, moved, edges, files)

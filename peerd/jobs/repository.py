@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 
 from peerd.clock import Millis
 from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId
 from peerd.jobs.changes import Change, Changes
-from peerd.jobs.model import Attempt, Job, JobKey, JobStatus, RetryPolicy, Stop, Work, check_transition
+from peerd.jobs.model import Attempt, Job, JobKey, JobStatus, Resources, RetryPolicy, Stop, Work, check_transition
 from peerd.store import Tx
 
 OPEN = "status IN ('created', 'waiting_inputs', 'ready', 'running')"
@@ -49,9 +50,10 @@ _CREATE = (
     "INSERT INTO job_executions (orchestrator_peer_id, store_id, workflow_execution_id, workflow_job_id, placement, "
     "request_digest, workflow_id, node_id, job_name, service_id, work, is_data, timeout_seconds, retry, "
     "waits_for_inputs, stop_without_lease, lease_seconds, status, reason, message, since, generation, attempt, "
-    "stop_message, isolation, bytes_received, bytes_sent, created_at, contact_at, revision, acknowledged_revision) "
+    "stop_message, isolation, bytes_received, bytes_sent, created_at, contact_at, revision, acknowledged_revision, "
+    "priority, cpus, memory_bytes, disk_limit_bytes, gpus, max_concurrent) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'created', 'interfaces', 'waits for its interfaces', "
-    "?, 0, 0, '', 0, 0, 0, ?, ?, 1, 1)"
+    "?, 0, 0, '', 0, 0, 0, ?, ?, 1, 1, ?, ?, ?, ?, ?, ?)"
 )
 NEVER_STARTED = "never_started"
 """Outcome of an attempt whose process was provably never started; its number is used again."""
@@ -73,6 +75,9 @@ class NewJob:
     waits_for_inputs: bool
     stop_without_lease: bool
     lease_seconds: float
+    priority: int = 0
+    resources: Resources = field(default_factory=Resources)
+    max_concurrent: int = 0
 
 
 def key_values(key: JobKey) -> tuple[object, ...]:
@@ -136,6 +141,18 @@ def to_job(row: sqlite3.Row) -> Job:
         acknowledged_revision=row["acknowledged_revision"],
         files=row["files"],
         disk_bytes=row["disk_bytes"],
+        priority=row["priority"],
+        resources=to_resources(row),
+        max_concurrent=row["max_concurrent"],
+        limits=json.loads(row["limits"]) if row["limits"] else {},
+        limit_hit=row["limit_hit"],
+    )
+
+
+def to_resources(row: sqlite3.Row) -> Resources:
+    """What a row reserves."""
+    return Resources(
+        cpus=row["cpus"], memory_bytes=row["memory_bytes"], disk_bytes=row["disk_limit_bytes"], gpus=row["gpus"]
     )
 
 
@@ -202,6 +219,12 @@ class JobRepository:
                 tx.now,
                 tx.now,
                 tx.steady,
+                new.priority,
+                new.resources.cpus,
+                new.resources.memory_bytes,
+                new.resources.disk_bytes,
+                new.resources.gpus,
+                new.max_concurrent,
             ),
         )
         return self.get(tx, job_execution_id)
@@ -245,8 +268,14 @@ class JobRepository:
 
     # Attempts
 
-    def begin_attempt(self, tx: Tx, job: Job, isolation: int) -> tuple[Job, int]:
+    def begin_attempt(
+        self, tx: Tx, job: Job, isolation: int, limits: Mapping[str, float] | None = None
+    ) -> tuple[Job, int]:
         """ready -> running with a new attempt; returns the job and the attempt's row id."""
+        row_id = tx.insert(
+            "INSERT INTO job_attempts (job_execution_id, attempt, started_at) VALUES (?, ?, ?)",
+            (job.id, job.attempt + 1, tx.now),
+        )
         running = self.move(
             tx,
             job,
@@ -258,10 +287,9 @@ class JobRepository:
             next_try_at=None,
             exit_code=None,
             started_at=job.started_at or tx.now,
-        )
-        row_id = tx.insert(
-            "INSERT INTO job_attempts (job_execution_id, attempt, started_at) VALUES (?, ?, ?)",
-            (job.id, running.attempt, tx.now),
+            last_attempt_id=row_id,
+            limits=json.dumps(limits) if limits else "",
+            limit_hit="",
         )
         return running, row_id
 

@@ -102,6 +102,7 @@ class Views:
             bytes_received=job.bytes_received,
             revision=job.revision,
             edges=edges,
+            limit=job.limit_hit,
         )
         report.bytes_sent = max(job.bytes_sent, sum(edge.bytes for edge in edges))
         return report
@@ -122,6 +123,14 @@ class Views:
             attempts=[_attempt_proto(entry) for entry in view.attempts if entry.outcome != NEVER_STARTED],
             isolation=job.isolation,  # type: ignore[arg-type]
             lease_until=moment(job.lease_until),
+            limits=_limits_proto(job),
+            resources=jobs_pb2.JobResources(
+                cpus=job.resources.cpus,
+                memory_bytes=job.resources.memory_bytes,
+                disk_bytes=job.resources.disk_bytes,
+                gpus=job.resources.gpus,
+            ),
+            priority=job.priority,
         )
 
     def _edge_report(self, job: Job, edge: Edge) -> jobs_pb2.EdgeReport:
@@ -201,6 +210,18 @@ def interfaces_proto(edges: Sequence[Edge]) -> list[jobs_pb2.JobInterface]:
             optional=edge.selection.optional,
         )
     return list(found.values())
+
+
+def _limits_proto(job: Job) -> jobs_pb2.JobLimits | None:
+    if not job.limits:
+        return None
+    return jobs_pb2.JobLimits(
+        level=int(job.limits["level"]),  # type: ignore[arg-type]
+        memory_bytes=int(job.limits["memory_bytes"]),
+        cpus=job.limits["cpus"],
+        pids=int(job.limits["pids"]),
+        disk_bytes=int(job.limits["disk_bytes"]),
+    )
 
 
 def _attempt_proto(attempt: Attempt) -> jobs_pb2.JobAttempt:

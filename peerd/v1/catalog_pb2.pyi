@@ -231,6 +231,9 @@ class ServiceDeclaration(_message.Message):
     ISOLATION_FIELD_NUMBER: _builtins.int
     ALLOWED_PEERS_FIELD_NUMBER: _builtins.int
     ALLOWED_ROLES_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    MAX_CONCURRENT_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     kind: Global___ServiceKind.ValueType
     description: _builtins.str
@@ -240,6 +243,10 @@ class ServiceDeclaration(_message.Message):
     """Share the host's network; otherwise none where the machine can isolate."""
     isolation: _registry_pb2.IsolationLevel.ValueType
     """Refuse to run below this level."""
+    max_concurrent: _builtins.int
+    """Jobs of it that run here at once; no limit of its own when 0."""
+    limits: _registry_pb2.LimitsLevel.ValueType
+    """Refuse to run where limits are kept less strictly."""
     @_builtins.property
     def interfaces(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServiceInterface]:
         """What it takes and gives. When empty: everything its kind can do."""
@@ -272,6 +279,10 @@ class ServiceDeclaration(_message.Message):
 
     @_builtins.property
     def allowed_roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def resources(self) -> Global___ServiceResources:
+        """What a job of it reserves, where the job itself says nothing."""
+
     def __init__(
         self,
         *,
@@ -290,14 +301,50 @@ class ServiceDeclaration(_message.Message):
         isolation: _registry_pb2.IsolationLevel.ValueType = ...,
         allowed_peers: _abc.Iterable[_builtins.str] | None = ...,
         allowed_roles: _abc.Iterable[_builtins.str] | None = ...,
+        resources: Global___ServiceResources | None = ...,
+        max_concurrent: _builtins.int = ...,
+        limits: _registry_pb2.LimitsLevel.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_peers", b"allowed_peers", "allowed_roles", b"allowed_roles", "argv", b"argv", "description", b"description", "env", b"env", "interfaces", b"interfaces", "isolation", b"isolation", "job_env", b"job_env", "kind", b"kind", "name", b"name", "network", b"network", "params", b"params", "path", b"path", "read_only_paths", b"read_only_paths", "writable_paths", b"writable_paths"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_peers", b"allowed_peers", "allowed_roles", b"allowed_roles", "argv", b"argv", "description", b"description", "env", b"env", "interfaces", b"interfaces", "isolation", b"isolation", "job_env", b"job_env", "kind", b"kind", "limits", b"limits", "max_concurrent", b"max_concurrent", "name", b"name", "network", b"network", "params", b"params", "path", b"path", "read_only_paths", b"read_only_paths", "resources", b"resources", "writable_paths", b"writable_paths"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ServiceDeclaration: _TypeAlias = ServiceDeclaration  # noqa: Y015
+
+@_typing.final
+class ServiceResources(_message.Message):
+    """Reserved while a job runs, and the most it may use; what is 0 or empty is neither."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CPUS_FIELD_NUMBER: _builtins.int
+    MEMORY_FIELD_NUMBER: _builtins.int
+    DISK_FIELD_NUMBER: _builtins.int
+    GPUS_FIELD_NUMBER: _builtins.int
+    cpus: _builtins.float
+    memory: _builtins.str
+    """Such as "512M" or "2G"."""
+    disk: _builtins.str
+    """Written into the job's directory."""
+    gpus: _builtins.int
+    """Reserved only."""
+    def __init__(
+        self,
+        *,
+        cpus: _builtins.float = ...,
+        memory: _builtins.str = ...,
+        disk: _builtins.str = ...,
+        gpus: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpus", b"cpus", "disk", b"disk", "gpus", b"gpus", "memory", b"memory"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServiceResources: _TypeAlias = ServiceResources  # noqa: Y015
 
 @_typing.final
 class Service(_message.Message):

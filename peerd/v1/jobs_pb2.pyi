@@ -324,6 +324,7 @@ class CreateJobRequest(_message.Message):
     PARTITION_POLICY_FIELD_NUMBER: _builtins.int
     LEASE_SECONDS_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     workflow_id: _builtins.str
     node_id: _builtins.str
@@ -336,6 +337,8 @@ class CreateJobRequest(_message.Message):
     execution_constraint: Global___ExecutionConstraint.ValueType
     partition_policy: Global___PartitionPolicy.ValueType
     lease_seconds: _builtins.float
+    priority: _builtins.int
+    """Among the jobs that are ready on the executor: higher first, -100 to 100."""
     @_builtins.property
     def key(self) -> Global___JobKey: ...
     @_builtins.property
@@ -366,10 +369,11 @@ class CreateJobRequest(_message.Message):
         partition_policy: Global___PartitionPolicy.ValueType = ...,
         lease_seconds: _builtins.float = ...,
         resources: Global___JobResources | None = ...,
+        priority: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "key", b"key", "resources", b"resources", "retry", b"retry", "service", b"service", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "env", b"env", "execution_constraint", b"execution_constraint", "job_name", b"job_name", "key", b"key", "lease_seconds", b"lease_seconds", "node_id", b"node_id", "params", b"params", "partition_policy", b"partition_policy", "request_id", b"request_id", "resources", b"resources", "retry", b"retry", "service", b"service", "timeout_seconds", b"timeout_seconds", "work", b"work", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "env", b"env", "execution_constraint", b"execution_constraint", "job_name", b"job_name", "key", b"key", "lease_seconds", b"lease_seconds", "node_id", b"node_id", "params", b"params", "partition_policy", b"partition_policy", "priority", b"priority", "request_id", b"request_id", "resources", b"resources", "retry", b"retry", "service", b"service", "timeout_seconds", b"timeout_seconds", "work", b"work", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_work: _TypeAlias = _typing.Literal["service", "command"]  # noqa: Y015
     _WhichOneofArgType_work: _TypeAlias = _typing.Literal["work", b"work"]  # noqa: Y015
@@ -379,21 +383,31 @@ Global___CreateJobRequest: _TypeAlias = CreateJobRequest  # noqa: Y015
 
 @_typing.final
 class JobResources(_message.Message):
+    """What a job reserves, and may not use more of. What is 0 the service decides, or else nothing is reserved."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     CPUS_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    DISK_BYTES_FIELD_NUMBER: _builtins.int
+    GPUS_FIELD_NUMBER: _builtins.int
     cpus: _builtins.float
     memory_bytes: _builtins.int
+    disk_bytes: _builtins.int
+    """Written into the job's directory."""
+    gpus: _builtins.int
+    """Reserved only."""
     def __init__(
         self,
         *,
         cpus: _builtins.float = ...,
         memory_bytes: _builtins.int = ...,
+        disk_bytes: _builtins.int = ...,
+        gpus: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpus", b"cpus", "memory_bytes", b"memory_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpus", b"cpus", "disk_bytes", b"disk_bytes", "gpus", b"gpus", "memory_bytes", b"memory_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -754,10 +768,11 @@ class JobReport(_message.Message):
     BYTES_SENT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     EDGES_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
     job_execution_id: _builtins.int
     status: Global___JobStatus.ValueType
     reason: _builtins.str
-    """For FAILED: exit, timeout, refused, transfer, lost, storage_quota, output_truncated. Else what it waits for."""
+    """For FAILED: exit, timeout, limit, refused, transfer, lost, storage_quota, output_truncated. Else what it waits for."""
     message: _builtins.str
     attempt: _builtins.int
     exit_code: _builtins.int
@@ -766,6 +781,8 @@ class JobReport(_message.Message):
     bytes_sent: _builtins.int
     revision: _builtins.int
     """Grows with every committed change of this job."""
+    limit: _builtins.str
+    """For the reason limit: memory_limit, pids_limit, disk_limit."""
     @_builtins.property
     def key(self) -> Global___JobKey: ...
     @_builtins.property
@@ -799,10 +816,11 @@ class JobReport(_message.Message):
         bytes_sent: _builtins.int = ...,
         revision: _builtins.int = ...,
         edges: _abc.Iterable[Global___EdgeReport] | None = ...,
+        limit: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "created_at", b"created_at", "ended_at", b"ended_at", "exit_code", b"exit_code", "key", b"key", "since", b"since", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "attempt", b"attempt", "bytes_received", b"bytes_received", "bytes_sent", b"bytes_sent", "created_at", b"created_at", "edges", b"edges", "ended_at", b"ended_at", "exit_code", b"exit_code", "generation", b"generation", "job_execution_id", b"job_execution_id", "key", b"key", "message", b"message", "reason", b"reason", "revision", b"revision", "since", b"since", "started_at", b"started_at", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "attempt", b"attempt", "bytes_received", b"bytes_received", "bytes_sent", b"bytes_sent", "created_at", b"created_at", "edges", b"edges", "ended_at", b"ended_at", "exit_code", b"exit_code", "generation", b"generation", "job_execution_id", b"job_execution_id", "key", b"key", "limit", b"limit", "message", b"message", "reason", b"reason", "revision", b"revision", "since", b"since", "started_at", b"started_at", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
@@ -929,6 +947,9 @@ class JobExecution(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     ISOLATION_FIELD_NUMBER: _builtins.int
     LEASE_UNTIL_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     job_execution_id: _builtins.int
     orchestrator_peer_id: _builtins.str
     executor_peer_id: _builtins.str
@@ -940,6 +961,7 @@ class JobExecution(_message.Message):
     """Absolute path of the job's directory on the executor."""
     isolation: _registry_pb2.IsolationLevel.ValueType
     """What was in force for its process."""
+    priority: _builtins.int
     @_builtins.property
     def report(self) -> Global___JobReport: ...
     @_builtins.property
@@ -948,6 +970,14 @@ class JobExecution(_message.Message):
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobAttempt]: ...
     @_builtins.property
     def lease_until(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def limits(self) -> Global___JobLimits:
+        """What was in force for its process; absent when none was started."""
+
+    @_builtins.property
+    def resources(self) -> Global___JobResources:
+        """What it reserves while it runs."""
+
     def __init__(
         self,
         *,
@@ -963,14 +993,52 @@ class JobExecution(_message.Message):
         attempts: _abc.Iterable[Global___JobAttempt] | None = ...,
         isolation: _registry_pb2.IsolationLevel.ValueType = ...,
         lease_until: _timestamp_pb2.Timestamp | None = ...,
+        limits: Global___JobLimits | None = ...,
+        resources: Global___JobResources | None = ...,
+        priority: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lease_until", b"lease_until", "report", b"report"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease_until", b"lease_until", "limits", b"limits", "report", b"report", "resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "directory", b"directory", "executor_peer_id", b"executor_peer_id", "interfaces", b"interfaces", "isolation", b"isolation", "job_execution_id", b"job_execution_id", "job_name", b"job_name", "lease_until", b"lease_until", "node_id", b"node_id", "orchestrator_peer_id", b"orchestrator_peer_id", "report", b"report", "service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "directory", b"directory", "executor_peer_id", b"executor_peer_id", "interfaces", b"interfaces", "isolation", b"isolation", "job_execution_id", b"job_execution_id", "job_name", b"job_name", "lease_until", b"lease_until", "limits", b"limits", "node_id", b"node_id", "orchestrator_peer_id", b"orchestrator_peer_id", "priority", b"priority", "report", b"report", "resources", b"resources", "service", b"service"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JobExecution: _TypeAlias = JobExecution  # noqa: Y015
+
+@_typing.final
+class JobLimits(_message.Message):
+    """The most a job's process may use; 0 is no limit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEVEL_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    CPUS_FIELD_NUMBER: _builtins.int
+    PIDS_FIELD_NUMBER: _builtins.int
+    DISK_BYTES_FIELD_NUMBER: _builtins.int
+    level: _registry_pb2.LimitsLevel.ValueType
+    memory_bytes: _builtins.int
+    cpus: _builtins.float
+    """Cores' worth of time. Not enforced below LIMITS_LEVEL_CGROUP."""
+    pids: _builtins.int
+    """Processes and threads at once."""
+    disk_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        level: _registry_pb2.LimitsLevel.ValueType = ...,
+        memory_bytes: _builtins.int = ...,
+        cpus: _builtins.float = ...,
+        pids: _builtins.int = ...,
+        disk_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpus", b"cpus", "disk_bytes", b"disk_bytes", "level", b"level", "memory_bytes", b"memory_bytes", "pids", b"pids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobLimits: _TypeAlias = JobLimits  # noqa: Y015
 
 @_typing.final
 class JobAttempt(_message.Message):
@@ -983,7 +1051,7 @@ class JobAttempt(_message.Message):
     ENDED_AT_FIELD_NUMBER: _builtins.int
     attempt: _builtins.int
     outcome: _builtins.str
-    """"running", "exit", "timeout", "lost", "cancelled", "storage_quota"."""
+    """"running", "exit", "timeout", "limit", "lost", "cancelled", "storage_quota"."""
     exit_code: _builtins.int
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp: ...

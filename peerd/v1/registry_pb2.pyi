@@ -42,6 +42,28 @@ ISOLATION_LEVEL_BUBBLEWRAP: IsolationLevel.ValueType  # 2
 """Jobs run in bubblewrap: own pid, mount and ipc namespaces; the key, store and socket are not there."""
 Global___IsolationLevel: _TypeAlias = IsolationLevel  # noqa: Y015
 
+class _LimitsLevel:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LimitsLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LimitsLevel.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LIMITS_LEVEL_UNSPECIFIED: _LimitsLevel.ValueType  # 0
+    LIMITS_LEVEL_RLIMITS: _LimitsLevel.ValueType  # 1
+    """They are looked at now and then, and ended when they use too much."""
+    LIMITS_LEVEL_CGROUP: _LimitsLevel.ValueType  # 2
+    """The kernel does, by control groups: no job can take more, even for a moment."""
+
+class LimitsLevel(_LimitsLevel, metaclass=_LimitsLevelEnumTypeWrapper):
+    """How a machine keeps jobs to the memory, processes and processor time they may use."""
+
+LIMITS_LEVEL_UNSPECIFIED: LimitsLevel.ValueType  # 0
+LIMITS_LEVEL_RLIMITS: LimitsLevel.ValueType  # 1
+"""They are looked at now and then, and ended when they use too much."""
+LIMITS_LEVEL_CGROUP: LimitsLevel.ValueType  # 2
+"""The kernel does, by control groups: no job can take more, even for a moment."""
+Global___LimitsLevel: _TypeAlias = LimitsLevel  # noqa: Y015
+
 class _PeerStatus:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015

@@ -240,6 +240,7 @@ class JobDefinition(_message.Message):
     EXECUTION_CONSTRAINT_FIELD_NUMBER: _builtins.int
     PARTITION_POLICY_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     WHEN_FIELD_NUMBER: _builtins.int
     NEEDS_FIELD_NUMBER: _builtins.int
     CONTINUE_ON_FAILURE_FIELD_NUMBER: _builtins.int
@@ -260,6 +261,8 @@ class JobDefinition(_message.Message):
     """"inputs_ready" (default) or "none"."""
     partition_policy: _builtins.str
     """"finish" (default) or "stop"."""
+    priority: _builtins.int
+    """Among the jobs that are ready on a peer: higher first, -100 to 100."""
     when: _builtins.str
     """Whether the job runs, once all jobs that it needs or takes files from have ended; see docs/workflows.md."""
     continue_on_failure: _builtins.bool
@@ -316,6 +319,7 @@ class JobDefinition(_message.Message):
         execution_constraint: _builtins.str = ...,
         partition_policy: _builtins.str = ...,
         resources: Global___ResourcesDefinition | None = ...,
+        priority: _builtins.int = ...,
         when: _builtins.str = ...,
         needs: _abc.Iterable[_builtins.str] | None = ...,
         continue_on_failure: _builtins.bool = ...,
@@ -326,7 +330,7 @@ class JobDefinition(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["on", b"on", "resources", b"resources", "retry", b"retry", "run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["continue_on_failure", b"continue_on_failure", "deadline", b"deadline", "description", b"description", "env", b"env", "execution_constraint", b"execution_constraint", "inputs", b"inputs", "matrix", b"matrix", "name", b"name", "needs", b"needs", "on", b"on", "package", b"package", "params", b"params", "partition_policy", b"partition_policy", "queue_timeout", b"queue_timeout", "resources", b"resources", "retry", b"retry", "run", b"run", "service", b"service", "start_timeout", b"start_timeout", "timeout", b"timeout", "transfer_timeout", b"transfer_timeout", "when", b"when"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["continue_on_failure", b"continue_on_failure", "deadline", b"deadline", "description", b"description", "env", b"env", "execution_constraint", b"execution_constraint", "inputs", b"inputs", "matrix", b"matrix", "name", b"name", "needs", b"needs", "on", b"on", "package", b"package", "params", b"params", "partition_policy", b"partition_policy", "priority", b"priority", "queue_timeout", b"queue_timeout", "resources", b"resources", "retry", b"retry", "run", b"run", "service", b"service", "start_timeout", b"start_timeout", "timeout", b"timeout", "transfer_timeout", b"transfer_timeout", "when", b"when"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -562,18 +566,25 @@ class ResourcesDefinition(_message.Message):
 
     CPUS_FIELD_NUMBER: _builtins.int
     MEMORY_FIELD_NUMBER: _builtins.int
+    DISK_FIELD_NUMBER: _builtins.int
+    GPUS_FIELD_NUMBER: _builtins.int
     cpus: _builtins.float
     memory: _builtins.str
     """Such as "512M" or "2G"."""
+    disk: _builtins.str
+    """Written into the job's directory; such as "10G"."""
+    gpus: _builtins.int
     def __init__(
         self,
         *,
         cpus: _builtins.float = ...,
         memory: _builtins.str = ...,
+        disk: _builtins.str = ...,
+        gpus: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpus", b"cpus", "memory", b"memory"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpus", b"cpus", "disk", b"disk", "gpus", b"gpus", "memory", b"memory"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

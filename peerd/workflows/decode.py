@@ -235,6 +235,12 @@ def _uint32(node: Scalar) -> int:
     return int(node.text)
 
 
+def _int32(node: Scalar) -> int:
+    if not _INTEGER.fullmatch(node.text.removeprefix("-")) or abs(int(node.text)) >= 1 << 31:
+        raise ValueError("write a whole number such as 3 or -3")
+    return int(node.text)
+
+
 def _double(node: Scalar) -> float:
     if not _NUMBER.fullmatch(node.text):
         raise ValueError("write a number such as 0.5 or 2")
@@ -253,6 +259,7 @@ _SCALARS: dict[int, tuple[Callable[[Scalar], Any], str]] = {
     FieldDescriptor.TYPE_STRING: (_text, "text"),
     FieldDescriptor.TYPE_BOOL: (_bool, "true or false"),
     FieldDescriptor.TYPE_UINT32: (_uint32, "a whole number"),
+    FieldDescriptor.TYPE_INT32: (_int32, "a whole number"),
     FieldDescriptor.TYPE_DOUBLE: (_double, "a number"),
     FieldDescriptor.TYPE_BYTES: (_bytes, "base64"),
 }

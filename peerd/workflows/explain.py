@@ -25,6 +25,7 @@ NOTHING_TO_DO = "nothing to do"
 _AFTER_FAILURE = {
     "exit": "read its logs: 'peerctl logs {execution} {node}'",
     "timeout": "give it more time, or find out what it waited for: 'peerctl logs {execution} {node}'",
+    "limit": "give it more under 'resources', or have it use less: 'peerctl logs {execution} {node}'",
     "lost": "make sure it may run twice, then let it be retried with retry.on: [lost], or run the workflow again",
     "refused": "see what each peer lacks: 'peerctl workflows plan FILE'",
     "transfer": "mend what the message names and run the workflow again",

@@ -42,6 +42,7 @@ class Need:
     env: frozenset[str] = frozenset()
     cpus: float = 0.0
     memory_bytes: int = 0
+    gpus: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,4 +90,5 @@ def need_of(job: workflows_pb2.JobDefinition, edges: Iterable[Edge]) -> Need:
         env=frozenset(job.env),
         cpus=job.resources.cpus,
         memory_bytes=parse_memory(job.resources.memory) if job.resources.memory else 0,
+        gpus=job.resources.gpus,
     )

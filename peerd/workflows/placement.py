@@ -225,6 +225,9 @@ def _size_flaw(need: Need, peer: PeerView) -> Flaw | None:
         fits = memory >> 20
         message = f"{name} has {fits}M of memory, the job asks for {need.memory_bytes >> 20}M"
         return Flaw(reason, message, f"ask for {fits}M or less, or choose a larger machine")
+    if cores and need.gpus > len(peer.hardware.gpus):
+        message = f"{name} has {len(peer.hardware.gpus)} gpus, the job asks for {need.gpus}"
+        return Flaw(reason, message, "ask for less, or choose another machine: on.where 'gpus>=N'")
     return None
 
 

@@ -6,10 +6,14 @@ import re
 from decimal import Decimal
 
 from peerd.clock import Millis
+from peerd.sizes import MAX_SIZE_BYTES
+from peerd.sizes import parse_size as parse_memory
+
+__all__ = ["MAX_DURATION", "MAX_MEMORY_BYTES", "parse_duration", "parse_memory"]
 
 # A job that runs or waits longer than this has been forgotten.
 MAX_DURATION = Millis(366 * 24 * 3_600_000)
-MAX_MEMORY_BYTES = 1 << 60
+MAX_MEMORY_BYTES = MAX_SIZE_BYTES
 MAX_EXIT_CODE = 255
 
 _UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
@@ -19,9 +23,7 @@ _DURATION = re.compile(
     re.ASCII,
 )
 _SECONDS = re.compile(r"\d{1,9}(?:\.\d{1,6})?", re.ASCII)
-_MEMORY = re.compile(r"(\d{1,19}(?:\.\d{1,6})?)([KMGT]?)(?:i?B)?", re.ASCII)
 _CODES = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?", re.ASCII)
-_FACTORS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def parse_duration(text: str) -> Millis:
@@ -47,14 +49,3 @@ def parse_exit_codes(text: str) -> tuple[int, int]:
     if not 1 <= first <= last <= MAX_EXIT_CODE:
         raise ValueError(f"{text!r} is not from 1 to {MAX_EXIT_CODE}, the smaller first")
     return first, last
-
-
-def parse_memory(text: str) -> int:
-    """ "512M" or "2G" -> bytes; K, M, G and T are powers of 1024, a bare number is bytes."""
-    found = _MEMORY.fullmatch(text)
-    if not found:
-        raise ValueError(f"{text!r} is not a size")
-    size = int(Decimal(found[1]) * _FACTORS[found[2]])
-    if not 0 < size <= MAX_MEMORY_BYTES:
-        raise ValueError(f"{text!r} is not between 1 byte and {MAX_MEMORY_BYTES >> 40}T")
-    return size

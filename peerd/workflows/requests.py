@@ -128,7 +128,10 @@ def create_request(
         resources=jobs_pb2.JobResources(
             cpus=job.resources.cpus,
             memory_bytes=parse_memory(job.resources.memory) if job.resources.memory else 0,
+            disk_bytes=parse_memory(job.resources.disk) if job.resources.disk else 0,
+            gpus=job.resources.gpus,
         ),
+        priority=job.priority,
     )
     if job.HasField("run"):
         request.command.CopyFrom(job.run)

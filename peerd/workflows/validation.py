@@ -41,7 +41,8 @@ _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CONSTRAINTS = ("inputs_ready", "none")
 _POLICIES = ("finish", "stop")
-_RETRY_ON = ("exit", "timeout", "lost")
+_RETRY_ON = ("exit", "timeout", "limit", "lost")
+MAX_PRIORITY = 100
 
 
 def validate(definition: workflows_pb2.WorkflowDefinition) -> Iterator[Problem]:
@@ -93,6 +94,9 @@ def _job(job: workflows_pb2.JobDefinition, path: FieldPath, params: frozenset[st
         yield from _retry(job.retry, (*path, "retry"))
     yield from _choice(job.execution_constraint, _CONSTRAINTS, (*path, "execution_constraint"))
     yield from _choice(job.partition_policy, _POLICIES, (*path, "partition_policy"))
+    if abs(job.priority) > MAX_PRIORITY:
+        message = f"{job.priority} is not between {-MAX_PRIORITY} and {MAX_PRIORITY}"
+        yield Problem(reason=ProblemReason.OUT_OF_RANGE, message=message, path=(*path, "priority"))
     if job.HasField("resources"):
         yield from _resources(job.resources, (*path, "resources"))
 
@@ -303,11 +307,11 @@ def _resources(resources: workflows_pb2.ResourcesDefinition, path: FieldPath) ->
     if not math.isfinite(resources.cpus) or not 0 <= resources.cpus <= MAX_CPUS:
         message = f"{resources.cpus:g} cpus are not between 0 and {MAX_CPUS}"
         yield Problem(reason=ProblemReason.OUT_OF_RANGE, message=message, path=(*path, "cpus"))
-    if resources.memory:
+    for name in ("memory", "disk"):
         try:
-            parse_memory(resources.memory)
+            parse_memory(getattr(resources, name) or "1")
         except ValueError as error:
-            yield Problem(reason=ProblemReason.BAD_MEMORY, message=str(error), path=(*path, "memory"))
+            yield Problem(reason=ProblemReason.BAD_MEMORY, message=str(error), path=(*path, name))
 
 
 def _choice(word: str, choices: tuple[str, ...], path: FieldPath) -> Iterator[Problem]:

@@ -66,6 +66,9 @@ JOB = jobs_pb2.JobExecution(
         key=jobs_pb2.JobKey(workflow_execution_id=100, workflow_job_id=28), status=jobs_pb2.JOB_STATUS_FAILED
     ),
     attempts=[jobs_pb2.JobAttempt(attempt=1, outcome="exit", exit_code=3)],
+    limits=jobs_pb2.JobLimits(
+        level=registry_pb2.LIMITS_LEVEL_CGROUP, memory_bytes=64 << 20, pids=100, disk_bytes=3 << 29
+    ),
     interfaces=[
         jobs_pb2.JobInterface(
             kind=catalog_pb2.INTERFACE_KIND_INPUT,
@@ -304,7 +307,15 @@ COMMANDS: dict[str, tuple[str, list[str]]] = {
     "executions show 7": ("WorkflowService.GetExecution", ["count", "on beta"]),
     "executions cancel 7 --reason enough": ("WorkflowService.CancelExecution", ["is being cancelled"]),
     "jobs list --status failed": ("JobService.ListJobs", ["13", "count", "failed", "100/28"]),
-    "jobs show 13": ("JobService.GetJob", ["input  from aaaa", "workflow job 27, job execution 12", "exit 3"]),
+    "jobs show 13": (
+        "JobService.GetJob",
+        [
+            "input  from aaaa",
+            "workflow job 27, job execution 12",
+            "exit 3",
+            "64M of memory, 1.5G of disk, 100 processes (by cgroup)",
+        ],
+    ),
     "transfers list": ("TransferService.ListTransfers", ["beta", "sending", "1 B of 2.0 MB", "outgoing"]),
     "identity show": ("DaemonService.GetStatus", ["a" * 52]),
     "identity export-tls DIR": ("DaemonService.ExportTls", ["cert.pem", "key.pem", "ca.pem"]),

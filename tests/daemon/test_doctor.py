@@ -36,7 +36,17 @@ def verdicts(config: Config, **more: Path) -> dict[str, tuple[str, str, str]]:
 def test_a_new_peer_has_nothing_to_mend(config: Config) -> None:
     found_now = verdicts(config)
     assert not [name for name, entry in found_now.items() if entry[0] == Verdict.FAIL.value]
-    assert {"versions", "sqlite", "store", "disk", "peer port", "clock", "isolation", "runners"} <= found_now.keys()
+    assert {
+        "versions",
+        "sqlite",
+        "store",
+        "disk",
+        "peer port",
+        "clock",
+        "isolation",
+        "limits",
+        "runners",
+    } <= found_now.keys()
 
 
 def test_an_open_key_and_directory(config: Config) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,6 +89,9 @@ class FakeRunner:
 
     def forget(self, control: Path) -> None:
         self.forgotten.append(control)
+
+    def sweep(self, control_root: Path, wanted: Iterable[Path]) -> None:
+        self.swept = set(wanted)
 
     async def finish(self, control: Path, exit_: Exit | None) -> None:
         async with self._changed:

@@ -24,6 +24,7 @@ from peerd.jobs.model import (
     Job,
     JobKey,
     JobStatus,
+    Resources,
     RetryPolicy,
     Stop,
     Work,
@@ -36,6 +37,7 @@ from peerd.v1 import registry_pb2
 from .harness import CONSUMER, EXECUTOR, ORCHESTRATOR, OTHER, PRODUCER, Host
 
 BUBBLEWRAP, NONE = registry_pb2.ISOLATION_LEVEL_BUBBLEWRAP, registry_pb2.ISOLATION_LEVEL_NONE
+RLIMITS, CGROUP = registry_pb2.LIMITS_LEVEL_RLIMITS, registry_pb2.LIMITS_LEVEL_CGROUP
 
 
 def a_job(**fields: Any) -> Job:
@@ -86,7 +88,8 @@ def test_final_is_what_has_no_way_out() -> None:
 
 # Admission
 
-MACHINE = Machine(isolation=BUBBLEWRAP, cpu_cores=4, memory_bytes=1000)
+HAS = Resources(cpus=4, memory_bytes=1000, disk_bytes=2000, gpus=1)
+MACHINE = Machine(isolation=BUBBLEWRAP, limits=CGROUP, capacity=lambda: HAS)
 ORDERER = Orderer(peer_id=ORCHESTRATOR, roles=frozenset({"lab"}))
 
 
@@ -121,17 +124,22 @@ def service(*, active: bool = True, **declared: Any) -> Service:
         ({}, service(), {"cpus": 4.0}, None),
         ({}, service(), {"cpus": 4.1}, Reason.RESOURCES_INSUFFICIENT),
         ({}, service(), {"memory_bytes": 1001}, Reason.RESOURCES_INSUFFICIENT),
+        ({}, service(), {"disk_bytes": 2001}, Reason.RESOURCES_INSUFFICIENT),
+        ({}, service(), {"gpus": 2}, Reason.RESOURCES_INSUFFICIENT),
+        ({}, service(limits=CGROUP), {}, None),
+        ({"limits": RLIMITS}, service(limits=CGROUP), {}, Reason.ISOLATION_INSUFFICIENT),
+        ({"limits": RLIMITS}, service(limits=RLIMITS), {}, None),
     ],
 )
 def test_admission(
     machine: dict[str, Any], wanted: Service | None, needs: dict[str, Any], reason: Reason | None
 ) -> None:
-    needs = {"cpus": 0.0, "memory_bytes": 0, **needs}
+    needed = Resources(**needs)
     if reason is None:
-        admit(replace(MACHINE, **machine), ORDERER, wanted, **needs)
+        admit(replace(MACHINE, **machine), ORDERER, wanted, needed)
         return
     with pytest.raises(PeerdError) as refused:
-        admit(replace(MACHINE, **machine), ORDERER, wanted, **needs)
+        admit(replace(MACHINE, **machine), ORDERER, wanted, needed)
     assert refused.value.reason is reason
 
 

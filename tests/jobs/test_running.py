@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from peerd.errors import PeerdError, Reason
+from peerd.jobs.choosing import Choice
 from peerd.jobs.model import JobStatus
 from peerd.jobs.runner import Outcome
 from peerd.v1 import jobs_pb2
@@ -303,7 +304,8 @@ async def test_an_attempt_that_never_started_is_made_and_counts_once(host: Host)
     await host.stop()
     job_id = await host.create()
     await host.start(job_id)
-    begun = await host.store.write(lambda tx: host.jobs.executor._recording.begin(tx, 1, 2))
+    choice = Choice(start=(job_id,), waits={})
+    begun = await host.store.write(lambda tx: host.jobs.executor._recording.begin(tx, choice, 2, lambda job: {}))
     assert [entry.job.id for entry in begun] == [job_id]
     await host.restart()
     await host.runner.finish(await host.runner.started(), ended(0))

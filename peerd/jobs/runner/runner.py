@@ -9,22 +9,32 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import hashlib
 import json
 import os
 import shutil
 import signal
 import sys
 from collections.abc import Iterable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from peerd.clock import Millis
 from peerd.jobs.runner import wrapper
-from peerd.jobs.runner.sandbox import INSIDE, Bubblewrap
+from peerd.jobs.runner.limits import Backend, base
+from peerd.jobs.runner.limits import probe as probe_groups
+from peerd.jobs.runner.sandbox import INSIDE, SANDBOX_PIDS, Bubblewrap
 from peerd.jobs.runner.spec import Exit, Outcome, ProcessSpec, Recovered, Recovery
-from peerd.v1.registry_pb2 import IsolationLevel
+from peerd.v1.registry_pb2 import IsolationLevel, LimitsLevel
+
+_log = structlog.get_logger(__name__)
 
 _POLL_SECONDS = 0.05
+_DATA_MARGIN_BYTES = 64 << 20
+"""Without control groups a job is ended when it is seen to hold too much; the kernel's own limit lies well above."""
 _STOP_MARGIN_SECONDS = 3.0
 """How long after the grace a wrapper may need before it is killed itself."""
 
@@ -32,14 +42,19 @@ _STOP_MARGIN_SECONDS = 3.0
 class ProcessRunner:
     """Runs attempts on this machine."""
 
-    def __init__(self, sandbox: Bubblewrap | None) -> None:
+    def __init__(self, sandbox: Bubblewrap | None, groups: Backend | None = None) -> None:
         self._sandbox = sandbox
+        self._groups = groups
         self._children: dict[Path, asyncio.subprocess.Process] = {}
 
     @classmethod
-    async def probe(cls, *, sandbox: str, hidden: Iterable[Path]) -> ProcessRunner:
-        """A runner with the best isolation that works here; ``sandbox="none"`` asks for none."""
-        return cls(None if sandbox == "none" else await Bubblewrap.probe(hidden))
+    async def probe(cls, *, sandbox: str, hidden: Iterable[Path], limits: str = "auto") -> ProcessRunner:
+        """A runner with the best isolation that works here; ``sandbox="none"`` asks for none.
+
+        ``limits="rlimits"`` asks for no control groups.
+        """
+        groups = None if limits == "rlimits" else await asyncio.to_thread(probe_groups)
+        return cls(None if sandbox == "none" else await Bubblewrap.probe(hidden), groups)
 
     @property
     def isolation(self) -> IsolationLevel.ValueType:
@@ -48,10 +63,28 @@ class ProcessRunner:
             IsolationLevel.ISOLATION_LEVEL_NONE if self._sandbox is None else IsolationLevel.ISOLATION_LEVEL_BUBBLEWRAP
         )
 
+    @property
+    def limits(self) -> LimitsLevel.ValueType:
+        """How limits are kept here."""
+        return LimitsLevel.LIMITS_LEVEL_RLIMITS if self._groups is None else LimitsLevel.LIMITS_LEVEL_CGROUP
+
+    @property
+    def limits_text(self) -> str:
+        """The same for people."""
+        if self._groups is None:
+            return "no control groups: memory and processes are looked at now and then"
+        cpus = "" if self._groups.limits_cpus else ", without cpus"
+        return f"{self._groups.name}{cpus}"
+
+    @property
+    def limits_cpus(self) -> bool:
+        """Whether a job gets no more processor time than it asked for."""
+        return self._groups is not None and self._groups.limits_cpus
+
     async def start(self, control: Path, spec: ProcessSpec) -> None:
         """Start the attempt. Raises INVALID_ARGUMENT when its paths would show what must stay hidden."""
         content = self._content(control, spec)
-        await asyncio.to_thread(_write_spec, control, content)
+        await asyncio.to_thread(self._prepare, control, spec, content)
         with open(control / "wrapper.log", "ab") as log:
             self._children[control] = await asyncio.create_subprocess_exec(
                 sys.executable, "-I", "-S", wrapper.__file__, str(control),
@@ -106,8 +139,46 @@ class ProcessRunner:
             return await self.wait(control)
 
     def forget(self, control: Path) -> None:
-        """Remove the control directory of an attempt whose end is recorded elsewhere."""
+        """Remove the control directory of an attempt whose end is recorded elsewhere, and its group if it is left."""
+        _end_group(control)
         shutil.rmtree(control, ignore_errors=True)
+
+    def sweep(self, control_root: Path, wanted: Iterable[Path]) -> None:
+        """Kill and remove the groups of this executor whose attempts are no longer open. Blocking."""
+        if self._groups is None:
+            return
+        owner = _owner(control_root)
+        kept = {f"{owner}/{control.name}" for control in wanted}
+        for name in self._groups.names(owner):
+            if name.rpartition("-")[0] not in kept:
+                base.remove(self._groups.describe(name))
+
+    def _prepare(self, control: Path, spec: ProcessSpec, content: dict[str, Any]) -> None:
+        """Limits, their group and the spec are there before the wrapper is. Raises OSError."""
+        (control / "tmp").mkdir(mode=0o700, parents=True, exist_ok=True)
+        limits = spec.limits
+        if self._sandbox is not None and limits.pids:
+            limits = replace(limits, pids=limits.pids + SANDBOX_PIDS)
+        rlimits = {"RLIMIT_CORE": 0}
+        if limits.disk_bytes:
+            rlimits["RLIMIT_FSIZE"] = limits.disk_bytes
+        if limits.memory_bytes and self._groups is None:
+            rlimits["RLIMIT_DATA"] = 2 * limits.memory_bytes + _DATA_MARGIN_BYTES
+        group = None
+        if self._groups is not None:
+            name = f"{_owner(control.parent)}/{control.name}-{_short(spec.marker)}"
+            stale = self._groups.describe(name)
+            base.remove(stale)
+            wrapper.keep(str(control), "group.json", asdict(stale))
+            group = asdict(self._groups.create(name, limits))
+        content["limits"] = {
+            **asdict(limits),
+            "shown_pids": spec.limits.pids,
+            "disk_paths": [str(spec.job_directory / name) for name in ("output", "mounts")],
+            "rlimits": rlimits,
+            "group": group,
+        }
+        wrapper.keep(str(control), "spec.json", content)
 
     def _content(self, control: Path, spec: ProcessSpec) -> dict[str, Any]:
         inside = INSIDE if self._sandbox is not None else spec.job_directory
@@ -142,6 +213,7 @@ class ProcessRunner:
 
     async def _end_marked(self, control: Path) -> None:
         """Kill what a dead wrapper left running; bubblewrap's jobs died with it, others may not have."""
+        await asyncio.to_thread(_end_group, control)
         try:
             marker = json.loads((control / "spec.json").read_text(encoding="utf-8"))["marker"]
         except (OSError, ValueError, KeyError):
@@ -177,9 +249,27 @@ def _locked(control: Path) -> bool:
         return not mine
 
 
-def _write_spec(control: Path, content: dict[str, Any]) -> None:
-    (control / "tmp").mkdir(mode=0o700, parents=True, exist_ok=True)
-    wrapper.keep(str(control), "spec.json", content)
+def _owner(control_root: Path) -> str:
+    """Names the groups of one executor: several may run on one machine."""
+    return _short(str(control_root))
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _end_group(control: Path) -> None:
+    """Kill and remove the group of an attempt, whoever made it."""
+    try:
+        group = base.Group(**_tuples(json.loads((control / "group.json").read_text(encoding="utf-8"))))
+    except (OSError, ValueError, TypeError):
+        return  # it has none
+    if not base.remove(group):
+        _log.warning("job.group_stays", folders=group.folders)
+
+
+def _tuples(content: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
 
 
 def _read_exit(control: Path) -> Exit | None:
@@ -193,6 +283,7 @@ def _read_exit(control: Path) -> Exit | None:
         started_at=Millis(content["started_at"]),
         ended_at=Millis(content["ended_at"]),
         message=content["message"],
+        limit=content.get("limit", ""),
         stdout_truncated=bool(content.get("stdout_dropped")),
         stderr_truncated=bool(content.get("stderr_dropped")),
     )

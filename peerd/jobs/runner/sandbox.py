@@ -20,6 +20,11 @@ from peerd.jobs.runner.spec import ProcessSpec
 INSIDE = Path("/job")
 """Where a job's own directory appears."""
 
+SANDBOX_PIDS = 2
+"""Processes of bubblewrap itself: the one outside, and the first of the pid namespace."""
+_SCRATCH_BYTES = 1 << 30
+"""What a job without a memory limit may put into its /tmp, which is memory; the same again for /dev/shm and /job."""
+
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _ETC = (
     "alternatives", "ca-certificates", "group", "hosts", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime",
@@ -62,7 +67,8 @@ class Bubblewrap:
 
     def command(self, spec: ProcessSpec) -> list[str]:
         """The whole argv for an attempt. Raises INVALID_ARGUMENT for a path that would show what is hidden."""
-        argv = self._base(network=spec.network)
+        scratch = min(spec.limits.memory_bytes or _SCRATCH_BYTES, spec.limits.disk_bytes or _SCRATCH_BYTES)
+        argv = self._base(network=spec.network, scratch=scratch)
         for path in (Path(sys.base_prefix), Path(sys.prefix)):
             argv += self._bind("--ro-bind", path)
         program = Path(spec.argv[0])
@@ -72,6 +78,7 @@ class Bubblewrap:
             argv += self._bind("--ro-bind", path)
         for path in spec.writable_paths:
             argv += self._bind("--bind", path)
+        argv += ["--size", str(scratch), "--tmpfs", str(INSIDE)]
         for name, mode in (
             ("input", "--ro-bind"),
             ("package", "--ro-bind"),
@@ -79,12 +86,13 @@ class Bubblewrap:
             ("mounts", "--bind"),
         ):
             argv += [mode, str(spec.job_directory / name), str(INSIDE / name)]
-        argv += ["--chdir", str(INSIDE), "--clearenv"]
+        # What bubblewrap made to hang all this in is memory, too, and has no end.
+        argv += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", str(INSIDE), "--clearenv"]
         for name, value in spec.env.items():
             argv += ["--setenv", name, value]
         return [*argv, "--", *spec.argv]
 
-    def _base(self, *, network: bool) -> list[str]:
+    def _base(self, *, network: bool, scratch: int = _SCRATCH_BYTES) -> list[str]:
         argv = [self.program, "--unshare-all", "--die-with-parent", "--new-session", "--hostname", "peerd-job"]
         argv += [*(["--share-net"] if network else []), *self._hardening]
         for path in _SYSTEM:
@@ -94,7 +102,10 @@ class Bubblewrap:
                 argv += ["--ro-bind", path, path]
         for name in (*_ETC, *(_ETC_NETWORK if network else ())):
             argv += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
-        return [*argv, "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]  # noqa: S108 - the job's own
+        argv += ["--proc", "/proc", "--dev", "/dev"]
+        for place in ("/tmp", "/dev/shm"):  # noqa: S108 - the job's own
+            argv += ["--size", str(scratch), "--tmpfs", place]
+        return argv
 
     def _bind(self, mode: str, path: Path) -> list[str]:
         real = path.resolve()

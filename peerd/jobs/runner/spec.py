@@ -11,6 +11,19 @@ from peerd.clock import Millis
 
 
 @dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The most an attempt may use; 0 is no limit."""
+
+    memory_bytes: int = 0
+    cpus: float = 0.0
+    """Cores' worth of time."""
+    pids: int = 0
+    """Processes and threads at once."""
+    disk_bytes: int = 0
+    """Written into its job directory."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProcessSpec:
     """One attempt of a job."""
 
@@ -31,6 +44,7 @@ class ProcessSpec:
     read_only_paths: tuple[Path, ...] = ()
     writable_paths: tuple[Path, ...] = ()
     network: bool = False
+    limits: Limits = Limits()
 
 
 class Outcome(Enum):
@@ -42,6 +56,8 @@ class Outcome(Enum):
     """Because we asked."""
     SPAWN_FAILED = "spawn_failed"
     """The command could not be started at all."""
+    LIMITED = "limited"
+    """It was ended because it hit a limit; the exit says which."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +70,8 @@ class Exit:
     started_at: Millis
     ended_at: Millis
     message: str = ""
+    limit: str = ""
+    """Which limit was hit, for LIMITED: memory_limit, disk_limit, pids_limit, cpu_limit."""
     stdout_truncated: bool = False
     stderr_truncated: bool = False
 

@@ -8,7 +8,7 @@ once per attempt. CONTROL is a directory that the job cannot see:
     abandoned     written by the daemon, under the lock, when it found that this attempt never started; then it
                   never will
     started.json  written before the command is started: from here on the attempt may have had effects
-    exit.json     how it ended
+    exit.json     how it ended, and which limit it hit, if any
 
 The first process of the job is the job: when it ends, everything else of it is killed. In bubblewrap the end of the pid
 namespace does that; outside, this program is the subreaper of all descendants and also finds those that carry the
@@ -27,6 +27,11 @@ import sys
 import time
 
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing at each start
+if TYPE_CHECKING or __name__ != "__main__":
+    from peerd.jobs.runner import bounds
+else:
+    sys.path.append(os.path.dirname(os.path.abspath(__file__)))
+    import bounds
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
@@ -100,6 +105,7 @@ class Attempt:
         self.kill_at: float | None = None
         self.logs: dict[int, Capped] = {}
         self.child = 0
+        self.bounds = bounds.Bounds(spec.get("limits") or {}, lambda: family(spec["marker"]))
         # A signal must end a poll at once: Python itself would go on waiting after its handler ran.
         self.woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
@@ -111,20 +117,33 @@ class Attempt:
         try:
             stdout = Capped(self.spec["stdout_path"], self.spec["output_cap_bytes"])
             stderr = Capped(self.spec["stderr_path"], self.spec["output_cap_bytes"])
-            self.spawn()
+            self.bounds.begin()
+            try:
+                self.bounds.enter()
+                self.spawn()
+            finally:
+                self.bounds.leave(self.child)
         except OSError as error:
+            self.kill_the_rest()
+            self.bounds.close()
             return {"outcome": "spawn_failed", "message": str(error), "started_at": started, "ended_at": now()}
         self.logs = {self.out: stdout, self.err: stderr}
         status = self.pump()
         self.kill_the_rest()
         self.drain()
         code = os.waitstatus_to_exitcode(status)
+        limit = self.bounds.judge(code)
+        if limit and self.outcome == "exited":
+            self.outcome = "limited"
+        message = self.bounds.words() if self.outcome == "limited" else self.bounds.note()
+        self.bounds.close()
         for log in (stdout, stderr):
             os.fsync(log.file)
         return {
             "outcome": self.outcome,
             "exit_code": code if code >= 0 else 128 - code,
-            "message": "",
+            "message": message,
+            "limit": limit,
             "started_at": started,
             "ended_at": now(),
             "stdout_dropped": stdout.dropped,
@@ -173,6 +192,9 @@ class Attempt:
         self.feed(poller, first=True)
         while True:
             moment = time.monotonic()
+            if self.kill_at is None and moment >= self.bounds.next_at and self.bounds.look():
+                self.outcome = "limited"
+                self.kill_at = moment  # at once: what it does in a grace may be just what must not go on
             if self.kill_at is None and self.stop_asked:
                 self.end("killed")
             elif self.kill_at is None and deadline is not None and moment >= deadline:
@@ -180,10 +202,8 @@ class Attempt:
             elif self.kill_at is not None and moment >= self.kill_at:
                 self.signal_all(signal.SIGKILL)
                 self.kill_at = moment + POLL_SECONDS * 5
-            wait = min(
-                (t - moment for t in (deadline if self.kill_at is None else None, self.kill_at) if t is not None),
-                default=1.0,
-            )
+            ahead = (deadline, self.bounds.next_at) if self.kill_at is None else (self.kill_at,)
+            wait = min((t - moment for t in ahead if t is not None), default=1.0)
             for descriptor, _event in poller.poll(max(0, min(wait, 1.0)) * 1000):
                 if descriptor == pidfd:
                     os.close(pidfd)
@@ -255,7 +275,10 @@ class Attempt:
 
     def signal_all(self, number: int) -> None:
         """Signal every process of the job. The sandbox itself is spared a TERM: its end would be theirs, ungraced."""
-        for pid in family(self.spec["marker"]):
+        if number == signal.SIGKILL:
+            self.bounds.kill()
+        # Parents first, which are older: a shell whose child dies before it would go on to its next line.
+        for pid in sorted(family(self.spec["marker"])):
             if number == signal.SIGTERM and executable(pid) == self.spec["sandbox"]:
                 continue
             send(pid, number)
@@ -263,6 +286,7 @@ class Attempt:
     def kill_the_rest(self) -> None:
         """Kill whatever the job left behind, until nothing of it lives; reap what became ours."""
         while True:
+            self.bounds.kill()
             rest = family(self.spec["marker"])
             for pid in rest:
                 send(pid, signal.SIGKILL)
