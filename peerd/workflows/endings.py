@@ -57,7 +57,7 @@ def release(state: ExecutionState, job: JobState, *, keep_off: bool, at: Millis)
             state.home_open += 1
             state.home_failed -= edge.status is EdgeStatus.FAILED
         edge.status, edge.bytes, edge.bytes_total, edge.reason = EdgeStatus.WAITING, 0, 0, ""
-        edge.sends_since = None
+        edge.transfer_ends = None
         state.changed_edges[edge_id] = None
     for edge_id in job.inputs:
         if (source := state.jobs.get(state.edges[edge_id].spec.source)) is not None:
@@ -67,7 +67,7 @@ def release(state: ExecutionState, job: JobState, *, keep_off: bool, at: Millis)
     job.peer, job.remote_id, job.report, job.held, job.started_at = "", 0, None, None, None
     job.acknowledged, job.start_sent, job.stale = job.generation, False, False
     state.unplaced.add(job.spec.node_id)
-    job.ready_at = None
+    job.start_ends = None
     limits.queues(state, job, at)
     set_status(state, job, WorkflowJobStatus.PENDING, at)
 

@@ -239,7 +239,7 @@ def _apply_status(state: ExecutionState, job: JobState, report: Report, at: Mill
             if status is JobStatus.READY and not report.attempt:
                 limits.ready(state, job, at)
             elif status is JobStatus.WAITING_INPUTS:
-                job.ready_at = None
+                job.start_ends = None
             set_status(state, job, _STATUS_OF_REPORT[status], at)
 
 

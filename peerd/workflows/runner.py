@@ -188,7 +188,7 @@ class Runner:
         self._built.clear()
         around = self._around
         log = await repository.read_events(around.store, self.execution_id)
-        state = initial_state(self._spec, around.timing)
+        state = initial_state(self._spec, around.timing, ahead=around.clock.steady() - around.clock.now())
         for number, event in enumerate(log, 1):
             try:
                 evolve(state, event)
@@ -238,6 +238,7 @@ class Runner:
     def _advance(self, inputs: list[_Input]) -> _Step:
         """Apply, decide, and apply what the decisions themselves make happen, until nothing follows."""
         state, now, moment = self.state, self._around.clock.steady(), self._around.clock.now()
+        state.ahead = now - moment
         step = _Step(inputs)
         pending: list[e.Event] = []
         for entry in inputs:

@@ -39,8 +39,8 @@ class EdgeState:
     bytes: int = 0
     bytes_total: int = 0
     reason: str = ""
-    # Since when its files may be on their way; only kept where that is limited.
-    sends_since: Millis | None = None
+    # Until when its files must have arrived once they may be on their way, where that is limited.
+    transfer_ends: Millis | None = None
     # News from the sender count from this generation of its interfaces on: older ones speak of a former receiver.
     since_generation: int = 1
 
@@ -85,9 +85,9 @@ class JobState:
     reason: str = ""
     message: str = ""
     since: Millis
-    # Since when it waits for a peer, and since when its inputs are complete, where that is limited.
-    queued_at: Millis | None = None
-    ready_at: Millis | None = None
+    # Until when a peer must have taken it, and until when it must run once its inputs are complete, where limited.
+    queue_ends: Millis | None = None
+    start_ends: Millis | None = None
     started_at: Millis | None = None
     ended_at: Millis | None = None
 
@@ -171,6 +171,8 @@ class ExecutionState:
     away: dict[str, Away] = field(default_factory=dict)
     # Peers that have told how their jobs are since this process began to watch, or since they were away.
     heard: set[str] = field(default_factory=set)
+    # How far the clock of timers is ahead of the wall clock; whoever runs this keeps it right.
+    ahead: int = 0
     timers: list[tuple[int, str, str]] = field(default_factory=list)
 
     # Jobs that decide() should look at; rows that no longer tell the truth.
@@ -231,8 +233,8 @@ class Away:
     gone: bool
 
 
-def initial_state(spec: ExecutionSpec, timing: Timing) -> ExecutionState:
-    """An execution to which nothing has happened."""
+def initial_state(spec: ExecutionSpec, timing: Timing, *, ahead: int = 0) -> ExecutionState:
+    """An execution to which nothing has happened; ``ahead``: see :class:`ExecutionState`."""
     inputs: dict[str, list[int]] = {job.node_id: [] for job in spec.jobs}
     outputs: dict[str, list[int]] = {job.node_id: [] for job in spec.jobs}
     neighbours: dict[str, dict[str, None]] = {job.node_id: {} for job in spec.jobs}
@@ -257,7 +259,6 @@ def initial_state(spec: ExecutionSpec, timing: Timing) -> ExecutionState:
             awaited_by=upstream.waiting[job.node_id],
             gated=job.node_id in upstream.gated,
             open=job.node_id not in upstream.gated,
-            queued_at=None if job.node_id in upstream.gated else spec.created_at,
             since=spec.created_at,
         )
         for job in spec.jobs
@@ -266,6 +267,7 @@ def initial_state(spec: ExecutionSpec, timing: Timing) -> ExecutionState:
         spec=spec,
         timing=timing,
         jobs=jobs,
+        ahead=ahead,
         edges={edge.edge_id: EdgeState(spec=edge) for edge in spec.edges},
         remaining=len(jobs),
         home_open=sum(edge.destination == LOCAL_PEER for edge in spec.edges),
@@ -276,7 +278,8 @@ def initial_state(spec: ExecutionSpec, timing: Timing) -> ExecutionState:
         if job.deadline_at is not None:
             state.set_timer(job.deadline_at, node=job.node_id)
         if job.queue_timeout is not None and jobs[job.node_id].open:
-            state.set_timer(Millis(spec.created_at + job.queue_timeout), node=job.node_id)
+            jobs[job.node_id].queue_ends = Millis(spec.created_at + ahead + job.queue_timeout)
+            state.set_timer(Millis(spec.created_at + ahead + job.queue_timeout), node=job.node_id)
     state.touch_all(jobs)
     return state
 
@@ -290,7 +293,7 @@ def durable_view(state: ExecutionState) -> dict[str, object]:
             for node, job in state.jobs.items()
         },
         "edges": {
-            edge_id: (edge.status, edge.bytes, edge.bytes_total, edge.reason, edge.since_generation, edge.sends_since)
+            edge_id: (edge.status, edge.bytes, edge.bytes_total, edge.reason, edge.since_generation, edge.transfer_ends)
             for edge_id, edge in state.edges.items()
         },
         "status": (state.status, state.error, state.cancel, state.started_at, state.ended_at),

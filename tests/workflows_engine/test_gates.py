@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -234,6 +235,23 @@ def test_an_edge_is_late_from_when_its_files_are_there_and_never_once_they_have_
     ready_b(arrived)
     drive(arrived, e.PeerHeard(peer="q"))
     assert judge(arrived, START + 5000) == []
+
+
+def test_time_outs_pass_by_the_clock_that_nobody_sets() -> None:
+    jobs = [job("a", 10, queue_timeout=1000), job("b", 11, needs=("a",), when="always()", queue_timeout=1000)]
+    # The wall clock was set an hour ahead: events are told an hour later than the timers' clock says.
+    hour = 3_600_000
+    spec = replace(spec_of(jobs, []), created_at=Millis(START + hour))
+    state = initial_state(spec, TIMING, ahead=-hour)
+    assert judge(state, START + 999) == []
+    found = due(state, Millis(START + 1000))
+    assert messages(found) == [("a", "queue_timeout")]
+    drive(state, *found)
+    evolve(state, e.JobGated(node="b", verdict=e.RUN, at=Millis(START + hour + 1000)))
+    # And set back: what runs already is not touched by it.
+    state.ahead = 0
+    assert messages(judge(state, START + 1999)) == []
+    assert messages(judge(state, START + 2000)) == [("b", "queue_timeout")]
 
 
 def test_after_a_cancel_nothing_is_judged() -> None:
