@@ -176,6 +176,8 @@ class World:
                     batch += self.place(command)
                 else:
                     commands.append(command)
+                    if isinstance(command, StartJob):
+                        self.check_start(self.state.jobs[command.node], command)  # what follows may change it
                     if isinstance(command, StartJob) and command.new:
                         batch.append(
                             e.JobStartSent(
@@ -253,7 +255,6 @@ class World:
         job = self.state.jobs[command.node]
         request = None
         if isinstance(command, StartJob):
-            self.check_start(job, command)
             key = job_key(self.state, job, command.placement, "store")
             request = start_request(self.state, job, key, command.generation, HOME)
         assert isinstance(command, CreateJob | StartJob | CancelJob)
