@@ -89,6 +89,20 @@ class JobsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ContainersConfig:
+    """What runs container services, and what they may use where they say nothing themselves."""
+
+    socket: str = ""
+    """Of podman or docker; the first of the usual ones that answers when empty, none at all when ``none``."""
+    user: str = ""
+    """Numeric ``uid:gid`` of containers, for a daemon that is root; nobody's (65534:65534) when empty."""
+    memory_bytes: int = 0
+    """The most a container may use that asks for nothing itself; half of what jobs have here when 0."""
+    tmp_bytes: int = 64 * 1024**2
+    """Room in /tmp, which counts as memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TransfersConfig:
     """What this machine takes from others."""
 
@@ -213,6 +227,7 @@ class Config:
     socket: Path
     peer: PeerConfig = field(default_factory=PeerConfig)
     jobs: JobsConfig = field(default_factory=JobsConfig)
+    containers: ContainersConfig = field(default_factory=ContainersConfig)
     transfers: TransfersConfig = field(default_factory=TransfersConfig)
     workflows: WorkflowsConfig = field(default_factory=WorkflowsConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
@@ -236,6 +251,7 @@ class Config:
 _SECTIONS: dict[str, type] = {
     "peer": PeerConfig,
     "jobs": JobsConfig,
+    "containers": ContainersConfig,
     "transfers": TransfersConfig,
     "workflows": WorkflowsConfig,
     "mesh": MeshConfig,

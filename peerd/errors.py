@@ -134,7 +134,25 @@ class Reason(Enum):
     SERVICE_NOT_ALLOWED = _Rule(
         "PERMISSION_DENIED", False, "ask the owner of the service to allow this peer or its role"
     )
-    SERVICE_KIND_UNSUPPORTED = _Rule("FAILED_PRECONDITION", False, "use a service of kind process or data")
+    SERVICE_KIND_UNSUPPORTED = _Rule(
+        "FAILED_PRECONDITION",
+        False,
+        "use another peer, or let a container engine run there: 'peerd doctor' on that machine says what is missing",
+    )
+    ENGINE_UNAVAILABLE = _Rule(
+        "UNAVAILABLE",
+        True,
+        "start podman or docker on that machine ('systemctl start podman.socket'); the job waits for it",
+    )
+    ENGINE_REFUSED = _Rule("FAILED_PRECONDITION", False, "mend what the container engine complains of")
+    IMAGE_NOT_FOUND = _Rule(
+        "FAILED_PRECONDITION",
+        False,
+        "load the image on that machine ('podman load' or 'docker load'), or let its service pull it",
+    )
+    IMAGE_MISMATCH = _Rule(
+        "FAILED_PRECONDITION", False, "load the image that the service names, or change the service's digest"
+    )
     ADHOC_NOT_ALLOWED = _Rule(
         "PERMISSION_DENIED", False, "declare a service for it, or allow the caller under [jobs] allow_commands_from"
     )

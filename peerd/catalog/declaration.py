@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 from google.protobuf import json_format
 
+from peerd.catalog.images import host_path_problem, image_problems, mount_problem, to_image
 from peerd.catalog.model import (
     RECEIVING,
     SENDING,
@@ -75,12 +76,8 @@ def from_config(entry: Mapping[str, object]) -> catalog_pb2.ServiceDeclaration:
 def check_declaration(proto: catalog_pb2.ServiceDeclaration, *, data_dir: Path) -> Declaration:
     """The declaration, if nothing is wrong with it.
 
-    Raises SERVICE_KIND_UNSUPPORTED for containers, INVALID_ARGUMENT with all violations otherwise.
+    Raises INVALID_ARGUMENT with all violations.
     """
-    if proto.kind == catalog_pb2.SERVICE_KIND_CONTAINER:
-        raise PeerdError(
-            Reason.SERVICE_KIND_UNSUPPORTED, f"service {proto.name!r}: this version of peerd runs no containers"
-        )
     violations = _Violations()
     _check_common(proto, violations)
     _check_interfaces(proto, violations)
@@ -91,6 +88,10 @@ def check_declaration(proto: catalog_pb2.ServiceDeclaration, *, data_dir: Path) 
         _check_process(proto, violations)
     elif proto.kind == catalog_pb2.SERVICE_KIND_DATA:
         _check_data(proto, violations, data_dir)
+    elif proto.kind == catalog_pb2.SERVICE_KIND_CONTAINER:
+        _check_container(proto, violations)
+    if proto.HasField("container") and proto.kind != catalog_pb2.SERVICE_KIND_CONTAINER:
+        violations.add("container", "only container services have it")
     if violations.found:
         listed = "; ".join(f"{entry.field}: {entry.message}" for entry in violations.found)
         raise PeerdError(
@@ -117,6 +118,7 @@ def to_declaration(proto: catalog_pb2.ServiceDeclaration) -> Declaration:
         isolation=proto.isolation,
         allowed_peers=frozenset(proto.allowed_peers),
         allowed_roles=frozenset(proto.allowed_roles),
+        container=to_image(proto.container) if proto.HasField("container") else None,
         cpus=proto.resources.cpus,
         memory_bytes=parse_size(proto.resources.memory) if proto.resources.memory else 0,
         disk_bytes=parse_size(proto.resources.disk) if proto.resources.disk else 0,
@@ -152,7 +154,7 @@ def _check_common(proto: catalog_pb2.ServiceDeclaration, violations: _Violations
     if not is_service_name(proto.name):
         violations.add("name", "letters, digits, '-', '_' and '.', at most 63 characters, not only digits")
     if proto.kind not in KINDS:
-        violations.add("kind", "SERVICE_KIND_PROCESS or SERVICE_KIND_DATA")
+        violations.add("kind", "SERVICE_KIND_PROCESS, SERVICE_KIND_CONTAINER or SERVICE_KIND_DATA")
     for name, value in proto.env.items():
         if not is_variable_name(name) or "\0" in value:
             violations.add(f"env[{name!r}]", "not a variable that can be set")
@@ -250,19 +252,43 @@ def _check_process(proto: catalog_pb2.ServiceDeclaration, violations: _Violation
         violations.add("argv[0]", "the absolute path of a program, without parameters in it")
     if len(proto.argv) > MAX_ARGV:
         violations.add("argv", f"more than {MAX_ARGV} elements")
+    _check_elements("argv", proto.argv, proto, violations)
+
+
+def _check_elements(
+    field: str, elements: Iterable[str], proto: catalog_pb2.ServiceDeclaration, violations: _Violations
+) -> None:
     known = {param.name for param in proto.params}
-    for index, element in enumerate(proto.argv):
+    for index, element in enumerate(elements):
         if "\0" in element:
-            violations.add(f"argv[{index}]", "contains a NUL")
+            violations.add(f"{field}[{index}]", "contains a NUL")
         for name in PLACEHOLDER.findall(element):
             if name not in known:
-                violations.add(f"argv[{index}]", f"${{{name}}} is not one of its params")
+                violations.add(f"{field}[{index}]", f"${{{name}}} is not one of its params")
+
+
+def _check_container(proto: catalog_pb2.ServiceDeclaration, violations: _Violations) -> None:
+    if proto.path:
+        violations.add("path", "only data services have one")
+    if len(proto.argv) + len(proto.container.entrypoint) > MAX_ARGV:
+        violations.add("argv", f"more than {MAX_ARGV} elements")
+    _check_elements("argv", proto.argv, proto, violations)
+    _check_elements("container.entrypoint", proto.container.entrypoint, proto, violations)
+    for field, message in image_problems(proto.container):
+        violations.add(f"container.{field}", message)
+    for index, interface in enumerate(proto.interfaces):
+        if INTERFACE_KINDS.get(interface.kind) is InterfaceKind.MOUNT and (problem := mount_problem(interface.path)):
+            violations.add(f"interfaces[{index}].path", problem)
+    for name, paths in (("read_only_paths", proto.read_only_paths), ("writable_paths", proto.writable_paths)):
+        for index, path in enumerate(paths):
+            if problem := host_path_problem(path):
+                violations.add(f"{name}[{index}]", problem)
 
 
 def _check_data(proto: catalog_pb2.ServiceDeclaration, violations: _Violations, data_dir: Path) -> None:
     for field in ("argv", "params", "env", "job_env", "read_only_paths", "writable_paths"):
         if getattr(proto, field):
-            violations.add(field, "only process services have it")
+            violations.add(field, "only services that run something have it")
     for field in ("resources", "max_concurrent", "limits"):
         if getattr(proto, field) and (field != "resources" or proto.HasField("resources")):
             violations.add(field, "only process services have it: offering data takes no place to run")

@@ -16,7 +16,7 @@ class ServiceKind(Enum):
 
     DATA = "data"  # offers a file or directory
     PROCESS = "process"  # runs an argv
-    CONTAINER = "container"  # runs an image; refused by this version
+    CONTAINER = "container"  # runs an image
 
 
 class InterfaceKind(Enum):
@@ -67,7 +67,8 @@ class ServiceInterface:
 EVERYTHING: Mapping[ServiceKind, tuple[ServiceInterface, ...]] = {
     ServiceKind.PROCESS: tuple(ServiceInterface(kind=kind) for kind in InterfaceKind),
     ServiceKind.DATA: (ServiceInterface(kind=InterfaceKind.OUTPUT),),
-    ServiceKind.CONTAINER: (),
+    # Where a mount appears in a container is for the owner to say: a job must not replace the image's own /bin.
+    ServiceKind.CONTAINER: tuple(ServiceInterface(kind=kind) for kind in InterfaceKind if kind.name != "MOUNT"),
 }
 """What a service that declares no interfaces takes and gives: all its kind can."""
 
@@ -80,6 +81,21 @@ class ServiceParam:
     description: str = ""
     default: str | None = None
     pattern: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContainerImage:
+    """What a container service runs; 0 and empty mean what the machine's configuration or the image says."""
+
+    image: str
+    digest: str = ""
+    pull: bool = False
+    """Whether it may be fetched from its registry."""
+    entrypoint: tuple[str, ...] = ()
+    working_directory: str = ""
+    user: str = ""
+    pids: int = 0
+    tmp_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +118,7 @@ class Declaration:
     """The least isolation (registry_pb2.IsolationLevel) it may run under."""
     allowed_peers: frozenset[str] = frozenset()
     allowed_roles: frozenset[str] = frozenset()
+    container: ContainerImage | None = None
     cpus: float = 0.0
     """These four: what a job of it reserves that says nothing itself; 0 is nothing."""
     memory_bytes: int = 0

@@ -18,6 +18,7 @@ from peerd.clock import Clock, SystemClock
 from peerd.config import Config, JobsConfig
 from peerd.daemon import http
 from peerd.daemon.advert import own_advert
+from peerd.daemon.engine import SWEEP_SECONDS, container_runner, with_engine
 from peerd.daemon.following import Following
 from peerd.daemon.garbage import Garbage
 from peerd.daemon.hardware import detect_hardware
@@ -37,6 +38,7 @@ from peerd.jobs.assembly import Bounds
 from peerd.jobs.available import this_machine
 from peerd.jobs.model import Resources
 from peerd.jobs.runner import ProcessRunner
+from peerd.jobs.runner.dispatch import Runners
 from peerd.loops import run_every
 from peerd.mesh.mesh import Mesh
 from peerd.registry.heartbeats import FLUSH_SECONDS
@@ -123,16 +125,19 @@ class Daemon:
             await daemon._neighbours.load(own_sample=daemon._sample)
             await daemon._catalog.sync(config.services)
             hidden = [config.data_dir, config.socket.parent]
-            daemon._wire(
-                await ProcessRunner.probe(sandbox=config.jobs.sandbox, hidden=hidden, limits=config.jobs.limits)
-            )
+            processes = await ProcessRunner.probe(sandbox=config.jobs.sandbox, hidden=hidden, limits=config.jobs.limits)
+            containers = container_runner(config, identity.peer_id)
+            await containers.look()
+            daemon._wire(Runners(processes, containers))
         except BaseException:
             await store.close()
             raise
         return daemon
 
-    def _wire(self, runner: ProcessRunner) -> None:
+    def _wire(self, runner: Runners) -> None:
         """Who works, who serves, and who hears of what."""
+        self._containers = runner.containers
+        self._containers.on_change(lambda: self._neighbours.later(self._publish_advert()))
         neighbours, self_id = self._neighbours, self._identity.peer_id
         self._following = Following(
             self._config,
@@ -200,6 +205,7 @@ class Daemon:
                     run_every(neighbours.externals.sweep, seconds=_SWEEP_SECONDS, clock=self._clock, name="externals"),
                     run_every(workshop.count, seconds=_COUNT_SECONDS, clock=self._clock, name="count jobs"),
                     run_every(self._say_health, seconds=_HEALTH_SECONDS, clock=self._clock, name="health"),
+                    run_every(self._containers.sweep, seconds=SWEEP_SECONDS, clock=self._clock, name="containers"),
                     run_every(self._look_at_hardware, seconds=_HARDWARE_SECONDS, clock=self._clock, name="hardware"),
                     run_every(workshop.collector.keep_up, seconds=collecting, clock=self._clock, name="retention"),
                     run_every(self._backups.keep_up, seconds=_UPKEEP_SECONDS, clock=self._clock, name="backups"),
@@ -291,7 +297,7 @@ class Daemon:
         content = own_advert(
             self._config,
             self._following.followed,
-            self._hardware,
+            with_engine(self._hardware, self._containers.version),
             port=self._port,
             isolation=self._workshop.isolation,
             catalog_digest=self._catalog.digest,

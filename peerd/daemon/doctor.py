@@ -25,6 +25,7 @@ from peerd.daemon.hardware import detect_hardware
 from peerd.datadir import DataDir
 from peerd.errors import PeerdError
 from peerd.jobs.runner import ProcessRunner
+from peerd.jobs.runner.containers.finding import find_engine
 from peerd.store import quarantine
 from peerd.store.copies import read_only
 from peerd.store.failures import RAISED
@@ -67,7 +68,14 @@ async def examine(config: Config, *, devices: Path = Path("/dev"), units: Path |
         _disk(config),
         *_ports(config, peers is not None),
     ]
-    found += [_clock(peers), *await _isolation(config), await _runners(), _serial(devices), _unit(units)]
+    found += [
+        _clock(peers),
+        *await _isolation(config),
+        await _runners(),
+        await _engine(config),
+        _serial(devices),
+        _unit(units),
+    ]
     return found
 
 
@@ -276,6 +284,30 @@ async def _runners() -> Finding:
     hardware = await detect_hardware()
     names = ", ".join(f"{runner.name} {runner.version}".strip() for runner in hardware.runners)
     return Finding(name="runners", verdict=Verdict.OK, message=names)
+
+
+async def _engine(config: Config) -> Finding:
+    found = await find_engine(config.containers.socket)
+    if found is None:
+        wanted = any(service.get("kind") == "SERVICE_KIND_CONTAINER" for service in config.services)
+        where = f" at {config.containers.socket}" if config.containers.socket else ""
+        return Finding(
+            name="containers",
+            verdict=Verdict.WARN if wanted or where else Verdict.OK,
+            message=f"no container engine answers{where}; container services are refused",
+            next_action="install podman and start podman.socket, or docker, where the daemon may open the socket"
+            if wanted or where
+            else "",
+        )
+    message = f"{found.words} at {found.socket}{', rootless' if found.facts.rootless else ''}"
+    if not found.facts.limits_memory:
+        return Finding(
+            name="containers",
+            verdict=Verdict.WARN,
+            message=f"{message}; it cannot limit memory here",
+            next_action="let the machine use control groups of version 2, or run the engine as root",
+        )
+    return Finding(name="containers", verdict=Verdict.OK, message=message)
 
 
 def _serial(devices: Path) -> Finding:

@@ -15,7 +15,7 @@ from peerd.errors import PeerdError
 from peerd.identity.peer_id import PeerId
 from peerd.jobs.assembly import Bounds, JobFloor, Surroundings, assemble
 from peerd.jobs.model import Resources
-from peerd.jobs.runner import ProcessRunner
+from peerd.jobs.runner.dispatch import Runners
 from peerd.space.collector import Collector
 from peerd.space.hold import Hold
 from peerd.space.leftovers import Leftovers
@@ -59,7 +59,7 @@ class Workshop:
         store: Store,
         neighbours: Neighbours,
         catalog: Catalog,
-        runner: ProcessRunner,
+        runner: Runners,
         house: House,
     ) -> None:
         registry, channels, mesh = neighbours.registry, neighbours.channels, neighbours.mesh
@@ -112,6 +112,8 @@ class Workshop:
             limits_cpus=runner.limits_cpus,
             machine=house.machine,
             roles_of=mesh.roles,
+            containers=lambda: runner.containers.found is not None,
+            container_memory_bytes=config.containers.memory_bytes,
             retention=config.retention,
             closed=house.closed,
             bounds=house.bounds,

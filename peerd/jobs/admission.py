@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from peerd.catalog.model import Service
+from peerd.catalog.model import Service, ServiceKind
 from peerd.disk import Disk
 from peerd.errors import PeerdError, Reason
 from peerd.jobs.model import Resources
@@ -30,6 +30,8 @@ class Machine:
     """Peer ids and roles."""
     max_queued: Callable[[], int] = lambda: 20_000
     """Jobs that are not final."""
+    containers: Callable[[], bool] = lambda: False
+    """Whether it has had a container engine since the daemon started; one that is away is waited for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,8 @@ class Orderer:
 def admit(machine: Machine, orderer: Orderer, service: Service | None, wanted: Resources) -> None:
     """Return if the job may be created here; ``service`` None is an ad-hoc command.
 
-    Raises SERVICE_INACTIVE, SERVICE_NOT_ALLOWED, ADHOC_NOT_ALLOWED, ISOLATION_INSUFFICIENT, RESOURCES_INSUFFICIENT.
+    Raises SERVICE_INACTIVE, SERVICE_NOT_ALLOWED, ADHOC_NOT_ALLOWED, ISOLATION_INSUFFICIENT, RESOURCES_INSUFFICIENT,
+    SERVICE_KIND_UNSUPPORTED.
     """
     if service is None:
         _admit_command(machine, orderer)
@@ -79,6 +82,13 @@ def _admit_service(machine: Machine, orderer: Orderer, service: Service) -> None
         raise PeerdError(
             Reason.SERVICE_NOT_ALLOWED, f"service {service.name!r} may not be ordered by {orderer.peer_id}"
         )
+    if service.declaration.kind is ServiceKind.CONTAINER:
+        if not machine.containers():
+            raise PeerdError(
+                Reason.SERVICE_KIND_UNSUPPORTED,
+                f"service {service.name!r} is a container, and no container engine answers on this machine",
+            )
+        return
     if service.declaration.isolation > machine.isolation:
         raise PeerdError(
             Reason.ISOLATION_INSUFFICIENT,

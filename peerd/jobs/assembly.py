@@ -102,6 +102,10 @@ class Surroundings:
     machine: Callable[[], Resources] = lambda: this_machine()
     """What the machine has; its disk is looked at anew each time."""
     roles_of: Callable[[PeerId], frozenset[str]]
+    containers: Callable[[], bool] = lambda: False
+    """Whether there is a container engine."""
+    container_memory_bytes: int = 0
+    """The most a container may use that asks for nothing; half of what there is when 0."""
     retention: RetentionConfig = field(default_factory=RetentionConfig)
     bounds: Callable[[JobsConfig], Bounds] = lambda config: bounds_of(config)
     """How many jobs are taken, which may change while the daemon runs."""
@@ -136,7 +140,9 @@ def assemble(floor: JobFloor, around: Surroundings, config: JobsConfig) -> Jobs:
     )
     recording = Recording(repository, around.sends, places)
     bounds = AttemptBounds(output_cap_bytes=config.output_cap_bytes)
-    available = Available(config, around.machine, lambda: around.reserve.look(places.data_dir))
+    available = Available(
+        config, around.machine, lambda: around.reserve.look(places.data_dir), around.container_memory_bytes
+    )
     executor = Executor(
         store,
         recording,
@@ -168,6 +174,7 @@ def _gate(floor: JobFloor, around: Surroundings, config: JobsConfig) -> Gate:
         capacity=Available(config, around.machine, lambda: around.reserve.look(floor.places.data_dir)).ever,
         allow_commands_from=frozenset(config.allow_commands_from),
         max_queued=lambda: around.bounds(config).max_queued,
+        containers=around.containers,
     )
     return Gate(
         machine=machine,

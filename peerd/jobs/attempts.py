@@ -17,7 +17,7 @@ import structlog
 
 from peerd import trees
 from peerd.clock import Clock, Millis
-from peerd.errors import PeerdError
+from peerd.errors import PeerdError, Reason
 from peerd.failpoints import failpoint
 from peerd.jobs import files
 from peerd.jobs.ends import Ending, Verdict
@@ -25,16 +25,19 @@ from peerd.jobs.model import Attempt
 from peerd.jobs.places import Places
 from peerd.jobs.recording import Begun, Recording
 from peerd.jobs.runner import Exit, Limits, Outcome, ProcessSpec, Recovered, Recovery
+from peerd.jobs.runner.containers.spec import ContainerSpec
 from peerd.loops import Backoff
 from peerd.store import Store
 
-_OUTCOMES = {Outcome.TIMED_OUT: "timeout", Outcome.LIMITED: "limit"}
-
 _log = structlog.get_logger(__name__)
+POSTPONED = "postponed"
+"""Outcome of an attempt that was not made, because what runs it is away for now."""
+_OUTCOMES = {Outcome.TIMED_OUT: "timeout", Outcome.LIMITED: "limit", Outcome.POSTPONED: POSTPONED}
+_ENGINE_AGAIN_MS = 10_000
 
 
 class Runner(Protocol):
-    """What runs processes; :class:`peerd.jobs.runner.ProcessRunner`, or a fake in tests."""
+    """What runs attempts; :class:`peerd.jobs.runner.dispatch.Runners`, or a fake in tests."""
 
     async def start(self, control: Path, spec: ProcessSpec) -> None:
         """Start it."""
@@ -150,20 +153,25 @@ class Attempts:
         if watch.stop.is_set():
             return Ending(outcome="exit")
         try:
-            await asyncio.to_thread(files.make_place, place, begun.mounts)
-            await asyncio.to_thread(files.empty_outputs, place, begun.out_mounts, begun.received)
+            declared = [mount.path for mount in begun.job.work.mounts]
+            written = {*begun.out_mounts, *(mount.path for mount in begun.job.work.mounts if mount.writable)}
+            await asyncio.to_thread(files.make_place, place, [*begun.mounts, *declared])
+            await asyncio.to_thread(files.empty_outputs, place, sorted(written), begun.received)
             failpoint("job.spawn.before")
             await self._runner.start(control, self._spec(begun))
         except OSError as error:
             return Ending(outcome="exit", message=f"could not be started: {error}")
         except PeerdError as error:
-            return Ending(outcome="refused", message=error.message)
+            if error.reason is Reason.ENGINE_UNAVAILABLE:
+                return Ending(outcome=POSTPONED, message=error.message)
+            refused = "refused" if error.reason is Reason.INVALID_ARGUMENT else error.reason.text
+            return Ending(outcome=refused, message=error.message)
         failpoint("job.spawn.after")
         return None
 
     def _spec(self, begun: Begun) -> ProcessSpec:
         job, place = begun.job, self._places.of(begun.job)
-        return ProcessSpec(
+        spec = ProcessSpec(
             # With the store: after a restore, attempts are counted anew while older processes may still run.
             marker=f"{self._places.executor}/{self._store.store_id}/{begun.attempt_id}",
             argv=job.work.argv,
@@ -180,6 +188,9 @@ class Attempts:
             network=job.work.network,
             limits=to_limits(job.limits),
         )
+        if job.work.container is None:
+            return spec
+        return ContainerSpec(**spec.__dict__, image=job.work.container, mounts=job.work.mounts)
 
     async def _until_end(self, watch: AttemptWatch, control: Path) -> Ending:
         """Wait for the process, or for the wish to stop it and then for its end."""
@@ -197,6 +208,11 @@ class Attempts:
         return _ending(ended)
 
     async def _record(self, watch: AttemptWatch, control: Path, ending: Ending) -> Verdict | None:
+        if ending.outcome == POSTPONED:
+            again = Millis(self._clock.now() + _ENGINE_AGAIN_MS)
+            await self._store.write(lambda tx: self._recording.postponed(tx, watch.attempt, ending.message, again))
+            await asyncio.to_thread(self._runner.forget, control)
+            return None
         made = []
         if ending.outcome == "exit" and ending.exit_code == 0:
             made = await asyncio.to_thread(files.made_files, self._places.of(watch.begun.job), watch.begun.out_mounts)
@@ -240,7 +256,7 @@ def _ending(ended: Exit | None) -> Ending:
     if ended is None:
         return Ending(outcome="lost")
     return Ending(
-        outcome=_OUTCOMES.get(ended.outcome, "exit"),
+        outcome=ended.reason if ended.outcome is Outcome.REFUSED else _OUTCOMES.get(ended.outcome, "exit"),
         exit_code=ended.exit_code,
         limit=ended.limit if ended.outcome is Outcome.LIMITED else "",
         message=ended.message if ended.outcome is not Outcome.EXITED else "",

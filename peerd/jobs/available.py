@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from peerd.config import JobsConfig
 from peerd.disk import Disk
 from peerd.jobs.model import Job, Resources
+from peerd.v1 import registry_pb2
 
 
 def this_machine() -> Resources:
@@ -23,6 +24,8 @@ class Available:
     config: JobsConfig
     machine: Callable[[], Resources]
     disk: Callable[[], Disk]
+    container_memory_bytes: int = 0
+    """The most a container may use that asks for nothing; half of what there is when 0."""
 
     def ever(self) -> Resources:
         """What a job may ask for at all."""
@@ -40,6 +43,8 @@ class Available:
         A job that says nothing of the disk may fill it up to the reserve.
         """
         wanted = job.resources
+        if job.work.container is not None:
+            return self._container_limits(job, job.work.container.pids)
         disk = wanted.disk_bytes or self.config.default_disk_bytes or max(1, self.now().disk_bytes)
         return {
             "level": level,
@@ -47,6 +52,17 @@ class Available:
             "cpus": wanted.cpus if limits_cpus else 0.0,
             "pids": self.config.max_pids,
             "disk_bytes": disk,
+        }
+
+    def _container_limits(self, job: Job, pids: int) -> Mapping[str, float]:
+        """The engine keeps these, whatever processes can be kept to; one that asks for nothing is limited, too."""
+        wanted, now = job.resources, self.now()
+        return {
+            "level": registry_pb2.LIMITS_LEVEL_CGROUP,
+            "memory_bytes": wanted.memory_bytes or self.container_memory_bytes or now.memory_bytes // 2,
+            "cpus": wanted.cpus or now.cpus,
+            "pids": pids or self.config.max_pids,
+            "disk_bytes": wanted.disk_bytes or self.config.default_disk_bytes or max(1, now.disk_bytes),
         }
 
     def _with_disk(self, disk_bytes: int) -> Resources:

@@ -7,12 +7,13 @@ by a shell, and is not searched for further placeholders. A job sets only the va
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from peerd.catalog.declaration import PLACEHOLDER, is_variable_name
-from peerd.catalog.model import InterfaceKind, Service, ServiceKind
+from peerd.catalog.model import InterfaceKind, MountFunction, Service, ServiceInterface, ServiceKind
 from peerd.errors import PeerdError, Reason, Violation
-from peerd.jobs.model import Edge, Work
+from peerd.jobs.model import Edge, Mount, Work
 
 MAX_VALUE_LENGTH = 32_768
 """Of a parameter or variable: the kernel takes 128 KiB for one argument, and no value worth passing needs it."""
@@ -33,14 +34,27 @@ def service_work(service: Service, params: Mapping[str, str], env: Mapping[str, 
     _raise(service.name, violations)
     if declared.kind is ServiceKind.DATA:
         return Work(service=service.name, path=declared.path)
+    container = declared.container
     return Work(
         service=service.name,
-        argv=tuple(PLACEHOLDER.sub(lambda match: values[match[1]], element) for element in declared.argv),
+        argv=_filled(declared.argv, values),
         env={**declared.env, **env},
         read_only_paths=declared.read_only_paths,
         writable_paths=declared.writable_paths,
         network=declared.network,
+        container=replace(container, entrypoint=_filled(container.entrypoint, values)) if container else None,
+        mounts=tuple(_mounts(declared.interfaces)) if container else (),
     )
+
+
+def _filled(elements: Sequence[str], values: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(PLACEHOLDER.sub(lambda match: values[match[1]], element) for element in elements)
+
+
+def _mounts(interfaces: Sequence[ServiceInterface]) -> Iterator[Mount]:
+    for interface in interfaces:
+        if interface.kind is InterfaceKind.MOUNT:
+            yield Mount(interface.path, interface.mount_function is not MountFunction.INPUT)
 
 
 def command_work(argv: Sequence[str], env: Mapping[str, str], *, network: bool) -> Work:

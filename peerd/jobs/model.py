@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
-from peerd.catalog.model import InterfaceKind
+from peerd.catalog.model import ContainerImage, InterfaceKind
 from peerd.clock import Millis
 from peerd.digest import digest
 from peerd.errors import PeerdError, Reason
@@ -91,6 +92,13 @@ class JobKey:
     placement: int
 
 
+class Mount(NamedTuple):
+    """A directory of the job that a container sees at ``/path``."""
+
+    path: str
+    writable: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class Work:
     """What to run or to offer, resolved when the job was created: later changes of the service do not touch it."""
@@ -105,6 +113,10 @@ class Work:
     read_only_paths: tuple[str, ...] = ()
     writable_paths: tuple[str, ...] = ()
     network: bool = False
+    container: ContainerImage | None = None
+    """What ``argv`` is the command of; None runs it as a process of this machine."""
+    mounts: tuple[Mount, ...] = ()
+    """Of a container: what its service declares."""
 
     @property
     def is_data(self) -> bool:

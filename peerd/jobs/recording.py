@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from peerd.catalog.model import InterfaceKind
 from peerd.clock import Millis
+from peerd.errors import Reason
 from peerd.failpoints import failpoint
 from peerd.jobs import edge_repository, occupancy
 from peerd.jobs.choosing import Choice
@@ -21,6 +23,7 @@ from peerd.jobs.places import Places
 from peerd.jobs.repository import NEVER_STARTED, JobRepository
 from peerd.jobs.sends import Sends
 from peerd.store import Tx
+from peerd.v1 import registry_pb2
 
 LimitsOf = Callable[[Job], Mapping[str, float]]
 """The limits that are in force for an attempt that begins now; see :class:`peerd.jobs.model.Job`."""
@@ -52,7 +55,8 @@ class Recording:
         begun = []
         for job_execution_id in choice.start:
             job = self._repository.get(tx, job_execution_id)
-            running, attempt_id = self._repository.begin_attempt(tx, job, isolation, limits_of(job))
+            level = registry_pb2.ISOLATION_LEVEL_CONTAINER if job.work.container is not None else isolation
+            running, attempt_id = self._repository.begin_attempt(tx, job, level, limits_of(job))
             begun.append(self._begun(tx, running, attempt_id))
         for job_execution_id, wait in choice.waits.items():
             job = self._repository.get(tx, job_execution_id)
@@ -70,6 +74,13 @@ class Recording:
 
     def never_started(self, tx: Tx, attempt: Attempt) -> None:
         """Nothing ran: the attempt does not count, and the job is ready again unless it is to stop."""
+        self._again(tx, attempt, reason="slot", message="waits for a free place to run")
+
+    def postponed(self, tx: Tx, attempt: Attempt, message: str, again: Millis) -> None:
+        """The same, because its container engine is away: it is tried again then."""
+        self._again(tx, attempt, reason=Reason.ENGINE_UNAVAILABLE.text, message=message, next_try_at=again)
+
+    def _again(self, tx: Tx, attempt: Attempt, **columns: Any) -> None:
         job = self._repository.get(tx, attempt.job_execution_id)
         if job.stop is not None:
             self.end(tx, attempt, Ending(outcome="exit"), (), Millis(tx.now))
@@ -80,9 +91,8 @@ class Recording:
                 tx,
                 job,
                 JobStatus.READY,
-                reason="slot",
-                message="waits for a free place to run",
                 attempt=job.attempt - 1,
+                **columns,
             )
 
     def end(

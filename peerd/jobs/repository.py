@@ -14,12 +14,25 @@ import json
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
+from peerd.catalog.model import ContainerImage
 from peerd.clock import Millis
 from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId
 from peerd.jobs.changes import Change, Changes
-from peerd.jobs.model import Attempt, Job, JobKey, JobStatus, Resources, RetryPolicy, Stop, Work, check_transition
+from peerd.jobs.model import (
+    Attempt,
+    Job,
+    JobKey,
+    JobStatus,
+    Mount,
+    Resources,
+    RetryPolicy,
+    Stop,
+    Work,
+    check_transition,
+)
 from peerd.store import Tx
 
 OPEN = "status IN ('created', 'waiting_inputs', 'ready', 'running')"
@@ -107,6 +120,8 @@ def to_job(row: sqlite3.Row) -> Job:
             **{
                 **work,
                 **{name: tuple(work[name]) for name in ("argv", "read_only_paths", "writable_paths")},
+                "container": _container(work.get("container")),
+                "mounts": tuple(Mount(*mount) for mount in work.get("mounts", ())),
             }
         ),
         timeout_seconds=row["timeout_seconds"],
@@ -321,6 +336,10 @@ class JobRepository:
             job_execution_id=job.id, orchestrator=job.key.orchestrator, status=job.status, stopping=stopping
         )
         tx.on_commit(lambda: self._changes.tell(change))
+
+
+def _container(work: Mapping[str, Any] | None) -> ContainerImage | None:
+    return ContainerImage(**{**work, "entrypoint": tuple(work["entrypoint"])}) if work is not None else None
 
 
 def forget_tombstones(tx: Tx, before: Millis) -> int:

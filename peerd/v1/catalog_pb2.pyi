@@ -32,7 +32,7 @@ class _ServiceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ServiceKi
     SERVICE_KIND_PROCESS: _ServiceKind.ValueType  # 2
     """Runs an argv."""
     SERVICE_KIND_CONTAINER: _ServiceKind.ValueType  # 3
-    """Runs an image (not offered by this version)."""
+    """Runs an image in a container."""
 
 class ServiceKind(_ServiceKind, metaclass=_ServiceKindEnumTypeWrapper): ...
 
@@ -42,7 +42,7 @@ SERVICE_KIND_DATA: ServiceKind.ValueType  # 1
 SERVICE_KIND_PROCESS: ServiceKind.ValueType  # 2
 """Runs an argv."""
 SERVICE_KIND_CONTAINER: ServiceKind.ValueType  # 3
-"""Runs an image (not offered by this version)."""
+"""Runs an image in a container."""
 Global___ServiceKind: _TypeAlias = ServiceKind  # noqa: Y015
 
 class _ServiceStatus:
@@ -125,6 +125,29 @@ MOUNT_FUNCTION_INPUT: MountFunction.ValueType  # 1
 MOUNT_FUNCTION_OUTPUT: MountFunction.ValueType  # 2
 MOUNT_FUNCTION_BOTH: MountFunction.ValueType  # 3
 Global___MountFunction: _TypeAlias = MountFunction  # noqa: Y015
+
+class _PullPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PullPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PullPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PULL_POLICY_UNSPECIFIED: _PullPolicy.ValueType  # 0
+    """As NEVER."""
+    PULL_POLICY_NEVER: _PullPolicy.ValueType  # 1
+    """The image must be in the engine's storage."""
+    PULL_POLICY_MISSING: _PullPolicy.ValueType  # 2
+    """Fetched from its registry when it is not there."""
+
+class PullPolicy(_PullPolicy, metaclass=_PullPolicyEnumTypeWrapper): ...
+
+PULL_POLICY_UNSPECIFIED: PullPolicy.ValueType  # 0
+"""As NEVER."""
+PULL_POLICY_NEVER: PullPolicy.ValueType  # 1
+"""The image must be in the engine's storage."""
+PULL_POLICY_MISSING: PullPolicy.ValueType  # 2
+"""Fetched from its registry when it is not there."""
+Global___PullPolicy: _TypeAlias = PullPolicy  # noqa: Y015
 
 @_typing.final
 class ServiceInterface(_message.Message):
@@ -231,6 +254,7 @@ class ServiceDeclaration(_message.Message):
     ISOLATION_FIELD_NUMBER: _builtins.int
     ALLOWED_PEERS_FIELD_NUMBER: _builtins.int
     ALLOWED_ROLES_FIELD_NUMBER: _builtins.int
+    CONTAINER_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
     MAX_CONCURRENT_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
@@ -253,7 +277,7 @@ class ServiceDeclaration(_message.Message):
 
     @_builtins.property
     def argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Process: the program and its arguments; argv[0] is absolute."""
+        """Process: the program and its arguments; argv[0] is absolute. Container: replaces the image's command."""
 
     @_builtins.property
     def params(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServiceParam]: ...
@@ -280,6 +304,10 @@ class ServiceDeclaration(_message.Message):
     @_builtins.property
     def allowed_roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
+    def container(self) -> Global___ContainerImage:
+        """Container: what it runs in."""
+
+    @_builtins.property
     def resources(self) -> Global___ServiceResources:
         """What a job of it reserves, where the job itself says nothing."""
 
@@ -301,13 +329,14 @@ class ServiceDeclaration(_message.Message):
         isolation: _registry_pb2.IsolationLevel.ValueType = ...,
         allowed_peers: _abc.Iterable[_builtins.str] | None = ...,
         allowed_roles: _abc.Iterable[_builtins.str] | None = ...,
+        container: Global___ContainerImage | None = ...,
         resources: Global___ServiceResources | None = ...,
         max_concurrent: _builtins.int = ...,
         limits: _registry_pb2.LimitsLevel.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["resources", b"resources"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_peers", b"allowed_peers", "allowed_roles", b"allowed_roles", "argv", b"argv", "description", b"description", "env", b"env", "interfaces", b"interfaces", "isolation", b"isolation", "job_env", b"job_env", "kind", b"kind", "limits", b"limits", "max_concurrent", b"max_concurrent", "name", b"name", "network", b"network", "params", b"params", "path", b"path", "read_only_paths", b"read_only_paths", "resources", b"resources", "writable_paths", b"writable_paths"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_peers", b"allowed_peers", "allowed_roles", b"allowed_roles", "argv", b"argv", "container", b"container", "description", b"description", "env", b"env", "interfaces", b"interfaces", "isolation", b"isolation", "job_env", b"job_env", "kind", b"kind", "limits", b"limits", "max_concurrent", b"max_concurrent", "name", b"name", "network", b"network", "params", b"params", "path", b"path", "read_only_paths", b"read_only_paths", "resources", b"resources", "writable_paths", b"writable_paths"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -345,6 +374,59 @@ class ServiceResources(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ServiceResources: _TypeAlias = ServiceResources  # noqa: Y015
+
+@_typing.final
+class ContainerImage(_message.Message):
+    """What a container service runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    PULL_FIELD_NUMBER: _builtins.int
+    ENTRYPOINT_FIELD_NUMBER: _builtins.int
+    WORKING_DIRECTORY_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    PIDS_FIELD_NUMBER: _builtins.int
+    TMP_FIELD_NUMBER: _builtins.int
+    image: _builtins.str
+    """As the engine knows it, such as "localhost/counter:3"."""
+    digest: _builtins.str
+    """"sha256:" and 64 hexadecimal digits: the id of the image, or the digest under which a registry has it. Another
+    image of that name is refused.
+    """
+    pull: Global___PullPolicy.ValueType
+    working_directory: _builtins.str
+    """Absolute, in the container; the image's own when empty."""
+    user: _builtins.str
+    """Numeric "uid:gid", never 0: whom the container runs as. As the machine's configuration says when empty."""
+    pids: _builtins.int
+    """Processes and threads; as the machine's configuration says when 0."""
+    tmp: _builtins.str
+    """Room in /tmp, which counts as memory; as the machine's configuration says when empty. Such as "64M"."""
+    @_builtins.property
+    def entrypoint(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Replaces the image's entrypoint; params are filled in as in argv, but for the first element."""
+
+    def __init__(
+        self,
+        *,
+        image: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        pull: Global___PullPolicy.ValueType = ...,
+        entrypoint: _abc.Iterable[_builtins.str] | None = ...,
+        working_directory: _builtins.str = ...,
+        user: _builtins.str = ...,
+        pids: _builtins.int = ...,
+        tmp: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "entrypoint", b"entrypoint", "image", b"image", "pids", b"pids", "pull", b"pull", "tmp", b"tmp", "user", b"user", "working_directory", b"working_directory"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContainerImage: _TypeAlias = ContainerImage  # noqa: Y015
 
 @_typing.final
 class Service(_message.Message):

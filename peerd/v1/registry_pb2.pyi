@@ -32,6 +32,8 @@ class _IsolationLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Isolat
     """Jobs run as ordinary processes that could read what the daemon reads."""
     ISOLATION_LEVEL_BUBBLEWRAP: _IsolationLevel.ValueType  # 2
     """Jobs run in bubblewrap: own pid, mount and ipc namespaces; the key, store and socket are not there."""
+    ISOLATION_LEVEL_CONTAINER: _IsolationLevel.ValueType  # 10
+    """A job of a container service. Of jobs only, not of a machine."""
 
 class IsolationLevel(_IsolationLevel, metaclass=_IsolationLevelEnumTypeWrapper): ...
 
@@ -40,6 +42,8 @@ ISOLATION_LEVEL_NONE: IsolationLevel.ValueType  # 1
 """Jobs run as ordinary processes that could read what the daemon reads."""
 ISOLATION_LEVEL_BUBBLEWRAP: IsolationLevel.ValueType  # 2
 """Jobs run in bubblewrap: own pid, mount and ipc namespaces; the key, store and socket are not there."""
+ISOLATION_LEVEL_CONTAINER: IsolationLevel.ValueType  # 10
+"""A job of a container service. Of jobs only, not of a machine."""
 Global___IsolationLevel: _TypeAlias = IsolationLevel  # noqa: Y015
 
 class _LimitsLevel:
@@ -339,7 +343,7 @@ class JobRunner(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """"process", "bubblewrap", "podman", "docker"."""
+    """"process", "bubblewrap", "podman", "docker": programs that are there. "container": an engine that answers peerd."""
     version: _builtins.str
     def __init__(
         self,

@@ -52,11 +52,8 @@ def explain(state: ExecutionState, job: JobState, name_of: NameOf) -> Explanatio
     """Why the job is as it is."""
     if job.final:
         hint = _AFTER_FAILURE.get(job.reason, "")
-        action = (
-            _cure(job.message)
-            or _cure_of_edge(state, job)
-            or hint.format(execution=state.spec.execution_id, node=job.spec.node_id)
-        )
+        hint = hint.format(execution=state.spec.execution_id, node=job.spec.node_id)
+        action = _cure(job.message) or _cure_of_edge(state, job) or hint or _cure(job.reason)
         return Explanation(reason=job.reason, message=job.message, next_action=action)
     if state.cancel:
         return _cancelling(state, job, name_of)

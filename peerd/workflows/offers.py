@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from peerd.catalog.declaration import to_declaration
-from peerd.catalog.model import InterfaceKind, Service
+from peerd.catalog.model import InterfaceKind, Service, ServiceKind
 from peerd.errors import Reason
 from peerd.registry.model import PeerView
 from peerd.registry.selection import listed
@@ -62,8 +62,11 @@ def service_flaw(need: Need, candidate: Candidate, orchestrator: PeerView | None
         message = f"{need.service} on {name} is of a kind that this version does not know"
         return Flaw(Reason.SERVICE_KIND_UNSUPPORTED.text, message, "update peerd here, or use another service")
     if offered.declaration.kind == catalog_pb2.SERVICE_KIND_CONTAINER:
-        reason = Reason.SERVICE_KIND_UNSUPPORTED
-        return Flaw(reason.text, f"{need.service} on {name} is a container", reason.next_action)
+        runners = {runner.name for runner in candidate.peer.hardware.runners}
+        if runners and "container" not in runners:
+            message = f"{need.service} on {name} is a container, and no container engine answers there"
+            action = f"start podman or docker on {name} ('peerd doctor' there says more), or choose another peer"
+            return Flaw(Reason.SERVICE_KIND_UNSUPPORTED.text, message, action)
     if not service.active:
         message = f"{need.service} on {name} is inactive"
         return Flaw(Reason.SERVICE_INACTIVE.text, message, f"on {name}: peerctl services activate {service.name}")
@@ -113,6 +116,8 @@ def _values_flaw(need: Need, service: Service, name: str) -> Flaw | None:
 
 
 def _isolation_flaw(service: Service, candidate: Candidate) -> Flaw | None:
+    if service.declaration.kind is ServiceKind.CONTAINER:
+        return None
     level = candidate.peer.isolation
     if registry_pb2.ISOLATION_LEVEL_UNSPECIFIED < level < service.declaration.isolation:
         name = name_of(candidate.peer)

@@ -8,11 +8,16 @@ from typing import Any
 import pytest
 
 from peerd.catalog.declaration import check_declaration, from_config
-from peerd.catalog.model import EVERYTHING, InterfaceKind, Service, ServiceKind
+from peerd.catalog.model import ContainerImage, InterfaceKind, Service
 from peerd.errors import PeerdError, Reason
 
 DATA_DIR = Path("/var/lib/peerd")
 PROCESS: dict[str, Any] = {"name": "count", "kind": "SERVICE_KIND_PROCESS", "argv": ["/usr/bin/wc", "-l"]}
+CONTAINER: dict[str, Any] = {
+    "name": "count",
+    "kind": "SERVICE_KIND_CONTAINER",
+    "container": {"image": "localhost/count:1"},
+}
 DATA: dict[str, Any] = {"name": "books", "kind": "SERVICE_KIND_DATA", "path": "/srv/books"}
 
 
@@ -57,6 +62,24 @@ def declare(entry: dict[str, Any]) -> Service:
         ({**PROCESS, "allowed_peers": ["alpha"]}, "allowed_peers[0]"),
         ({**PROCESS, "allowed_roles": ["a b"]}, "allowed_roles[0]"),
         ({**DATA, "path": "books"}, "path"),
+        ({"name": "c", "kind": "SERVICE_KIND_CONTAINER"}, "container.image"),
+        ({**CONTAINER, "path": "/srv"}, "path"),
+        ({**CONTAINER, "argv": ["${what}"]}, "argv[0]"),
+        ({**CONTAINER, "interfaces": [{"kind": "INTERFACE_KIND_MOUNT"}]}, "interfaces[0].path"),
+        ({**CONTAINER, "interfaces": [{"kind": "INTERFACE_KIND_MOUNT", "path": "proc/1"}]}, "interfaces[0].path"),
+        ({**CONTAINER, "read_only_paths": ["/proc"]}, "read_only_paths[0]"),
+        ({**CONTAINER, "writable_paths": ["/tmp"]}, "writable_paths[0]"),
+        ({**CONTAINER, "container": {"image": "x@sha256:1"}}, "container.image"),
+        ({**CONTAINER, "container": {"image": "--privileged"}}, "container.image"),
+        ({**CONTAINER, "container": {"image": "x", "digest": "sha256:1"}}, "container.digest"),
+        ({**CONTAINER, "container": {"image": "x", "user": "0:0"}}, "container.user"),
+        ({**CONTAINER, "container": {"image": "x", "user": "1000:0"}}, "container.user"),
+        ({**CONTAINER, "container": {"image": "x", "user": "nobody"}}, "container.user"),
+        ({**CONTAINER, "container": {"image": "x", "entrypoint": [""]}}, "container.entrypoint[0]"),
+        ({**CONTAINER, "container": {"image": "x", "entrypoint": ["a", "${b}"]}}, "container.entrypoint[1]"),
+        ({**CONTAINER, "container": {"image": "x", "working_directory": "a"}}, "container.working_directory"),
+        ({**CONTAINER, "container": {"image": "x", "tmp": "much"}}, "container.tmp"),
+        ({**PROCESS, "container": {"image": "x"}}, "container"),
         ({**DATA, "path": ""}, "path"),
         ({**DATA, "path": "/var/lib/peerd/workflows"}, "path"),
         ({**DATA, "argv": ["/bin/true"]}, "argv"),
@@ -86,10 +109,11 @@ def test_a_link_into_the_data_directory_is_seen_through(tmp_path: Path) -> None:
     assert refused.value.violations[0].field == "read_only_paths[0]"
 
 
-def test_containers_are_not_offered_by_this_version() -> None:
-    with pytest.raises(PeerdError) as refused:
-        declare({"name": "c", "kind": "SERVICE_KIND_CONTAINER"})
-    assert refused.value.reason is Reason.SERVICE_KIND_UNSUPPORTED
+def test_a_container_without_interfaces_takes_all_but_mounts() -> None:
+    service = declare({**CONTAINER, "argv": ["--top", "${top}"], "params": [{"name": "top"}]})
+    assert service.declaration.container == ContainerImage(image="localhost/count:1")
+    assert service.takes(InterfaceKind.STDIN)
+    assert not service.takes(InterfaceKind.MOUNT, "bin"), "a job must not replace what the image brings"
 
 
 def test_a_typing_mistake_in_the_configuration_names_the_service() -> None:
@@ -107,7 +131,10 @@ def test_without_interfaces_a_service_does_all_its_kind_can() -> None:
     assert {kind for kind in InterfaceKind if process.gives(kind, "any/where")} == set(given)
     assert [kind for kind in InterfaceKind if data.takes(kind)] == []
     assert [kind for kind in InterfaceKind if data.gives(kind)] == [InterfaceKind.OUTPUT]
-    assert EVERYTHING[ServiceKind.CONTAINER] == ()
+    container = declare(CONTAINER)
+    assert [kind for kind in InterfaceKind if container.takes(kind)] == [
+        kind for kind in taken if kind is not InterfaceKind.MOUNT
+    ]
 
 
 def test_declared_interfaces_are_all_there_is() -> None:

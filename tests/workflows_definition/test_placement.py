@@ -78,6 +78,11 @@ OUTPUT = NeededInterface(kind=InterfaceKind.OUTPUT, receives=False)
 APP_IN = NeededInterface(kind=InterfaceKind.MOUNT, path="app", receives=True)
 APP_OUT = NeededInterface(kind=InterfaceKind.MOUNT, path="app", receives=False)
 COMMAND = {"service": ""}
+PODMAN_AWAY = registry_pb2.Hardware(
+    runners=[registry_pb2.JobRunner(name="process"), registry_pb2.JobRunner(name="podman")]
+)
+PODMAN_THERE = registry_pb2.Hardware(runners=[registry_pb2.JobRunner(name="container", version="podman 4.3.1")])
+CONTAINER = (service(kind=catalog_pb2.SERVICE_KIND_CONTAINER),)
 
 FITS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("any peer", {}, {}),
@@ -88,6 +93,8 @@ FITS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("by group", {"group": "berlin"}, {"group": "berlin"}),
     ("service by id", {"service": "7"}, {}),
     ("unknown catalog", {"service": "other"}, {"services": None}),
+    ("a container", {}, {"services": CONTAINER, "hardware": PODMAN_THERE}),
+    ("a container on an unknown machine", {}, {"services": CONTAINER}),
     ("everything its kind can", {"interfaces": (STDIN, OUTPUT, APP_IN, APP_OUT)}, {}),
     (
         "mount of both functions",
@@ -155,10 +162,10 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str, str]] = [
     (
         "container",
         {},
-        {"services": (service(kind=catalog_pb2.SERVICE_KIND_CONTAINER),)},
+        {"services": CONTAINER, "hardware": PODMAN_AWAY},
         "service_kind_unsupported",
-        "container",
-        "process or data",
+        "no container engine answers there",
+        "peerd doctor",
     ),
     ("a newer kind", {}, {"services": (service(kind=99),)}, "service_kind_unsupported", "does not know", "update"),
     (

@@ -98,24 +98,24 @@ class ProcessRunner:
         if child is not None:
             await child.wait()
             self._children.pop(control, None)
-        while _locked(control):  # noqa: ASYNC110 - another process sets no event of ours
+        while is_locked(control):  # noqa: ASYNC110 - another process sets no event of ours
             await asyncio.sleep(_POLL_SECONDS)
-        exit_ = _read_exit(control)
+        exit_ = read_exit(control)
         if exit_ is None:
             await self._end_marked(control)
         return exit_
 
     async def recover(self, control: Path) -> Recovered:
         """What became of an attempt that an earlier daemon may have started."""
-        exit_ = _read_exit(control)
+        exit_ = read_exit(control)
         if exit_ is not None:
             return Recovered(state=Recovery.FINISHED, exit=exit_)
         if not control.exists():
             return Recovered(state=Recovery.NEVER_STARTED)
-        with _Lock(control) as mine:
+        with Lock(control) as mine:
             if not mine:
                 return Recovered(state=Recovery.RUNNING)
-            exit_ = _read_exit(control)
+            exit_ = read_exit(control)
             if exit_ is not None:
                 return Recovered(state=Recovery.FINISHED, exit=exit_)
             if not (control / "started.json").exists():
@@ -224,7 +224,7 @@ class ProcessRunner:
             await asyncio.sleep(_POLL_SECONDS)
 
 
-class _Lock:
+class Lock:
     """The wrapper's lock, if it can be had: then no wrapper lives."""
 
     def __init__(self, control: Path) -> None:
@@ -242,10 +242,11 @@ class _Lock:
         os.close(self._descriptor)
 
 
-def _locked(control: Path) -> bool:
+def is_locked(control: Path) -> bool:
+    """Whether somebody holds the attempt of this control directory."""
     if not control.exists():
         return False
-    with _Lock(control) as mine:
+    with Lock(control) as mine:
         return not mine
 
 
@@ -272,7 +273,8 @@ def _tuples(content: dict[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
 
 
-def _read_exit(control: Path) -> Exit | None:
+def read_exit(control: Path) -> Exit | None:
+    """The recorded end, if there is one."""
     try:
         content = json.loads((control / "exit.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -284,18 +286,23 @@ def _read_exit(control: Path) -> Exit | None:
         ended_at=Millis(content["ended_at"]),
         message=content["message"],
         limit=content.get("limit", ""),
+        reason=content.get("reason", ""),
         stdout_truncated=bool(content.get("stdout_dropped")),
         stderr_truncated=bool(content.get("stderr_dropped")),
     )
 
 
 def _signal_wrapper(control: Path, number: signal.Signals) -> None:
-    """Signal the wrapper of this control directory, found by its command line: pids are reused, paths are not."""
+    send_to(wrapper.__file__, control, number)
+
+
+def send_to(program: str, control: Path, number: signal.Signals) -> None:
+    """Signal who holds this control directory, found by its command line: pids are reused, paths are not."""
     wanted = str(control).encode()
     for pid, _ in wrapper.running():
         try:
             command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if wanted in command and wrapper.__file__.encode() in command:
+        if wanted in command and program.encode() in command:
             wrapper.send(pid, number)

@@ -56,6 +56,10 @@ class Outcome(Enum):
     """Because we asked."""
     SPAWN_FAILED = "spawn_failed"
     """The command could not be started at all."""
+    REFUSED = "refused"
+    """It was not even tried; the exit says why."""
+    POSTPONED = "postponed"
+    """It was not tried because what runs it is away for now."""
     LIMITED = "limited"
     """It was ended because it hit a limit; the exit says which."""
 
@@ -72,6 +76,8 @@ class Exit:
     message: str = ""
     limit: str = ""
     """Which limit was hit, for LIMITED: memory_limit, disk_limit, pids_limit, cpu_limit."""
+    reason: str = ""
+    """Why it was not tried, for REFUSED and POSTPONED: a reason of :mod:`peerd.errors`."""
     stdout_truncated: bool = False
     stderr_truncated: bool = False
 
