@@ -167,6 +167,9 @@ class Reason(Enum):
     JOB_CANCELLED = _Rule("FAILED_PRECONDITION", False, "nothing to do: the job was cancelled before it came")
     NOT_THE_ORCHESTRATOR = _Rule("PERMISSION_DENIED", False, "ask the peer that ordered the job")
     ILLEGAL_TRANSITION = _Rule("FAILED_PRECONDITION", False, "look at the present state first")
+    GROUP_BUSY = _Rule(
+        "FAILED_PRECONDITION", True, "run it again when that execution has ended, or let it wait: on_conflict: queue"
+    )
     NO_PEER_FITS = _Rule("FAILED_PRECONDITION", True, "see 'peerctl workflows plan FILE' for what each peer lacks")
 
     # Transfers

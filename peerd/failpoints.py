@@ -68,6 +68,8 @@ FAILPOINTS: dict[str, str] = {
     "transfer.verdict.before_send": "all is done, the verdict is about to be sent",
     "workflow.run.before_commit": "an execution is written but not committed",
     "workflow.run.after_commit": "an execution is durable, nothing was done for it",
+    "workflow.turn.before_commit": "an execution has its turn in its group, not committed",
+    "workflow.turn.after_commit": "an execution durably has its turn in its group, it does not know",
     "workflow.gate.before_commit": "whether jobs run or are skipped is decided, not committed",
     "workflow.gate.after_commit": "whether jobs run or are skipped is durable, nothing followed",
     "workflow.timeout.before_commit": "a time-out of a job has passed, not committed",
@@ -97,6 +99,10 @@ FAILPOINTS: dict[str, str] = {
     "workflow.cancel.after_commit": "a cancel, or an answer to it, is in the log",
     "workflow.cancel.before_send": "an executor is about to be asked to cancel",
     "workflow.cancel.after_send": "an executor has cancelled, that is not recorded",
+    "schedule.fire.before_commit": "what became of a planned time, and its execution, is written but not committed",
+    "schedule.fire.after_commit": "what became of a planned time is durable, nothing was done for its execution",
+    "schedule.missed.before_commit": "planned times that were missed are written but not committed",
+    "schedule.missed.after_commit": "planned times that were missed are durable, a later one is to be caught up",
 }
 
 

@@ -19,6 +19,7 @@ NOUNS = {
     "invites": ("peerd.cli.invites:invites", "The invites made here."),
     "services": ("peerd.cli.services:services", "What peers offer."),
     "workflows": ("peerd.cli.workflows:workflows", "Definitions: check, plan, store, run."),
+    "schedules": ("peerd.cli.schedules:schedules", "Workflows that run at planned times."),
     "why": ("peerd.cli.why:why", "Why a job is where it is, or nowhere."),
     "executions": ("peerd.cli.executions:executions", "Runs of workflows: see, watch, cancel."),
     "jobs": ("peerd.cli.jobs:jobs", "What this peer runs for others and for itself."),

@@ -65,13 +65,17 @@ def tree(execution: workflows_pb2.Execution, names: Mapping[str, str]) -> Iterat
     yield f"execution {execution.workflow_execution_id}  {execution.workflow_name}{version}  {styled(status)}  {took}"
     orchestrator = execution.orchestrator_peer_id
     yield f"  orchestrator  {_named(orchestrator, names.get(orchestrator, ''))}"
+    if execution.started_by:
+        yield f"  started by    {execution.started_by}"
+    if execution.concurrency_group:
+        yield f"  group         {execution.concurrency_group}"
     if execution.error:
         yield f"  error         {execution.error}"
     if execution.cancel_reason:
         yield f"  cancel        {execution.cancel_reason}"
     if execution.reason:
         since = f" (for {lasted(execution.since, execution.ended_at)})" if execution.since.seconds else ""
-        yield f"  waits for     {execution.reason}{since}"
+        yield f"  waits for     {execution.reason.removeprefix('waits for ')}{since}"
     if execution.next_action:
         yield f"  next          {execution.next_action}"
     edges = {edge.edge_id: edge for edge in execution.edges}

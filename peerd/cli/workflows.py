@@ -87,6 +87,8 @@ def put(settings: Settings, file: Path) -> None:
         print_json(stored)
     else:
         click.echo(f"{stored.name} version {stored.version} is stored as {stored.workflow_id}")
+        if stored.definition.HasField("schedule"):
+            click.echo(f"it runs at planned times: 'peerctl schedules show {stored.name}'", err=True)
 
 
 @workflows.command("list")
@@ -129,7 +131,8 @@ def show(settings: Settings, workflow: str, version: int | None) -> None:
     click.echo("\n" + yaml.safe_dump(definition, sort_keys=False, allow_unicode=True).rstrip())
 
 
-def _parse_params(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+def parse_params(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """NAME=VALUE, any number of times."""
     params = {}
     for value in values:
         name, equals, content = value.partition("=")
@@ -141,7 +144,7 @@ def _parse_params(_ctx: click.Context, _param: click.Parameter, values: tuple[st
 
 @workflows.command("run")
 @click.argument("workflow", metavar="FILE|NAME")
-@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", callback=_parse_params, help="May be repeated.")
+@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", callback=parse_params, help="May be repeated.")
 @click.option("--request-id", default="", metavar="ID", help="Repeating a run with the same id starts nothing new.")
 @click.option("--keep", is_flag=True, help="Retention never takes its files, here or where its jobs run.")
 @click.option("--watch", is_flag=True, help="Show how it goes until it ends.")

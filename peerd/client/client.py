@@ -29,8 +29,8 @@ from grpc import aio
 
 from peerd.client.calls import CALL_SECONDS, PAGE_SIZE, connection_lost, new_request_id
 from peerd.client.fetching import write_files
-from peerd.client.registry import RegistryCalls
 from peerd.client.run import Run
+from peerd.client.schedules import ScheduleCalls
 from peerd.client.workflow import Workflow
 from peerd.v1 import (
     audit_pb2,
@@ -72,7 +72,7 @@ _FINAL = frozenset(
 )
 
 
-class Client(RegistryCalls):
+class Client(ScheduleCalls):
     """One daemon, spoken to over its unix socket. Use it as an async context manager."""
 
     def __init__(

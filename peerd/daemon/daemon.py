@@ -198,6 +198,7 @@ class Daemon:
                     workshop.jobs.executor.run(),
                     workshop.jobs.reporter.run(),
                     workshop.orchestrator.run(),
+                    workshop.ticker.run(),
                     self._lag.run(),
                     run_every(self._garbage.collect, seconds=_GARBAGE_SECONDS, clock=self._clock, name="garbage"),
                     self._notifier.watch(self._clock, self._is_well),

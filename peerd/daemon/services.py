@@ -22,6 +22,7 @@ from peerd.identity.key import Identity
 from peerd.mesh.servicer import MeshServicer
 from peerd.profiles.servicer import ProfileServicer
 from peerd.registry.servicer import RegistryServicer
+from peerd.schedules.servicer import ScheduleServicer
 from peerd.space.servicer import SpaceServicer
 from peerd.store import Store
 from peerd.tokens.servicer import TokenServicer
@@ -37,6 +38,7 @@ from peerd.v1 import (
     mesh_pb2_grpc,
     profiles_pb2_grpc,
     registry_pb2_grpc,
+    schedules_pb2_grpc,
     space_pb2_grpc,
     tokens_pb2_grpc,
     transfers_pb2_grpc,
@@ -90,7 +92,8 @@ def all_services(
         workshop.logs,
         workshop.viewer,
         workshop.execution_retention,
-        workshop.door,
+        workshop.lifecycle,
+        workshop.schedules.stored,
     )
     reports = JobReportServicer(workshop.orchestrator, clock, store.store_id)
     transfers = TransferServicer(self_id, store, workshop.receiver, workshop.sender)
@@ -106,6 +109,7 @@ def all_services(
         reserve=config.transfers.reserve,
         quota_bytes=config.jobs.quota_bytes_per_orchestrator,
     )
+    schedules = ScheduleServicer(store, clock, workshop.schedules, registry.name_of)
     add: dict[str, Callable[[Any], None]] = {
         "MeshService": lambda s: mesh_pb2_grpc.add_MeshServiceServicer_to_server(mesh, s),
         "DetectorService": lambda s: detector_pb2_grpc.add_DetectorServiceServicer_to_server(detector, s),
@@ -116,6 +120,7 @@ def all_services(
         "JobReportService": lambda s: jobs_pb2_grpc.add_JobReportServiceServicer_to_server(reports, s),
         "TransferService": lambda s: transfers_pb2_grpc.add_TransferServiceServicer_to_server(transfers, s),
         "WorkflowService": lambda s: workflows_pb2_grpc.add_WorkflowServiceServicer_to_server(workflows, s),
+        "ScheduleService": lambda s: schedules_pb2_grpc.add_ScheduleServiceServicer_to_server(schedules, s),
         "AuditService": lambda s: audit_pb2_grpc.add_AuditServiceServicer_to_server(audit, s),
         "TokenService": lambda s: tokens_pb2_grpc.add_TokenServiceServicer_to_server(tokens_servicer, s),
         "BackupService": lambda s: backup_pb2_grpc.add_BackupServiceServicer_to_server(backup, s),

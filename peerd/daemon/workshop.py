@@ -16,6 +16,9 @@ from peerd.identity.peer_id import PeerId
 from peerd.jobs.assembly import Bounds, JobFloor, Surroundings, assemble
 from peerd.jobs.model import Resources
 from peerd.jobs.runner.dispatch import Runners
+from peerd.schedules.firing import Firings
+from peerd.schedules.schedules import Schedules
+from peerd.schedules.ticker import Ticker
 from peerd.space.collector import Collector
 from peerd.space.hold import Hold
 from peerd.space.leftovers import Leftovers
@@ -25,6 +28,7 @@ from peerd.transfers.receiver import Limits, Receiver
 from peerd.transfers.sender import Sender
 from peerd.workflows.delivery import LocalPeer
 from peerd.workflows.door import Door
+from peerd.workflows.lifecycle import Lifecycle
 from peerd.workflows.logs import Logs
 from peerd.workflows.orchestrator import Orchestrator
 from peerd.workflows.placing import Placer
@@ -125,6 +129,10 @@ class Workshop:
             open_executions=lambda: self.orchestrator.active,
             disk=lambda: config.transfers.reserve.look(config.data_dir),
         )
+        self.lifecycle = Lifecycle(self.orchestrator, self.viewer, self.door)
+        firings = Firings(self.lifecycle)
+        self.schedules = Schedules(firings)
+        self.ticker = Ticker(store, clock, self.schedules, firings)
         self.execution_retention = ExecutionRetention(
             store, clock, config.retention, data_dir=config.data_dir, own_peer_id=self_id
         )

@@ -151,6 +151,8 @@ class WorkflowDefinition(_message.Message):
     PARAMS_FIELD_NUMBER: _builtins.int
     JOBS_FIELD_NUMBER: _builtins.int
     DELIVER_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Path-safe: letters, digits, "-", "_", "."; at most 63 characters."""
     description: _builtins.str
@@ -164,6 +166,14 @@ class WorkflowDefinition(_message.Message):
     def deliver(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeliveryDefinition]:
         """What is brought home to Local Peer."""
 
+    @_builtins.property
+    def schedule(self) -> Global___ScheduleDefinition:
+        """When it runs by itself, once it is stored."""
+
+    @_builtins.property
+    def concurrency(self) -> Global___ConcurrencyDefinition:
+        """With which other executions of this orchestrator it may run at once."""
+
     def __init__(
         self,
         *,
@@ -172,14 +182,118 @@ class WorkflowDefinition(_message.Message):
         params: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         jobs: _abc.Iterable[Global___JobDefinition] | None = ...,
         deliver: _abc.Iterable[Global___DeliveryDefinition] | None = ...,
+        schedule: Global___ScheduleDefinition | None = ...,
+        concurrency: Global___ConcurrencyDefinition | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "schedule", b"schedule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deliver", b"deliver", "description", b"description", "jobs", b"jobs", "name", b"name", "params", b"params"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "deliver", b"deliver", "description", b"description", "jobs", b"jobs", "name", b"name", "params", b"params", "schedule", b"schedule"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WorkflowDefinition: _TypeAlias = WorkflowDefinition  # noqa: Y015
+
+@_typing.final
+class ScheduleDefinition(_message.Message):
+    """Runs of a stored workflow at planned times; see docs/schedules.md."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ParamsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CRON_FIELD_NUMBER: _builtins.int
+    TIMEZONE_FIELD_NUMBER: _builtins.int
+    OVERLAP_FIELD_NUMBER: _builtins.int
+    CATCH_UP_FIELD_NUMBER: _builtins.int
+    CATCH_UP_LIMIT_FIELD_NUMBER: _builtins.int
+    PAUSED_FIELD_NUMBER: _builtins.int
+    PARAMS_FIELD_NUMBER: _builtins.int
+    JITTER_FIELD_NUMBER: _builtins.int
+    cron: _builtins.str
+    """Five fields: minute, hour, day of month, month, day of week."""
+    timezone: _builtins.str
+    """Such as Europe/Zurich; UTC when empty."""
+    overlap: _builtins.str
+    """While an earlier execution of the schedule has not ended: "skip" (default), "queue", "cancel_previous", "allow"."""
+    catch_up: _builtins.str
+    """Of planned times that passed unused: "none", "last" (default), "all"."""
+    catch_up_limit: _builtins.int
+    """With "all", at most so many of the newest; 10 when 0."""
+    paused: _builtins.bool
+    """It does not run until it is resumed."""
+    jitter: _builtins.str
+    """Each run begins up to so much later than planned, always the same for the same time; not at all when empty."""
+    @_builtins.property
+    def params(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Values for the workflow's params; ${schedule.time} and ${schedule.date} stand for the planned time."""
+
+    def __init__(
+        self,
+        *,
+        cron: _builtins.str = ...,
+        timezone: _builtins.str = ...,
+        overlap: _builtins.str = ...,
+        catch_up: _builtins.str = ...,
+        catch_up_limit: _builtins.int = ...,
+        paused: _builtins.bool = ...,
+        params: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        jitter: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catch_up", b"catch_up", "catch_up_limit", b"catch_up_limit", "cron", b"cron", "jitter", b"jitter", "overlap", b"overlap", "params", b"params", "paused", b"paused", "timezone", b"timezone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScheduleDefinition: _TypeAlias = ScheduleDefinition  # noqa: Y015
+
+@_typing.final
+class ConcurrencyDefinition(_message.Message):
+    """Executions of one orchestrator in one group, of whatever workflow, run at most so many at once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    ON_CONFLICT_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    """May refer to params: "deploy-${params.target}"."""
+    limit: _builtins.int
+    """1 when 0."""
+    on_conflict: _builtins.str
+    """What becomes of one that finds the group full: "queue" (default), "skip", "cancel_running"."""
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        limit: _builtins.int = ...,
+        on_conflict: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "limit", b"limit", "on_conflict", b"on_conflict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConcurrencyDefinition: _TypeAlias = ConcurrencyDefinition  # noqa: Y015
 
 @_typing.final
 class JobDefinition(_message.Message):
@@ -1239,6 +1353,9 @@ class Execution(_message.Message):
     JOB_COUNT_FIELD_NUMBER: _builtins.int
     KEPT_FIELD_NUMBER: _builtins.int
     FILES_REMOVED_FIELD_NUMBER: _builtins.int
+    STARTED_BY_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_GROUP_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_TURN_FIELD_NUMBER: _builtins.int
     workflow_execution_id: _builtins.int
     orchestrator_peer_id: _builtins.str
     workflow_id: _builtins.str
@@ -1258,6 +1375,11 @@ class Execution(_message.Message):
     """Whether its files stay for ever."""
     files_removed: _builtins.bool
     """Whether retention has taken the files that were delivered here."""
+    started_by: _builtins.str
+    """What started it, if no person did: "schedule nightly, planned for 2026-03-29T03:00:00+02:00"."""
+    concurrency_group: _builtins.str
+    """The group it runs in, if its definition names one, and whether it still waits for its turn there."""
+    waits_for_turn: _builtins.bool
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -1293,10 +1415,13 @@ class Execution(_message.Message):
         job_count: _builtins.int = ...,
         kept: _builtins.bool = ...,
         files_removed: _builtins.bool = ...,
+        started_by: _builtins.str = ...,
+        concurrency_group: _builtins.str = ...,
+        waits_for_turn: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "ended_at", b"ended_at", "since", b"since", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reason", b"cancel_reason", "created_at", b"created_at", "delivery_directory", b"delivery_directory", "edges", b"edges", "ended_at", b"ended_at", "error", b"error", "files_removed", b"files_removed", "job_count", b"job_count", "jobs", b"jobs", "kept", b"kept", "next_action", b"next_action", "orchestrator_peer_id", b"orchestrator_peer_id", "reason", b"reason", "since", b"since", "started_at", b"started_at", "status", b"status", "workflow_execution_id", b"workflow_execution_id", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name", "workflow_version", b"workflow_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reason", b"cancel_reason", "concurrency_group", b"concurrency_group", "created_at", b"created_at", "delivery_directory", b"delivery_directory", "edges", b"edges", "ended_at", b"ended_at", "error", b"error", "files_removed", b"files_removed", "job_count", b"job_count", "jobs", b"jobs", "kept", b"kept", "next_action", b"next_action", "orchestrator_peer_id", b"orchestrator_peer_id", "reason", b"reason", "since", b"since", "started_at", b"started_at", "started_by", b"started_by", "status", b"status", "waits_for_turn", b"waits_for_turn", "workflow_execution_id", b"workflow_execution_id", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name", "workflow_version", b"workflow_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -30,7 +30,12 @@ _NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d{1,3})?", re.AS
 # Each comparison takes 0.1 ms, and nobody reads more suggestions than this.
 _MAX_SUGGESTIONS = 100
 # Zero cannot be told from "not given" once it is in a message, so it is refused where it is still text.
-_NEVER_ZERO = ("peerd.v1.RetryDefinition.attempts", "peerd.v1.ResourcesDefinition.cpus")
+_NEVER_ZERO = (
+    "peerd.v1.RetryDefinition.attempts",
+    "peerd.v1.ResourcesDefinition.cpus",
+    "peerd.v1.ScheduleDefinition.catch_up_limit",
+    "peerd.v1.ConcurrencyDefinition.limit",
+)
 
 
 # Lists of messages for which a word alone may stand, as that field of the only entry.
@@ -49,6 +54,8 @@ _OWNERS = {
     "Rename": "a rename",
     "RetryDefinition": "'retry'",
     "ResourcesDefinition": "'resources'",
+    "ScheduleDefinition": "'schedule'",
+    "ConcurrencyDefinition": "'concurrency'",
     "MatrixAxis": "an axis",
 }
 

@@ -89,6 +89,8 @@ def explain_execution(state: ExecutionState, name_of: NameOf) -> Explanation:
         away = [name_of(peer) for peer in sorted(state.stopping) if peer in state.away]
         action = f"bring {', '.join(away)} back" if away else NOTHING_TO_DO
         return Explanation(reason="cancelling", message=f"cancelling, waiting for {names}", next_action=action)
+    if state.turn is not None:
+        return Explanation(reason="concurrency", message=state.turn.message, next_action=state.turn.next_action)
     if state.remaining:
         message = f"{state.remaining} of {len(state.jobs)} jobs have not ended"
         return Explanation(reason="jobs", message=message, next_action=_away_action(state, name_of))
@@ -110,6 +112,9 @@ def _cancelling(state: ExecutionState, job: JobState, name_of: NameOf) -> Explan
 
 
 def _waiting(state: ExecutionState, job: JobState, name_of: NameOf) -> Explanation:
+    if state.turn is not None:
+        message = f"waits until its execution has its turn in group {state.turn.group}"
+        return Explanation(reason="concurrency", message=message, next_action=NOTHING_TO_DO)
     if job.held is not None and (not job.peer or job.peer not in state.away):
         held = job.held
         return Explanation(reason=held.reason, message=held.message, next_action=held.next_action or NOTHING_TO_DO)

@@ -168,6 +168,15 @@ class ExecutionSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Turn:
+    """What an execution waits for before it may begin."""
+
+    group: str
+    message: str
+    next_action: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Timing:
     """How long the engine waits before a job may leave a peer that is away; milliseconds."""
 

@@ -25,6 +25,7 @@ from peerd.workflows import events as e
 from peerd.workflows.assigned import Assigned
 from peerd.workflows.contacts import LOOK_SECONDS, Contacts
 from peerd.workflows.dispatch import Dials, Dispatcher
+from peerd.workflows.groups import Gate
 from peerd.workflows.leases import Leases
 from peerd.workflows.model import Timing
 from peerd.workflows.packages import Packages, SendQueue
@@ -84,6 +85,8 @@ class Orchestrator:
         self.changes = Changes()
         self._runners: dict[int, Runner] = {}
         self._assigned = Assigned()
+        self.gate = Gate(store, clock, changed=self._turn_changed)
+        """Who waits for its turn in a concurrency group."""
         self.held: set[int] = set()
         """Executions that cannot be read; see :mod:`peerd.workflows.damage`."""
         self._tasks: asyncio.TaskGroup | None = None
@@ -107,11 +110,12 @@ class Orchestrator:
             packages=packages,
             waking=self._waking,
             name_of=registry.name_of,
+            turn=self.gate.turn,
             assigned=self._assigned,
             perform=self._dispatcher.perform,
             under_way=self._dispatcher.under_way,
             absences=self._contacts.absences,
-            changed=self.changes.notify,
+            changed=self._execution_changed,
         )
 
     @property
@@ -125,6 +129,7 @@ class Orchestrator:
             self._tasks = self._dispatcher.tasks = tasks
             tasks.create_task(self._waking.run())
             try:
+                await self.gate.load()
                 for execution_id in await repository.open_executions(self._store):
                     if execution_id not in self._runners:
                         try:
@@ -142,6 +147,7 @@ class Orchestrator:
                     self._releasing.round, seconds=_RELEASE_SECONDS, clock=clock, name="workflows.release"
                 )
                 tasks.create_task(releasing)
+                tasks.create_task(self.gate.run())
                 await asyncio.Event().wait()
             finally:
                 self._tasks = self._dispatcher.tasks = None
@@ -210,6 +216,19 @@ class Orchestrator:
         runner = self._runners.get(execution_id)
         if runner is not None:
             runner.tell_posted(posted)
+
+    def _execution_changed(self, execution_id: int) -> None:
+        self.changes.notify(execution_id)
+        runner = self._runners.get(execution_id)
+        if runner is not None and runner.state.status.final:
+            self.gate.ended()
+
+    def _turn_changed(self, execution_id: int) -> None:
+        """It has its turn, or waits for another; what its rows say is written already."""
+        runner = self._runners.get(execution_id)
+        if runner is not None:
+            runner.tell(e.PeersChanged())
+        self.changes.notify(execution_id)
 
     def _announce(self, event: e.Event) -> None:
         for runner in self._runners.values():

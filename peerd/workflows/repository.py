@@ -118,6 +118,19 @@ def workflow_query(name_or_id: str, version: int) -> tuple[str, Sequence[object]
     )
 
 
+def stored_version(tx: Tx, workflow_id: int, version: int, *, name: str) -> WorkflowVersion:
+    """A version that somebody stored, the newest of these for 0: not what only came along with a run.
+
+    Raises NOT_FOUND, STORE_CORRUPT.
+    """
+    row = tx.one(
+        f"{_VERSIONS} WHERE v.workflow_id = ? AND (v.version = ? OR ? = 0) AND v.stored = 1 "
+        "ORDER BY v.version DESC LIMIT 1",
+        (workflow_id, version, version),
+    )
+    return to_version(_known(row, name, version))
+
+
 async def list_workflows(store: Store, *, before: int, limit: int) -> list[WorkflowVersion]:
     """The newest version of each workflow with an id below ``before``, newest workflow first."""
     newest = "v.version = (SELECT max(n.version) FROM workflow_versions n WHERE n.workflow_id = v.workflow_id)"
@@ -167,20 +180,21 @@ _VERSIONS = (
 
 
 def create_execution(
-    tx: Tx, workflow: WorkflowVersion, params: Mapping[str, str], *, keep: bool = False
+    tx: Tx, workflow: WorkflowVersion, params: Mapping[str, str], *, keep: bool = False, started_by: str = ""
 ) -> ExecutionRecord:
     """All rows of a new execution, and the first event of its log."""
     definition = expanded(workflow.definition)
     edges = edges_of(definition)
     execution_id = tx.insert(
-        "INSERT INTO workflow_executions (workflow_id, workflow_version, params, job_count, kept, status, since, "
-        "created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO workflow_executions (workflow_id, workflow_version, params, job_count, kept, started_by, status, "
+        "since, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             workflow.workflow_id,
             workflow.version,
             json.dumps(dict(params), sort_keys=True),
             len(definition.jobs),
             int(keep),
+            started_by,
             ExecutionStatus.PENDING.value,
             tx.now,
             tx.now,
@@ -232,6 +246,16 @@ def _insert_edges(tx: Tx, execution_id: int, edges: Iterable[Edge]) -> None:
             for edge in edges
         ),
     )
+
+
+def open_among(tx: Tx, execution_ids: Sequence[int]) -> list[int]:
+    """Those of these executions that are not final."""
+    rows = tx.all(
+        "SELECT id FROM workflow_executions WHERE status IN ('pending', 'running') AND id IN "
+        "(SELECT value FROM json_each(?)) ORDER BY id",
+        (json.dumps(list(execution_ids)),),
+    )
+    return [row["id"] for row in rows]
 
 
 async def open_executions(store: Store) -> list[int]:

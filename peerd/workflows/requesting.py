@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from peerd.failpoints import failpoint
 from peerd.store import Store, Tx
 from peerd.store.requests import once
 from peerd.v1 import workflows_pb2
-from peerd.workflows import damage, repository, views
-from peerd.workflows import events as e
+from peerd.workflows import repository, views
 from peerd.workflows.definition import Reading, accept_definition
-from peerd.workflows.door import Door
+from peerd.workflows.lifecycle import Lifecycle
 from peerd.workflows.orchestrator import Orchestrator
 from peerd.workflows.params import run_params
 from peerd.workflows.retention import ExecutionRetention
+
+Stored = Callable[[Tx, repository.WorkflowVersion], None]
+"""Told of each definition that is stored, in the transaction that stores it."""
 
 
 class Requests:
@@ -27,20 +29,23 @@ class Requests:
         orchestrator: Orchestrator,
         viewer: views.Viewer,
         retention: ExecutionRetention,
-        door: Door,
+        lifecycle: Lifecycle,
+        stored: Stored,
     ) -> None:
-        self._door = door
+        self._lifecycle = lifecycle
+        self._stored = stored
         self._store = store
         self._retention = retention
         self._orchestrator = orchestrator
         self._viewer = viewer
 
     async def put(self, caller: str, request: workflows_pb2.PutWorkflowRequest) -> workflows_pb2.PutWorkflowResponse:
-        """Store a definition. Raises INVALID_DEFINITION."""
+        """Store a definition, and schedule it if it says so. Raises INVALID_DEFINITION, ALREADY_EXISTS."""
         reading = await read(request.source)
 
         def effect(tx: Tx) -> workflows_pb2.PutWorkflowResponse:
             version = repository.put_workflow(tx, reading, stored=True)
+            self._stored(tx, version)
             return workflows_pb2.PutWorkflowResponse(workflow=views.to_workflow(version, with_definition=True))
 
         return await self._store.write(
@@ -55,7 +60,9 @@ class Requests:
         )
 
     async def run(self, caller: str, request: workflows_pb2.RunWorkflowRequest) -> workflows_pb2.RunWorkflowResponse:
-        """Start an execution. Raises INVALID_DEFINITION, INVALID_ARGUMENT (params), NOT_FOUND, OVERLOADED, DISK_LOW."""
+        """Start an execution. Raises INVALID_DEFINITION, INVALID_ARGUMENT (params), NOT_FOUND, OVERLOADED, DISK_LOW,
+        GROUP_BUSY.
+        """
         reading: Reading | None = None
         stored: repository.WorkflowVersion | None = None
         if request.WhichOneof("what") == "workflow":
@@ -136,27 +143,14 @@ class Requests:
     def _start(
         self, tx: Tx, version: repository.WorkflowVersion, params: Mapping[str, str], *, keep: bool
     ) -> workflows_pb2.RunWorkflowResponse:
-        self._door.check()
-        record = repository.create_execution(tx, version, params, keep=keep)
-        self._orchestrator.adopt(tx, record)
-        execution_id = record.spec.execution_id
+        execution_id = self._lifecycle.start(tx, version, params, keep=keep)
         return workflows_pb2.RunWorkflowResponse(
             workflow_execution_id=execution_id, execution=views.execution_row(tx, self._viewer, execution_id)
         )
 
     def _cancel(self, tx: Tx, execution_id: int, reason: str) -> workflows_pb2.CancelExecutionResponse:
-        execution = views.execution_row(tx, self._viewer, execution_id)
-        if execution_id in self._orchestrator.held and not views.is_final(execution):
-            damage.give_up(tx, execution_id, reason)
-            return workflows_pb2.CancelExecutionResponse(execution=views.execution_row(tx, self._viewer, execution_id))
-        if not views.is_final(execution) and not execution.cancel_reason:
-            tx.execute(
-                "UPDATE workflow_executions SET cancel_reason = ?, version = version + 1 WHERE id = ?",
-                (reason, execution_id),
-            )
-            self._orchestrator.post(tx, execution_id, e.CancelRequested(reason=reason, at=tx.now))
-            execution = views.execution_row(tx, self._viewer, execution_id)
-        return workflows_pb2.CancelExecutionResponse(execution=execution)
+        self._lifecycle.cancel(tx, execution_id, reason)
+        return workflows_pb2.CancelExecutionResponse(execution=views.execution_row(tx, self._viewer, execution_id))
 
 
 async def read(source: workflows_pb2.DefinitionSource) -> Reading:

@@ -33,7 +33,7 @@ from peerd.workflows.damage import unreadable
 from peerd.workflows.decide import Command, CreateJob, PlaceJob, StartJob, decide, due
 from peerd.workflows.edges import Edge
 from peerd.workflows.evolve import evolve
-from peerd.workflows.model import ExecutionSpec, Timing
+from peerd.workflows.model import ExecutionSpec, Timing, Turn
 from peerd.workflows.packages import Packages
 from peerd.workflows.placing import Nobody, Placed, Waits
 from peerd.workflows.projection import Projection, project
@@ -90,6 +90,8 @@ class Surroundings:
     packages: Packages
     waking: Waking
     name_of: Callable[[str], str]
+    # What an execution waits for before it may begin.
+    turn: Callable[[int], Turn | None]
     # Non-final jobs of all executions.
     assigned: Assigned
     # Send these on behalf of the execution; answers come back through tell().
@@ -210,7 +212,7 @@ class Runner:
         """Until something happens or is due."""
         if self.state.settled:
             return
-        if self._inputs or self.state.dirty:
+        if self._inputs or (self.state.dirty and not self._waits_for_turn()):
             await self._around.waking.turn()
             return
         self._asleep = sleeper = asyncio.get_running_loop().create_future()
@@ -239,6 +241,7 @@ class Runner:
         """Apply, decide, and apply what the decisions themselves make happen, until nothing follows."""
         state, now, moment = self.state, self._around.clock.steady(), self._around.clock.now()
         state.ahead = now - moment
+        state.turn = self._around.turn(self.execution_id)
         step = _Step(inputs)
         pending: list[e.Event] = []
         for entry in inputs:
@@ -254,7 +257,8 @@ class Runner:
             # They are decided by the steady clock, and told by the one on the wall.
             pending = [replace(event, at=moment) for event in due(state, now)]
             assigned: Mapping[str, int] | None = None
-            for command in decide(state, state.take_dirty(_JOBS_PER_STEP), now):
+            looked_at = () if self._waits_for_turn() else state.take_dirty(_JOBS_PER_STEP)
+            for command in decide(state, looked_at, now):
                 job = state.jobs[command.node]
                 if isinstance(command, PlaceJob):
                     assigned = self._around.assigned.total if assigned is None else assigned
@@ -275,6 +279,10 @@ class Runner:
             if not pending:
                 self._around.assigned.update(self.execution_id, state.load)
                 return step
+
+    def _waits_for_turn(self) -> bool:
+        """Whether nothing may be decided: none of its jobs has a peer yet. A cancel or failure needs no turn."""
+        return self.state.turn is not None and not self.state.cancel and not self.state.status.final
 
     def _place(self, command: PlaceJob, job: JobState, assigned: Mapping[str, int], now: Millis) -> e.Event | None:
         edges = [self.state.edges[edge_id].spec for edge_id in (*job.inputs, *job.outputs)]

@@ -12,12 +12,12 @@ from peerd.v1 import workflows_pb2, workflows_pb2_grpc
 from peerd.workflows import explaining, history, repository, views
 from peerd.workflows.definition import read_definition
 from peerd.workflows.delivered import read_delivered
-from peerd.workflows.door import Door
+from peerd.workflows.lifecycle import Lifecycle
 from peerd.workflows.logs import Logs
 from peerd.workflows.orchestrator import Orchestrator
 from peerd.workflows.placing import Placer
 from peerd.workflows.planning import explain_placement, plan
-from peerd.workflows.requesting import Requests, read
+from peerd.workflows.requesting import Requests, Stored, read
 from peerd.workflows.retention import ExecutionRetention
 from peerd.workflows.watch import watch_execution
 
@@ -34,7 +34,8 @@ class WorkflowServicer(workflows_pb2_grpc.WorkflowServiceServicer):
         logs: Logs,
         viewer: views.Viewer,
         retention: ExecutionRetention,
-        door: Door,
+        lifecycle: Lifecycle,
+        stored: Stored,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -42,7 +43,7 @@ class WorkflowServicer(workflows_pb2_grpc.WorkflowServiceServicer):
         self._placer = placer
         self._logs = logs
         self._viewer = viewer
-        self._requests = Requests(store, orchestrator, viewer, retention, door)
+        self._requests = Requests(store, orchestrator, viewer, retention, lifecycle, stored)
 
     async def ValidateWorkflow(
         self, request: workflows_pb2.ValidateWorkflowRequest, context: object

@@ -5,7 +5,7 @@ cost of an event grow with the execution. For the same reason nothing here is fo
 job knows its edges and neighbours, counters say what is left, and ``dirty`` and ``changed`` say where to look.
 
 Two kinds of content: what follows from the durable events, which replay rebuilds exactly (``durable_view``), and what
-is true only while this process watches: ``away``, ``heard``, ``held`` and the timers.
+is true only while this process watches: ``away``, ``heard``, ``held``, ``turn`` and the timers.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from peerd.workflows.model import (
     JobSpec,
     Report,
     Timing,
+    Turn,
     WorkflowJobStatus,
 )
 from peerd.workflows.upstream import upstream_of
@@ -169,6 +170,8 @@ class ExecutionState:
     # Jobs whose upstream has ended, and whose gate has not been judged.
     gates: dict[str, None] = field(default_factory=dict)
     away: dict[str, Away] = field(default_factory=dict)
+    # What it waits for before it may begin; see groups.
+    turn: Turn | None = None
     # Peers that have told how their jobs are since this process began to watch, or since they were away.
     heard: set[str] = field(default_factory=set)
     # How far the clock of timers is ahead of the wall clock; whoever runs this keeps it right.

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from peerd.errors import PeerdError
 from peerd.registry.expression import parse_expression
 from peerd.v1 import workflows_pb2
+from peerd.workflows.automation import concurrency_problems, schedule_problems
 from peerd.workflows.controls import condition_problems
 from peerd.workflows.destinations import collisions
 from peerd.workflows.edges import INTERFACE_WORDS
@@ -59,6 +60,10 @@ def validate(definition: workflows_pb2.WorkflowDefinition) -> Iterator[Problem]:
     params = frozenset(definition.params)
     for index, job in enumerate(definition.jobs):
         yield from _job(job, ("jobs", index), params)
+    if definition.HasField("schedule"):
+        yield from schedule_problems(definition.schedule, ("schedule",), params)
+    if definition.HasField("concurrency"):
+        yield from concurrency_problems(definition.concurrency, ("concurrency",), params)
     yield from _package_sizes(definition)
     yield from condition_problems(definition)
     too_many = False

@@ -118,6 +118,9 @@ def to_execution(row: sqlite3.Row, viewer: Viewer) -> workflows_pb2.Execution:
         job_count=row["job_count"],
         kept=bool(row["kept"]),
         files_removed=row["files"] != "present",
+        started_by=row["started_by"],
+        concurrency_group=row["group_name"],
+        waits_for_turn=bool(row["group_name"]) and row["turn_at"] is None and row["ended_at"] is None,
     )
 
 

@@ -24,6 +24,7 @@ from peerd.v1 import (
     mesh_pb2,
     profiles_pb2,
     registry_pb2,
+    schedules_pb2,
     space_pb2,
     tokens_pb2,
     transfers_pb2,
@@ -94,6 +95,24 @@ WORKFLOW = workflows_pb2.Workflow(
     version=2,
     definition=workflows_pb2.WorkflowDefinition(name="word-count", jobs=[workflows_pb2.JobDefinition(name="texts")]),
 )
+FIRING = schedules_pb2.Firing(
+    firing_id=4,
+    local="2026-03-29T03:00:00+02:00",
+    cause="catch_up",
+    status=schedules_pb2.FIRING_STATUS_FIRED,
+    workflow_execution_id=7,
+)
+SCHEDULE = schedules_pb2.Schedule(
+    name="nightly",
+    workflow_name="word-count",
+    definition=workflows_pb2.ScheduleDefinition(
+        cron="30 2 * * *", timezone="Europe/Zurich", overlap="skip", catch_up="all", catch_up_limit=9, params={"a": "b"}
+    ),
+    next=[schedules_pb2.PlannedTime(local="2026-03-30T02:30:00+02:00")],
+    last=FIRING,
+    reason="paused since then",
+    next_action="resume it",
+)
 TRANSFER = transfers_pb2.Transfer(
     key=transfers_pb2.TransferKey(workflow_execution_id=100, edge_id=1),
     direction=transfers_pb2.TRANSFER_DIRECTION_OUTGOING,
@@ -110,6 +129,14 @@ ANSWERS: dict[str, Message] = {
     "DaemonService.ExportTls": daemon_pb2.ExportTlsResponse(
         certificate_pem=b"CERT", private_key_pem=b"KEY", anchor_pem=b"CA"
     ),
+    "ScheduleService.ListSchedules": schedules_pb2.ListSchedulesResponse(schedules=[SCHEDULE]),
+    "ScheduleService.GetSchedule": schedules_pb2.GetScheduleResponse(schedule=SCHEDULE),
+    "ScheduleService.ListFirings": schedules_pb2.ListFiringsResponse(firings=[FIRING]),
+    "ScheduleService.PutSchedule": schedules_pb2.PutScheduleResponse(schedule=SCHEDULE),
+    "ScheduleService.PauseSchedule": schedules_pb2.PauseScheduleResponse(schedule=SCHEDULE),
+    "ScheduleService.ResumeSchedule": schedules_pb2.ResumeScheduleResponse(schedule=SCHEDULE),
+    "ScheduleService.TriggerSchedule": schedules_pb2.TriggerScheduleResponse(firing=FIRING),
+    "ScheduleService.DeleteSchedule": schedules_pb2.DeleteScheduleResponse(),
     "TokenService.CreateToken": tokens_pb2.CreateTokenResponse(details=TOKEN, token="peerd_x_y"),
     "TokenService.ListTokens": tokens_pb2.ListTokensResponse(tokens=[TOKEN]),
     "TokenService.RevokeToken": tokens_pb2.RevokeTokenResponse(details=TOKEN),
@@ -303,6 +330,21 @@ COMMANDS: dict[str, tuple[str, list[str]]] = {
     "workflows list": ("WorkflowService.ListWorkflows", ["wf-1", "word-count"]),
     "workflows show word-count": ("WorkflowService.GetWorkflow", ["name: word-count", "- name: texts"]),
     "workflows run word-count": ("WorkflowService.RunWorkflow", ["7"]),
+    "schedules list": (
+        "ScheduleService.ListSchedules",
+        ["nightly", "30 2 * * * Europe/Zurich", "2026-03-30T02:30:00+02:00", "fired as execution 7", "paused since"],
+    ),
+    "schedules show nightly": (
+        "ScheduleService.GetSchedule",
+        ["all, at most 9", "a=b", "paused since then", "resume it", "catch_up", "fired as execution 7"],
+    ),
+    "schedules next nightly --count 3": ("ScheduleService.GetSchedule", ["2026-03-30T02:30:00+02:00"]),
+    "schedules firings nightly": ("ScheduleService.ListFirings", ["2026-03-29T03:00:00+02:00", "catch_up"]),
+    "schedules put word-count --cron @": ("ScheduleService.PutSchedule", ["nightly runs 2026-03-30T02:30:00+02:00"]),
+    "schedules pause nightly --reason disk": ("ScheduleService.PauseSchedule", ["nightly is paused"]),
+    "schedules resume nightly": ("ScheduleService.ResumeSchedule", ["nightly goes on; next 2026-03-30"]),
+    "schedules trigger nightly": ("ScheduleService.TriggerSchedule", ["fired as execution 7"]),
+    "schedules delete nightly": ("ScheduleService.DeleteSchedule", ["nightly is deleted"]),
     "executions list --status running,failed": ("WorkflowService.ListExecutions", ["7", "word-count", "running"]),
     "executions show 7": ("WorkflowService.GetExecution", ["count", "on beta"]),
     "executions cancel 7 --reason enough": ("WorkflowService.CancelExecution", ["is being cancelled"]),

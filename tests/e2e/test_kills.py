@@ -139,7 +139,12 @@ OF_THE_MESH = tuple(name for name in FAILPOINTS if name.startswith(("mesh.", "re
 OF_RETENTION = tuple(
     name for name in FAILPOINTS if name.startswith(("job.release.", "job.gc.", "workflow.release.", "workflow.gc."))
 )
-ELSEWHERE = tuple(name for name in FAILPOINTS if name.startswith(("backup.", "sender.push.", "job.quota.")))
+# Those of schedules and groups are walked in test_schedules.
+ELSEWHERE = tuple(
+    name
+    for name in FAILPOINTS
+    if name.startswith(("backup.", "sender.push.", "job.quota.", "schedule.", "workflow.turn."))
+)
 # Walked in test_control.py: a plain chain has nothing to decide and no time-outs.
 OF_CONTROL = tuple(name for name in FAILPOINTS if name.startswith(("workflow.gate.", "workflow.timeout.")))
 NOT_IN_A_RUN = (*OF_THE_MESH, *OF_CONTROL, *OF_RETENTION, *ELSEWHERE)

@@ -23,6 +23,7 @@ from peerd.workflows import views
 from peerd.workflows.delivery import LocalPeer
 from peerd.workflows.door import Door
 from peerd.workflows.edges import Edge
+from peerd.workflows.lifecycle import Lifecycle
 from peerd.workflows.logs import Logs
 from peerd.workflows.orchestrator import Orchestrator
 from peerd.workflows.placing import Nobody, Placed, Waits
@@ -233,6 +234,7 @@ class Home:
         self.store: Store
         self.orchestrator: Orchestrator
         self.workflows: WorkflowServicer
+        self.lifecycle: Lifecycle
         self.reports: JobReportServicer
         self.local_peer: LocalPeer
         self._running: asyncio.Task[None] | None = None
@@ -261,8 +263,17 @@ class Home:
         retention = ExecutionRetention(
             self.store, self.clock, RetentionConfig(), data_dir=viewer.data_dir, own_peer_id=viewer.own_peer_id
         )
+        self.lifecycle = lifecycle = Lifecycle(self.orchestrator, viewer, door)
         self.workflows = WorkflowServicer(
-            self.store, self.clock, self.orchestrator, placer, logs, viewer, retention, door
+            self.store,
+            self.clock,
+            self.orchestrator,
+            placer,
+            logs,
+            viewer,
+            retention,
+            lifecycle,
+            lambda tx, version: None,
         )
         self.reports = JobReportServicer(self.orchestrator, self.clock, self.store.store_id)
         self.local_peer = LocalPeer(
