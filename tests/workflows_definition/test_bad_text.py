@@ -289,9 +289,9 @@ def test_a_flood_of_mistakes_is_answered_soon() -> None:
         json.dumps(references),
         json.dumps({"name": "w", "params": {f"p {n}": 1 for n in range(9999)}}),
     ):
-        started = time.perf_counter()
+        started = time.process_time()  # of this process alone: others may be busy
         assert read(text).problems
-        assert time.perf_counter() - started < 4
+        assert time.process_time() - started < 4
 
 
 def test_aliases_work_but_cannot_become_a_billion() -> None:
