@@ -141,6 +141,7 @@ class Attempts:
             recovered = await self._runner.recover(control)
             if recovered.state is Recovery.NEVER_STARTED:
                 await self._store.write(lambda tx: self._recording.never_started(tx, watch.attempt))
+                await asyncio.to_thread(self._runner.forget, control)
                 return None
             ending = _ending(recovered.exit) if recovered.state is not Recovery.RUNNING else None
         if ending is None:

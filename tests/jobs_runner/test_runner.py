@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -234,6 +236,43 @@ async def test_an_attempt_declared_never_started_never_starts(
     await runner.start(control, python(spec, "print('ran')"))  # the wrapper that came too late
     assert await runner.wait(control) is None
     assert not spec.stdout_path.exists()
+
+
+async def test_a_wrapper_that_waited_while_its_attempt_was_given_up_and_cleared_away_runs_nothing(
+    runner: ProcessRunner, spec: ProcessSpec, tmp_path: Path
+) -> None:
+    control = tmp_path / "c"
+    (control / "tmp").mkdir(parents=True)
+    with runner_lock(control):
+        await runner.start(control, python(spec, "print('ran')"))
+        (child,) = runner._children.values()
+        async with asyncio.timeout(10):
+            while str(control / "lock") not in open_files(child.pid):  # it waits for its lock
+                await asyncio.sleep(0.01)
+        runner.forget(control)
+    assert await child.wait() == 0
+    assert not spec.stdout_path.exists()
+    assert not control.exists()
+
+
+def open_files(pid: int) -> set[str]:
+    """Paths of what a process has open."""
+    found = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.add(os.readlink(link))
+    return found
+
+
+@contextlib.contextmanager
+def runner_lock(control: Path) -> Iterator[None]:
+    """Held as recovery holds it."""
+    descriptor = os.open(control / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap")

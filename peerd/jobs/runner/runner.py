@@ -141,6 +141,8 @@ class ProcessRunner:
     def forget(self, control: Path) -> None:
         """Remove the control directory of an attempt whose end is recorded elsewhere, and its group if it is left."""
         _end_group(control)
+        # First what a wrapper needs to run: one that comes late must find an order to stop, or no order at all.
+        (control / "spec.json").unlink(missing_ok=True)
         shutil.rmtree(control, ignore_errors=True)
 
     def sweep(self, control_root: Path, wanted: Iterable[Path]) -> None:

@@ -48,8 +48,11 @@ def main() -> int:
     fcntl.flock(lock, fcntl.LOCK_EX)
     if os.path.exists(os.path.join(control, "abandoned")) or os.path.exists(os.path.join(control, "started.json")):
         return 0
-    with open(os.path.join(control, "spec.json"), encoding="utf-8") as file:
-        spec = json.load(file)
+    try:
+        with open(os.path.join(control, "spec.json"), encoding="utf-8") as file:
+            spec = json.load(file)
+    except FileNotFoundError:  # the attempt was given up and cleared away
+        return 0
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     keep(control, "started.json", {"pid": os.getpid(), "started_at": now()})
     outcome = Attempt(spec).run()

@@ -261,7 +261,10 @@ async def hold(control: Path) -> None:
         return
     if (control / "stop").exists():
         stop.set()
-    spec = json.loads((control / "spec.json").read_text(encoding="utf-8"))
+    try:
+        spec = json.loads((control / "spec.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:  # the attempt was given up and cleared away
+        return
     engine = Engine(Path(spec["socket"]))
     try:
         await Holder(control, spec, engine, stop).run()
