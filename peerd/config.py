@@ -28,6 +28,7 @@ from pathlib import Path
 
 from peerd.disk import Reserve
 from peerd.errors import PeerdError, Reason
+from peerd.secret_config import SecretConfig, read_secrets
 
 DEFAULT_PORT = 7373
 CONFIG_FILE = "peerd.toml"
@@ -237,6 +238,8 @@ class Config:
     retention: RetentionConfig = field(default_factory=RetentionConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    secrets: Mapping[str, SecretConfig] = field(default_factory=dict)
+    """By name: where to find them, never what they are."""
     services: tuple[Mapping[str, object], ...] = ()
     """Service declarations, in the JSON mapping of peerd.v1.ServiceDeclaration."""
     origins: Mapping[str, str] = field(default_factory=dict)
@@ -288,6 +291,7 @@ def load_config(
     values: dict[str, dict[str, object]] = {section: {} for section in _SECTIONS}
     origins: dict[str, str] = {}
     services: tuple[Mapping[str, object], ...] = ()
+    secrets: Mapping[str, SecretConfig] = {}
     socket_path = folder / "run" / "peerd.sock"
 
     def put(section: str, key: str, value: object, origin: str) -> None:
@@ -297,13 +301,15 @@ def load_config(
     for section, content in _read_toml(file).items():
         if section == "services":
             services = _services(content, file)
+        elif section == "secrets":
+            secrets = read_secrets(content, str(file))
         elif section == "socket" and isinstance(content, str):
             socket_path, origins["socket"] = Path(content), str(file)
         elif section in _SECTIONS and isinstance(content, dict):
             for key, value in content.items():
                 put(section, key, value, str(file))
         else:
-            raise _unknown(str(file), section, [*_SECTIONS, "services", "socket"])
+            raise _unknown(str(file), section, [*_SECTIONS, "secrets", "services", "socket"])
     for name, text in environ.items():
         match = re.fullmatch(rf"PEERD_({'|'.join(s.upper() for s in _SECTIONS)})_([A-Z_]+)", name)
         if match:
@@ -314,7 +320,14 @@ def load_config(
         section, _, key = dotted.partition(".")
         put(section, key, text, "command line")
     sections = {section: cls(**values[section]) for section, cls in _SECTIONS.items()}
-    return Config(data_dir=folder, socket=socket_path.absolute(), services=services, origins=origins, **sections)
+    return Config(
+        data_dir=folder,
+        socket=socket_path.absolute(),
+        secrets=secrets,
+        services=services,
+        origins=origins,
+        **sections,
+    )
 
 
 def show_config(config: Config) -> list[tuple[str, object, str]]:
@@ -328,6 +341,9 @@ def show_config(config: Config) -> list[tuple[str, object, str]]:
         for entry in dataclasses.fields(content):
             dotted = f"{section}.{entry.name}"
             rows.append((dotted, getattr(content, entry.name), config.origins.get(dotted, "default")))
+    rows.extend(
+        (f"secrets.{name}", secret.shown, str(config.data_dir / CONFIG_FILE)) for name, secret in config.secrets.items()
+    )
     rows.extend(
         (f"services[{index}]", service.get("name", "?"), str(config.data_dir / CONFIG_FILE))
         for index, service in enumerate(config.services)

@@ -159,6 +159,17 @@ class Reason(Enum):
     ISOLATION_INSUFFICIENT = _Rule(
         "FAILED_PRECONDITION", False, "install bubblewrap on that machine, or run the job elsewhere"
     )
+    SECRET_NOT_FOUND = _Rule(
+        "NOT_FOUND", False, "have the owner of that machine name it: [secrets.NAME] in its configuration"
+    )
+    SECRET_NOT_ALLOWED = _Rule(
+        "PERMISSION_DENIED", False, "ask the owner of that machine; docs/secrets.md says who may use a secret"
+    )
+    SECRET_UNAVAILABLE = _Rule(
+        "FAILED_PRECONDITION",
+        False,
+        "see on that machine that the file or variable of the secret is there and readable",
+    )
     RESOURCES_INSUFFICIENT = _Rule("FAILED_PRECONDITION", False, "ask for less, or place the job on a larger machine")
     ILLEGAL_INTERFACE = _Rule(
         "FAILED_PRECONDITION", False, "connect only what the service declares: 'peerctl services show'"

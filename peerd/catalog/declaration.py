@@ -2,7 +2,7 @@
 
 Every mistake is named with its field, all of them at once. Refused beyond mere mistakes: host paths that reach into the
 data directory (a job could read the key or write the store), and variables by which a job could make the program load
-foreign code. Regular expressions are bounded in length; that they end soon on bad input is up to their owner.
+foreign code.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from peerd.catalog.model import (
 )
 from peerd.errors import PeerdError, Reason, Violation
 from peerd.identity.peer_id import parse_peer_id
+from peerd.patterns import matches, pattern_flaw
 from peerd.sizes import parse_size
 from peerd.v1 import catalog_pb2
 
@@ -44,7 +45,6 @@ MOUNT_FUNCTIONS: Mapping[int, MountFunction] = MappingProxyType(
 PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
 """``${name}`` inside an element of argv."""
 
-MAX_PATTERN_LENGTH = 200
 MAX_ARGV = 1000
 MAX_CPUS = 4096
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -203,15 +203,9 @@ def _check_params(proto: catalog_pb2.ServiceDeclaration, violations: _Violations
         if _PARAM.fullmatch(param.name) is None or param.name in seen:
             violations.add(f"{field}.name", "letters, digits, '-' and '_', and each name once")
         seen.add(param.name)
-        if len(param.pattern) > MAX_PATTERN_LENGTH:
-            violations.add(f"{field}.pattern", f"longer than {MAX_PATTERN_LENGTH} characters")
-            continue
-        try:
-            pattern = re.compile(param.pattern or ".*", re.DOTALL)
-        except re.error as error:
-            violations.add(f"{field}.pattern", f"not a regular expression: {error}")
-            continue
-        if param.HasField("default_value") and pattern.fullmatch(param.default_value) is None:
+        if flaw := pattern_flaw(param.pattern):
+            violations.add(f"{field}.pattern", flaw)
+        elif param.pattern and param.HasField("default_value") and not matches(param.pattern, param.default_value):
             violations.add(f"{field}.default_value", "does not match the pattern")
 
 

@@ -111,7 +111,7 @@ def list_workflows(settings: Settings) -> None:
 @click.option("--version", "version", type=click.IntRange(min=1), help="The newest by default.")
 @pass_settings
 def show(settings: Settings, workflow: str, version: int | None) -> None:
-    """A stored workflow with its definition."""
+    """A stored workflow with its parameters and its definition."""
     answer = call(settings, lambda peerd: peerd.workflow(workflow, version=version or 0))
     if settings.as_json:
         print_json(answer)
@@ -127,6 +127,11 @@ def show(settings: Settings, workflow: str, version: int | None) -> None:
             "stored": local_time(answer.created_at),
         }
     )
+    if answer.definition.params or answer.definition.parameters:
+        from peerd.cli.parameters import print_parameters
+
+        click.echo()
+        print_parameters(answer.definition)
     definition = MessageToDict(answer.definition, preserving_proto_field_name=True)
     click.echo("\n" + yaml.safe_dump(definition, sort_keys=False, allow_unicode=True).rstrip())
 

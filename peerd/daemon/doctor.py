@@ -22,6 +22,7 @@ from peerd.client import Client
 from peerd.clock import SystemClock
 from peerd.config import Config
 from peerd.daemon.hardware import detect_hardware
+from peerd.daemon.secret_files import secret_flaws
 from peerd.datadir import DataDir
 from peerd.errors import PeerdError
 from peerd.jobs.runner import ProcessRunner
@@ -67,6 +68,10 @@ async def examine(config: Config, *, devices: Path = Path("/dev"), units: Path |
         *_quarantine(config),
         _disk(config),
         *_ports(config, peers is not None),
+        *(
+            Finding(name=f"secret {name}", verdict=Verdict.WARN, message=message, next_action=action)
+            for name, message, action in secret_flaws(config)
+        ),
     ]
     found += [
         _clock(peers),

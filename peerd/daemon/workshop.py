@@ -119,6 +119,7 @@ class Workshop:
             containers=lambda: runner.containers.found is not None,
             container_memory_bytes=config.containers.memory_bytes,
             retention=config.retention,
+            secrets=config.secrets,
             closed=house.closed,
             bounds=house.bounds,
             reserve=config.transfers.reserve,

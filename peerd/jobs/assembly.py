@@ -7,7 +7,7 @@ The sender of files needs to tell jobs what became of their files, and jobs need
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,10 +39,12 @@ from peerd.jobs.recording import Recording
 from peerd.jobs.reporter import Reporter
 from peerd.jobs.repository import JobRepository
 from peerd.jobs.retention import JobRetention
+from peerd.jobs.secrets import Vault
 from peerd.jobs.sends import Sends
 from peerd.jobs.servicer import Commands, JobServicer
 from peerd.jobs.views import Views
 from peerd.rpc.channels import Channels
+from peerd.secret_config import SecretConfig
 from peerd.store import Store
 from peerd.v1 import registry_pb2
 
@@ -109,6 +111,8 @@ class Surroundings:
     retention: RetentionConfig = field(default_factory=RetentionConfig)
     bounds: Callable[[JobsConfig], Bounds] = lambda config: bounds_of(config)
     """How many jobs are taken, which may change while the daemon runs."""
+    secrets: Mapping[str, SecretConfig] = field(default_factory=dict)
+    """What jobs may be given."""
     closed: Callable[[], PeerdError | None] = lambda: None
     """Why no new jobs are taken now, if so."""
     reserve: Reserve = field(default_factory=Reserve)
@@ -131,8 +135,9 @@ def assemble(floor: JobFloor, around: Surroundings, config: JobsConfig) -> Jobs:
     views = Views(store, places, around.sends)
     leases = Leases(store, repository, clock, created_expires_seconds=config.created_expires_seconds)
     retention = JobRetention(store, places, clock, around.retention)
+    vault = Vault(around.secrets, own_peer_id=places.executor, roles_of=around.roles_of)
     commands = Commands(
-        creation=Creation(store, repository, around.catalog, _gate(floor, around, config)),
+        creation=Creation(store, repository, around.catalog, _gate(floor, around, config, vault)),
         generations=Generations(store, repository, around.catalog, around.sends, places, floor.name_of),
         cancellation=Cancellation(store, repository, floor.changes, clock),
         leases=leases,
@@ -146,7 +151,7 @@ def assemble(floor: JobFloor, around: Surroundings, config: JobsConfig) -> Jobs:
     executor = Executor(
         store,
         recording,
-        Attempts(store, around.runner, recording, places, clock, bounds),
+        Attempts(store, around.runner, recording, places, clock, bounds, vault),
         Upkeep(
             leases=leases,
             clearing=Clearing(store, repository, places),
@@ -167,7 +172,7 @@ def assemble(floor: JobFloor, around: Surroundings, config: JobsConfig) -> Jobs:
     return Jobs(servicer=servicer, executor=executor, reporter=reporter, retention=retention)
 
 
-def _gate(floor: JobFloor, around: Surroundings, config: JobsConfig) -> Gate:
+def _gate(floor: JobFloor, around: Surroundings, config: JobsConfig, vault: Vault) -> Gate:
     machine = Machine(
         isolation=around.isolation,
         limits=around.limits,
@@ -181,5 +186,6 @@ def _gate(floor: JobFloor, around: Surroundings, config: JobsConfig) -> Gate:
         roles_of=around.roles_of,
         disk=lambda: around.reserve.look(floor.places.data_dir),
         quota=floor.quota,
+        vault=vault,
         closed=around.closed,
     )

@@ -24,8 +24,9 @@ from peerd.jobs.ends import Ending, Verdict
 from peerd.jobs.model import Attempt
 from peerd.jobs.places import Places
 from peerd.jobs.recording import Begun, Recording
-from peerd.jobs.runner import Exit, Limits, Outcome, ProcessSpec, Recovered, Recovery
+from peerd.jobs.runner import Exit, Limits, Outcome, ProcessSpec, Recovered, Recovery, Secrets
 from peerd.jobs.runner.containers.spec import ContainerSpec
+from peerd.jobs.secrets import Vault
 from peerd.loops import Backoff
 from peerd.store import Store
 
@@ -103,7 +104,14 @@ class Attempts:
     """Carries attempts to their recorded end."""
 
     def __init__(
-        self, store: Store, runner: Runner, recording: Recording, places: Places, clock: Clock, bounds: Bounds
+        self,
+        store: Store,
+        runner: Runner,
+        recording: Recording,
+        places: Places,
+        clock: Clock,
+        bounds: Bounds,
+        vault: Vault,
     ) -> None:
         self._store = store
         self._runner = runner
@@ -111,6 +119,7 @@ class Attempts:
         self._places = places
         self._clock = clock
         self._bounds = bounds
+        self._vault = vault
 
     async def forget_others(self, open_attempts: Iterable[int]) -> None:
         """Remove what a daemon that died just after recording an end had no time to remove."""
@@ -159,18 +168,20 @@ class Attempts:
             await asyncio.to_thread(files.make_place, place, [*begun.mounts, *declared])
             await asyncio.to_thread(files.empty_outputs, place, sorted(written), begun.received)
             failpoint("job.spawn.before")
-            await self._runner.start(control, self._spec(begun))
+            secrets = await asyncio.to_thread(self._vault.open, begun.job)
+            await self._runner.start(control, self._spec(begun, secrets))
         except OSError as error:
             return Ending(outcome="exit", message=f"could not be started: {error}")
         except PeerdError as error:
             if error.reason is Reason.ENGINE_UNAVAILABLE:
                 return Ending(outcome=POSTPONED, message=error.message)
-            refused = "refused" if error.reason is Reason.INVALID_ARGUMENT else error.reason.text
+            hidden = error.reason in (Reason.INVALID_ARGUMENT, Reason.ISOLATION_INSUFFICIENT)
+            refused = "refused" if hidden else error.reason.text
             return Ending(outcome=refused, message=error.message)
         failpoint("job.spawn.after")
         return None
 
-    def _spec(self, begun: Begun) -> ProcessSpec:
+    def _spec(self, begun: Begun, secrets: Secrets) -> ProcessSpec:
         job, place = begun.job, self._places.of(begun.job)
         spec = ProcessSpec(
             # With the store: after a restore, attempts are counted anew while older processes may still run.
@@ -187,6 +198,7 @@ class Attempts:
             read_only_paths=tuple(map(Path, job.work.read_only_paths)),
             writable_paths=tuple(map(Path, job.work.writable_paths)),
             network=job.work.network,
+            secrets=secrets,
             limits=to_limits(job.limits),
         )
         if job.work.container is None:

@@ -6,7 +6,6 @@ by a shell, and is not searched for further placeholders. A job sets only the va
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -14,6 +13,7 @@ from peerd.catalog.declaration import PLACEHOLDER, is_variable_name
 from peerd.catalog.model import InterfaceKind, MountFunction, Service, ServiceInterface, ServiceKind
 from peerd.errors import PeerdError, Reason, Violation
 from peerd.jobs.model import Edge, Mount, Work
+from peerd.patterns import matches, pattern_flaw
 
 MAX_VALUE_LENGTH = 32_768
 """Of a parameter or variable: the kernel takes 128 KiB for one argument, and no value worth passing needs it."""
@@ -92,7 +92,11 @@ def _values(service: Service, params: Mapping[str, str], violations: list[Violat
         value = params.get(param.name, param.default)
         if value is None:
             violations.append(Violation(field=f"params[{param.name!r}]", message="is required"))
-        elif len(value) <= MAX_VALUE_LENGTH and not re.fullmatch(param.pattern or ".*", value, re.DOTALL):
+        elif flaw := pattern_flaw(param.pattern):
+            # Declared under an earlier version of peerd, which took more.
+            message = f"its owner must mend the pattern: {flaw}"
+            violations.append(Violation(field=f"params[{param.name!r}]", message=message))
+        elif param.pattern and len(value) <= MAX_VALUE_LENGTH and not matches(param.pattern, value):
             message = f"{value[:80]!r} does not match {param.pattern!r}"
             violations.append(Violation(field=f"params[{param.name!r}]", message=message))
         else:

@@ -21,6 +21,7 @@ from peerd.jobs.commands import command_work, service_work
 from peerd.jobs.model import Job, JobKey, Resources, RetryPolicy, Work
 from peerd.jobs.quota import Quota
 from peerd.jobs.repository import JobRepository, NewJob
+from peerd.jobs.secrets import Vault, WantedSecrets, with_secrets
 from peerd.store import Store, Tx
 from peerd.store.audit import note
 
@@ -42,6 +43,7 @@ class Order:
     network: bool = False
     params: dict[str, str] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
+    secrets: WantedSecrets = field(default_factory=WantedSecrets)
     timeout_seconds: float | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     waits_for_inputs: bool = True
@@ -59,6 +61,7 @@ class Gate:
     roles_of: Callable[[PeerId], frozenset[str]]
     disk: Callable[[], Disk]
     quota: Quota
+    vault: Vault
     closed: Callable[[], PeerdError | None]
     """Why nothing new is taken now, if so."""
 
@@ -101,6 +104,7 @@ class Creation:
         orderer = Orderer(peer_id=caller, roles=self._gate.roles_of(caller))
         self._gate.quota.check(tx, caller)
         admit(self._gate.machine, orderer, service, _resources(order, service))
+        self._gate.vault.admit(orderer, service, order.secrets, isolation=self._gate.machine.isolation)
         job = self._repository.create(tx, _new_job(order, service))
         note(tx, "CreateJob", caller=caller, target=_named(order, job), request_id=order.request_id)
         failpoint("job.create.before_commit")
@@ -155,5 +159,7 @@ def _resources(order: Order, service: Service | None) -> Resources:
 
 def _work(order: Order, service: Service | None) -> Work:
     if service is None:
-        return command_work(order.argv, order.env, network=order.network)
-    return service_work(service, order.params, order.env)
+        work = command_work(order.argv, order.env, network=order.network)
+    else:
+        work = service_work(service, order.params, order.env)
+    return with_secrets(work, order.secrets, service)

@@ -13,6 +13,7 @@ from peerd.errors import PeerdError, Reason, Violation
 from peerd.identity.peer_id import PeerId, parse_peer_id
 from peerd.jobs.creation import Order
 from peerd.jobs.model import Edge, JobKey, JobStatus, Resources, RetryPolicy
+from peerd.jobs.secrets import WantedSecrets
 from peerd.sizes import MAX_SIZE_BYTES
 from peerd.transfers.paths import parse_relative_path
 from peerd.transfers.selection import EVERYTHING, MAX_PATTERNS, Rename, Selection, pattern_flaw, rename_flaw
@@ -65,6 +66,7 @@ def to_order(orchestrator: PeerId, proto: jobs_pb2.CreateJobRequest) -> Order:
         network=proto.command.network,
         params=dict(proto.params),
         env=dict(proto.env),
+        secrets=WantedSecrets(env=dict(proto.secrets), files=tuple(proto.secret_files)),
         timeout_seconds=_seconds("timeout_seconds", proto.timeout_seconds) or None,
         retry=_retry(proto.retry),
         waits_for_inputs=proto.execution_constraint != jobs_pb2.EXECUTION_CONSTRAINT_NONE,

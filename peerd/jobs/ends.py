@@ -21,7 +21,7 @@ class Ending:
     """How a process ended, in the executor's own words (see :mod:`peerd.jobs.runner` for the runner's)."""
 
     outcome: str
-    """exit, timeout, limit, lost, refused (its paths would show what must stay hidden)."""
+    """exit, timeout, limit, lost, refused (its paths would show what must stay hidden), or why no secret was there."""
     exit_code: int | None = None
     message: str = ""
     stdout_truncated: bool = False

@@ -113,6 +113,10 @@ class Work:
     read_only_paths: tuple[str, ...] = ()
     writable_paths: tuple[str, ...] = ()
     network: bool = False
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    """Variables and the names of the secrets that they get; what these are is found out at each attempt."""
+    secret_files: tuple[str, ...] = ()
+    """Names of secrets that appear as files."""
     container: ContainerImage | None = None
     """What ``argv`` is the command of; None runs it as a process of this machine."""
     mounts: tuple[Mount, ...] = ()

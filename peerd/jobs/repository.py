@@ -120,6 +120,7 @@ def to_job(row: sqlite3.Row) -> Job:
             **{
                 **work,
                 **{name: tuple(work[name]) for name in ("argv", "read_only_paths", "writable_paths")},
+                "secret_files": tuple(work.get("secret_files", ())),
                 "container": _container(work.get("container")),
                 "mounts": tuple(Mount(*mount) for mount in work.get("mounts", ())),
             }

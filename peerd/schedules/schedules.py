@@ -55,7 +55,8 @@ class Schedules:
         name = request.name or version.name
         if not _NAME.fullmatch(name):
             raise PeerdError(Reason.INVALID_NAME, f"{name[:80]!r} is no name of a schedule")
-        problems = list(schedule_problems(request.definition, ("definition",), frozenset(version.definition.params)))
+        params = frozenset(version.definition.params) | frozenset(version.definition.parameters)
+        problems = list(schedule_problems(request.definition, ("definition",), params))
         if problems:
             violations = [Violation(field=format_path(each.path), message=each.message) for each in problems]
             raise PeerdError(

@@ -309,6 +309,26 @@ class CreateJobRequest(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class SecretsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
     WORKFLOW_ID_FIELD_NUMBER: _builtins.int
@@ -325,6 +345,8 @@ class CreateJobRequest(_message.Message):
     LEASE_SECONDS_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    SECRETS_FIELD_NUMBER: _builtins.int
+    SECRET_FILES_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     workflow_id: _builtins.str
     node_id: _builtins.str
@@ -351,6 +373,14 @@ class CreateJobRequest(_message.Message):
     def retry(self) -> Global___RetryPolicy: ...
     @_builtins.property
     def resources(self) -> Global___JobResources: ...
+    @_builtins.property
+    def secrets(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Environment variables and the names of the callee's secrets that they get. Values never travel."""
+
+    @_builtins.property
+    def secret_files(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the callee's secrets that appear as files."""
+
     def __init__(
         self,
         *,
@@ -370,10 +400,12 @@ class CreateJobRequest(_message.Message):
         lease_seconds: _builtins.float = ...,
         resources: Global___JobResources | None = ...,
         priority: _builtins.int = ...,
+        secrets: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        secret_files: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "key", b"key", "resources", b"resources", "retry", b"retry", "service", b"service", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "env", b"env", "execution_constraint", b"execution_constraint", "job_name", b"job_name", "key", b"key", "lease_seconds", b"lease_seconds", "node_id", b"node_id", "params", b"params", "partition_policy", b"partition_policy", "priority", b"priority", "request_id", b"request_id", "resources", b"resources", "retry", b"retry", "service", b"service", "timeout_seconds", b"timeout_seconds", "work", b"work", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "env", b"env", "execution_constraint", b"execution_constraint", "job_name", b"job_name", "key", b"key", "lease_seconds", b"lease_seconds", "node_id", b"node_id", "params", b"params", "partition_policy", b"partition_policy", "priority", b"priority", "request_id", b"request_id", "resources", b"resources", "retry", b"retry", "secret_files", b"secret_files", "secrets", b"secrets", "service", b"service", "timeout_seconds", b"timeout_seconds", "work", b"work", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_work: _TypeAlias = _typing.Literal["service", "command"]  # noqa: Y015
     _WhichOneofArgType_work: _TypeAlias = _typing.Literal["work", b"work"]  # noqa: Y015

@@ -146,6 +146,27 @@ class WorkflowDefinition(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class ParametersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___ParameterDefinition: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___ParameterDefinition | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     PARAMS_FIELD_NUMBER: _builtins.int
@@ -153,9 +174,13 @@ class WorkflowDefinition(_message.Message):
     DELIVER_FIELD_NUMBER: _builtins.int
     SCHEDULE_FIELD_NUMBER: _builtins.int
     CONCURRENCY_FIELD_NUMBER: _builtins.int
+    PARAMETERS_FIELD_NUMBER: _builtins.int
+    API_VERSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Path-safe: letters, digits, "-", "_", "."; at most 63 characters."""
     description: _builtins.str
+    api_version: _builtins.int
+    """Of the language that this is written in; 1 when absent."""
     @_builtins.property
     def params(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Values that ${params.NAME} refers to in env, params and argv; the value here is the default."""
@@ -174,6 +199,10 @@ class WorkflowDefinition(_message.Message):
     def concurrency(self) -> Global___ConcurrencyDefinition:
         """With which other executions of this orchestrator it may run at once."""
 
+    @_builtins.property
+    def parameters(self) -> _containers.MessageMap[_builtins.str, Global___ParameterDefinition]:
+        """Parameters with types, checked when an execution is asked for. A name stands here or in params, not in both."""
+
     def __init__(
         self,
         *,
@@ -184,14 +213,68 @@ class WorkflowDefinition(_message.Message):
         deliver: _abc.Iterable[Global___DeliveryDefinition] | None = ...,
         schedule: Global___ScheduleDefinition | None = ...,
         concurrency: Global___ConcurrencyDefinition | None = ...,
+        parameters: _abc.Mapping[_builtins.str, Global___ParameterDefinition] | None = ...,
+        api_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "schedule", b"schedule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "deliver", b"deliver", "description", b"description", "jobs", b"jobs", "name", b"name", "params", b"params", "schedule", b"schedule"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_version", b"api_version", "concurrency", b"concurrency", "deliver", b"deliver", "description", b"description", "jobs", b"jobs", "name", b"name", "parameters", b"parameters", "params", b"params", "schedule", b"schedule"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WorkflowDefinition: _TypeAlias = WorkflowDefinition  # noqa: Y015
+
+@_typing.final
+class ParameterDefinition(_message.Message):
+    """A parameter with a type. ${params.NAME} gives its value in the normal form of that type."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    DEFAULT_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    REQUIRED_FIELD_NUMBER: _builtins.int
+    CHOICES_FIELD_NUMBER: _builtins.int
+    MIN_FIELD_NUMBER: _builtins.int
+    MAX_FIELD_NUMBER: _builtins.int
+    PATTERN_FIELD_NUMBER: _builtins.int
+    type: _builtins.str
+    """"text" (default), "integer", "number", "boolean", "choice", "duration", "size" or "list" (of texts)."""
+    default: _builtins.str
+    """As it would be given. A parameter without one is the empty text when it is not given."""
+    description: _builtins.str
+    required: _builtins.bool
+    """Must be given; then there is no default."""
+    min: _builtins.str
+    """The least and the most, both allowed: of a value; for text the characters, for list the texts."""
+    max: _builtins.str
+    pattern: _builtins.str
+    """For text and list: an RE2 expression that the whole text, or each text of the list, matches."""
+    @_builtins.property
+    def choices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """For choice: what it may be. For list: what each of its texts may be."""
+
+    def __init__(
+        self,
+        *,
+        type: _builtins.str = ...,
+        default: _builtins.str | None = ...,
+        description: _builtins.str = ...,
+        required: _builtins.bool = ...,
+        choices: _abc.Iterable[_builtins.str] | None = ...,
+        min: _builtins.str = ...,
+        max: _builtins.str = ...,
+        pattern: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_default", b"_default", "default", b"default"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default", b"_default", "choices", b"choices", "default", b"default", "description", b"description", "max", b"max", "min", b"min", "pattern", b"pattern", "required", b"required", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__default: _TypeAlias = _typing.Literal["default"]  # noqa: Y015
+    _WhichOneofArgType__default: _TypeAlias = _typing.Literal["_default", b"_default"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__default) -> _WhichOneofReturnType__default | None: ...
+
+Global___ParameterDefinition: _TypeAlias = ParameterDefinition  # noqa: Y015
 
 @_typing.final
 class ScheduleDefinition(_message.Message):
@@ -339,6 +422,26 @@ class JobDefinition(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class SecretsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     ON_FIELD_NUMBER: _builtins.int
@@ -361,6 +464,8 @@ class JobDefinition(_message.Message):
     QUEUE_TIMEOUT_FIELD_NUMBER: _builtins.int
     START_TIMEOUT_FIELD_NUMBER: _builtins.int
     TRANSFER_TIMEOUT_FIELD_NUMBER: _builtins.int
+    SECRETS_FIELD_NUMBER: _builtins.int
+    SECRET_FILES_FIELD_NUMBER: _builtins.int
     MATRIX_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Path-safe and unique in the workflow; the job's node_id."""
@@ -412,6 +517,14 @@ class JobDefinition(_message.Message):
         """Jobs that must have ended before this one may run; no files follow from it."""
 
     @_builtins.property
+    def secrets(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Environment variables and the names of the executor's secrets that they get."""
+
+    @_builtins.property
+    def secret_files(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the executor's secrets that appear as files: secrets/NAME in the job's directory."""
+
+    @_builtins.property
     def matrix(self) -> _containers.RepeatedCompositeFieldContainer[Global___MatrixAxis]:
         """The job once for each combination of values; ${each.AXIS} is the value, ${each.index} the number."""
 
@@ -440,11 +553,13 @@ class JobDefinition(_message.Message):
         queue_timeout: _builtins.str = ...,
         start_timeout: _builtins.str = ...,
         transfer_timeout: _builtins.str = ...,
+        secrets: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        secret_files: _abc.Iterable[_builtins.str] | None = ...,
         matrix: _abc.Iterable[Global___MatrixAxis] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["on", b"on", "resources", b"resources", "retry", b"retry", "run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["continue_on_failure", b"continue_on_failure", "deadline", b"deadline", "description", b"description", "env", b"env", "execution_constraint", b"execution_constraint", "inputs", b"inputs", "matrix", b"matrix", "name", b"name", "needs", b"needs", "on", b"on", "package", b"package", "params", b"params", "partition_policy", b"partition_policy", "priority", b"priority", "queue_timeout", b"queue_timeout", "resources", b"resources", "retry", b"retry", "run", b"run", "service", b"service", "start_timeout", b"start_timeout", "timeout", b"timeout", "transfer_timeout", b"transfer_timeout", "when", b"when"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["continue_on_failure", b"continue_on_failure", "deadline", b"deadline", "description", b"description", "env", b"env", "execution_constraint", b"execution_constraint", "inputs", b"inputs", "matrix", b"matrix", "name", b"name", "needs", b"needs", "on", b"on", "package", b"package", "params", b"params", "partition_policy", b"partition_policy", "priority", b"priority", "queue_timeout", b"queue_timeout", "resources", b"resources", "retry", b"retry", "run", b"run", "secret_files", b"secret_files", "secrets", b"secrets", "service", b"service", "start_timeout", b"start_timeout", "timeout", b"timeout", "transfer_timeout", b"transfer_timeout", "when", b"when"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

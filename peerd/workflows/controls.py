@@ -15,6 +15,7 @@ from peerd.workflows.problems import FieldPath, Problem, ProblemReason, format_p
 
 def condition_problems(definition: workflows_pb2.WorkflowDefinition) -> Iterator[Problem]:
     """What is wrong with the conditions of all jobs."""
+    params = {**definition.params, **{name: typed.default for name, typed in definition.parameters.items()}}
     many = frozenset(job.name for job in definition.jobs if job.matrix)
     for index, job in enumerate(definition.jobs):
         if not job.when:
@@ -25,7 +26,7 @@ def condition_problems(definition: workflows_pb2.WorkflowDefinition) -> Iterator
         except ConditionError as error:
             yield Problem(reason=ProblemReason.BAD_EXPRESSION, message=str(error), path=path)
             continue
-        yield from _params(condition, path, definition.params)
+        yield from _params(condition, path, params)
         yield from _jobs(condition, path, job)
         for name in sorted(condition.jobs & many):
             message = f"jobs.{name}: {name!r} has a matrix, so it does not end in one way"

@@ -33,6 +33,7 @@ _MAX_SUGGESTIONS = 100
 _NEVER_ZERO = (
     "peerd.v1.RetryDefinition.attempts",
     "peerd.v1.ResourcesDefinition.cpus",
+    "peerd.v1.WorkflowDefinition.api_version",
     "peerd.v1.ScheduleDefinition.catch_up_limit",
     "peerd.v1.ConcurrencyDefinition.limit",
 )
@@ -54,6 +55,7 @@ _OWNERS = {
     "Rename": "a rename",
     "RetryDefinition": "'retry'",
     "ResourcesDefinition": "'resources'",
+    "ParameterDefinition": "a parameter",
     "ScheduleDefinition": "'schedule'",
     "ConcurrencyDefinition": "'concurrency'",
     "MatrixAxis": "an axis",
@@ -66,7 +68,7 @@ class _Field:
     full_name: str
     repeated: bool
     is_map: bool
-    # For messages: their own fields by either spelling.
+    # For messages and maps of them: their own fields by either spelling.
     fields: dict[str, _Field] | None
     # What people call that message.
     owner: str
@@ -147,6 +149,10 @@ class _Decoder:
         if not isinstance(node, Mapping):
             self._wrong(node, path, f"expected names with values, found {_describe(node)}")
             return None
+        if (fields := field.fields) is not None:
+            return {
+                key.text: self.message(value, fields, field.owner, (*path, key.text)) for key, value in node.entries
+            }
         values = {key.text: self._scalar(value, field, (*path, key.text)) for key, value in node.entries}
         return {key: value for key, value in values.items() if value is not None}
 
@@ -284,18 +290,21 @@ def _fields(descriptor: Descriptor) -> dict[str, _Field]:
 
 def _described(descriptors: Iterable[FieldDescriptor]) -> Iterable[_Field]:
     for field in descriptors:
-        message = field.message_type
-        is_map = message is not None and message.GetOptions().map_entry
-        inner = message.fields_by_name["value"] if message is not None and is_map else field
+        entry = field.message_type
+        is_map = entry is not None and entry.GetOptions().map_entry
+        inner = entry.fields_by_name["value"] if entry is not None and is_map else field
+        message = inner.message_type
+        oneof = field.containing_oneof.name if field.containing_oneof is not None else ""
         read, expected = _SCALARS.get(inner.type, (_text, ""))
         yield _Field(
             name=field.name,
             full_name=field.full_name,
             repeated=field.is_repeated and not is_map,
             is_map=is_map,
-            fields=_fields(message) if message is not None and not is_map else None,
+            fields=_fields(message) if message is not None else None,
             owner=_OWNERS.get(message.name, message.name) if message is not None else "",
             scalar=read,
             expected=expected,
-            oneof=field.containing_oneof.name if field.containing_oneof is not None else "",
+            # An optional field is the only one in a oneof that protobuf makes for it.
+            oneof="" if oneof.startswith("_") else oneof,
         )

@@ -24,6 +24,7 @@ from peerd.workflows.json_source import looks_like_json, parse_json
 from peerd.workflows.problems import MAX_PROBLEMS, Problem, ProblemReason, invalid_definition
 from peerd.workflows.tree import MAX_TEXT_BYTES, SourceError
 from peerd.workflows.validation import validate
+from peerd.workflows.versions import too_new
 from peerd.workflows.yaml_source import parse_yaml
 
 
@@ -75,6 +76,9 @@ def _read_text(text: str) -> Reading:
     except SourceError as error:
         return Reading(problems=(error.problem,))
     decoded = decode(tree)
+    if (newer := too_new(decoded.definition)) is not None:
+        line, column = tree.place_of(newer.path)
+        return Reading(problems=(replace(newer, line=line, column=column),))
     if len(decoded.problems) > MAX_PROBLEMS:
         return _reading(decoded.definition, list(decoded.problems))
     found = [
@@ -90,6 +94,8 @@ def _read_message(message: workflows_pb2.WorkflowDefinition) -> Reading:
     if (size := message.ByteSize()) > MAX_TEXT_BYTES:
         what = f"the definition is larger than {MAX_TEXT_BYTES >> 20} MiB"
         return Reading(problems=(Problem(reason=ProblemReason.TOO_LARGE, message=what),))
+    if (newer := too_new(message)) is not None:
+        return Reading(problems=(newer,))
     definition = workflows_pb2.WorkflowDefinition()
     definition.CopyFrom(message)
     definition.DiscardUnknownFields()
@@ -122,7 +128,7 @@ def _unobscured(found: Iterable[Problem], unread: tuple[Problem, ...]) -> list[P
     paths = {problem.path for problem in unread}
     around = {path[:length] for path in paths for length in range(len(path) + 1)}
     jobs_unclear = any(path[:1] == ("jobs",) and (len(path) < 3 or path[2] == "name") for path in paths)
-    params_unclear = any(path[:1] == ("params",) for path in paths)
+    params_unclear = any(path[:1] in (("params",), ("parameters",)) for path in paths)
     whole_unclear = () in paths
 
     def consequence(problem: Problem) -> bool:

@@ -31,6 +31,10 @@ _AFTER_FAILURE = {
     "transfer": "mend what the message names and run the workflow again",
     "storage_quota": "let it write less, or have [jobs] quota_bytes_per_orchestrator raised on that machine",
     "upstream_failed": "see the job that the message names",
+    **{
+        reason.text: reason.next_action
+        for reason in (Reason.SECRET_NOT_FOUND, Reason.SECRET_NOT_ALLOWED, Reason.SECRET_UNAVAILABLE)
+    },
     "upstream_skipped": "see the job that the message names",
 }
 

@@ -87,7 +87,7 @@ def need_of(job: workflows_pb2.JobDefinition, edges: Iterable[Edge]) -> Need:
         service=job.service,
         interfaces=tuple(interfaces),
         params=frozenset(job.params),
-        env=frozenset(job.env),
+        env=frozenset(job.env) | frozenset(job.secrets),
         cpus=job.resources.cpus,
         memory_bytes=parse_memory(job.resources.memory) if job.resources.memory else 0,
         gpus=job.resources.gpus,

@@ -1,4 +1,4 @@
-"""Parameters of a run: values over defaults, and ``${params.NAME}`` in argv, env and params of jobs.
+"""Parameters of a run: checked values over defaults, and ``${params.NAME}`` in argv, env and params of jobs.
 
 Substitution is text for text within one element: it never splits an argument, is not repeated on what it inserted,
 and knows no other variables: ``${HOME}`` stays as it is. ``$${`` stands for the characters ``${``. Sizes are checked
@@ -7,12 +7,14 @@ before anything is built, because one short reference may stand for a long value
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator, Mapping
 
 from peerd.errors import PeerdError, Reason, Violation
 from peerd.v1 import workflows_pb2
 from peerd.workflows.controls import param_violations
+from peerd.workflows.parameters import normalised, type_of
 from peerd.workflows.problems import FieldPath, format_path
 
 # Linux takes 128 KiB for one argument or variable, its name included; half of it leaves room on both sides.
@@ -31,16 +33,17 @@ def references(text: str) -> Iterator[str | None]:
 
 
 def run_params(definition: workflows_pb2.WorkflowDefinition, given: Mapping[str, str]) -> dict[str, str]:
-    """Defaults overridden by what was given.
+    """Defaults overridden by what was given, each in the normal form of its type.
 
-    INVALID_ARGUMENT for a parameter the definition does not declare, a value with NUL or above the limits, or values
-    that make a job's argv, env and params too large.
+    INVALID_ARGUMENT for a parameter the definition does not declare, one that is missing, a value that its type does
+    not allow, with NUL or above the limits, or values that make a job's argv, env and params too large.
     """
-    declared = ", ".join(sorted(definition.params)) or "none"
+    names = sorted({*definition.params, *definition.parameters})
+    declared = ", ".join(names) or "none"
     violations = [
-        Violation(field=f"params.{name}", message=f"unknown parameter; this workflow declares {declared}")
+        Violation(field=f"params.{name}", message=f"unknown parameter{_nearest(name, names)}; there are: {declared}")
         for name in sorted(given)
-        if name not in definition.params
+        if name not in names
     ]
     violations += [
         Violation(field=f"params.{name}", message=flaw)
@@ -48,8 +51,15 @@ def run_params(definition: workflows_pb2.WorkflowDefinition, given: Mapping[str,
         if (flaw := value_flaw(given[name])) is not None
     ]
     if violations:
-        raise _refused(violations)
-    params = {**definition.params, **given}
+        raise _refused(violations, definition)
+    params = {name: given.get(name, default) for name, default in definition.params.items()}
+    for name in sorted(definition.parameters):
+        try:
+            params[name] = _typed(definition.parameters[name], given.get(name))
+        except ValueError as error:
+            violations.append(Violation(field=f"params.{name}", message=str(error)))
+    if violations:
+        raise _refused(violations, definition)
     lengths = {name: len(value.encode()) for name, value in params.items()}
     for index, job in enumerate(definition.jobs):
         total = 0
@@ -64,8 +74,25 @@ def run_params(definition: workflows_pb2.WorkflowDefinition, given: Mapping[str,
             violations.append(Violation(field=f"jobs[{index}]", message=message))
     violations += param_violations(definition, params)
     if violations:
-        raise _refused(violations[:100])
+        raise _refused(violations[:100], definition)
     return params
+
+
+def _typed(parameter: workflows_pb2.ParameterDefinition, given: str | None) -> str:
+    """The value of a parameter with a type. Raises ValueError."""
+    if given is None and parameter.required:
+        described = f" ({parameter.description})" if parameter.description else ""
+        raise ValueError(f"must be given: a value of type {type_of(parameter)}{described}")
+    if given is None and parameter.HasField("default"):
+        return normalised(parameter, parameter.default)
+    if not given and not parameter.required and not parameter.HasField("default"):
+        return ""  # not given, also when an execution is run again with what it had
+    return normalised(parameter, given or "")
+
+
+def _nearest(name: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(name[:255], names, n=1)
+    return f", did you mean {near[0]!r}?" if near else ""
 
 
 def substitute(text: str, params: Mapping[str, str]) -> str:
@@ -116,6 +143,14 @@ def _substituted_length(text: str, lengths: Mapping[str, int]) -> int:
     return length
 
 
-def _refused(violations: list[Violation]) -> PeerdError:
+def _refused(violations: list[Violation], definition: workflows_pb2.WorkflowDefinition) -> PeerdError:
     first = violations[0]
-    return PeerdError(Reason.INVALID_ARGUMENT, f"{first.field}: {first.message}", violations=violations)
+    more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
+    return PeerdError(
+        Reason.INVALID_ARGUMENT,
+        f"{first.field}: {first.message}{more}",
+        next_action="correct it: 'parameters' of the definition say what is taken, and 'peerctl workflows show NAME'"
+        if definition.parameters
+        else None,
+        violations=violations,
+    )

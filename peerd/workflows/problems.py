@@ -34,6 +34,7 @@ class ProblemReason(Enum):
     TOO_LARGE = "make it smaller; move large files to a data service"
     TOO_DEEP = "nest less: no field of a definition needs it"
     DUPLICATE_KEY = "remove one of them"
+    DEFINITION_TOO_NEW = "update peerd on this machine, or write the definition for the version that it knows"
     # The shape
     UNKNOWN_FIELD = "remove it or correct its name; docs/workflows.md lists every field"
     WRONG_TYPE = "write the kind of value that the message names"
@@ -51,7 +52,9 @@ class ProblemReason(Enum):
     BAD_CHOICE = "use one of the words that the message names"
     BAD_VALUE = "remove what the message names"
     BAD_ENV_NAME = "use letters, digits and '_', not starting with a digit"
-    UNKNOWN_PARAM = "declare it under the workflow's params, or correct its name"
+    UNKNOWN_PARAM = "declare it under the workflow's params or parameters, or correct its name"
+    BAD_PARAMETER_PATTERN = "write an RE2 expression: one without look-around and back references"
+    BAD_DEFAULT = "make the default one of the values that the parameter takes"
     BAD_PARAM_REFERENCE = "write ${params.NAME}, or $${ for the characters ${"
     UNRESOLVED_SOURCE = "send it with peerctl, which reads the file beside the definition, or put it in text or content"
     DUPLICATE_PATH = "give each package file a path of its own"

@@ -15,6 +15,7 @@ from peerd.workflows.lifecycle import Lifecycle
 from peerd.workflows.orchestrator import Orchestrator
 from peerd.workflows.params import run_params
 from peerd.workflows.retention import ExecutionRetention
+from peerd.workflows.secrets import check_requester
 
 Stored = Callable[[Tx, repository.WorkflowVersion], None]
 """Told of each definition that is stored, in the transaction that stores it."""
@@ -60,18 +61,22 @@ class Requests:
         )
 
     async def run(self, caller: str, request: workflows_pb2.RunWorkflowRequest) -> workflows_pb2.RunWorkflowResponse:
-        """Start an execution. Raises INVALID_DEFINITION, INVALID_ARGUMENT (params), NOT_FOUND, OVERLOADED, DISK_LOW,
+        """Start an execution.
+
+        Raises INVALID_DEFINITION, INVALID_ARGUMENT (params), NOT_FOUND, SECRET_NOT_ALLOWED, OVERLOADED, DISK_LOW,
         GROUP_BUSY.
         """
         reading: Reading | None = None
         stored: repository.WorkflowVersion | None = None
         if request.WhichOneof("what") == "workflow":
             stored = await repository.read_workflow(self._store, request.workflow)
-            params = run_params(stored.definition, request.params)
+            definition = stored.definition
         else:
             reading = await read(request.source)
             assert reading.definition is not None  # noqa: S101 - accept_definition() saw to it
-            params = run_params(reading.definition, request.params)
+            definition = reading.definition
+        check_requester(definition, caller, self._viewer.own_peer_id)
+        params = run_params(definition, request.params)
 
         def write(tx: Tx) -> workflows_pb2.RunWorkflowResponse:
             answer = once(

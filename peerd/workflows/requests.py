@@ -110,6 +110,8 @@ def create_request(
         job_name=job.description or job.name,
         params=job.params,
         env=job.env,
+        secrets=job.secrets,
+        secret_files=job.secret_files,
         timeout_seconds=_seconds(job.timeout) if job.timeout else 0.0,
         retry=jobs_pb2.RetryPolicy(
             attempts=max(1, job.retry.attempts),

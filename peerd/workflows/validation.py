@@ -21,6 +21,7 @@ from peerd.workflows.edges import INTERFACE_WORDS
 from peerd.workflows.graph import Graph, path_flaw
 from peerd.workflows.matrix import instance_count
 from peerd.workflows.matrix_problems import fanned_in, matrix_problems
+from peerd.workflows.parameters import parameter_problems
 from peerd.workflows.params import job_texts, references, value_flaw
 from peerd.workflows.problems import FieldPath, Problem, ProblemReason
 from peerd.workflows.quantities import parse_duration, parse_exit_codes, parse_memory
@@ -34,6 +35,8 @@ MAX_CPUS = 4096
 MAX_ARGV = 1024
 # Parameters of a workflow or job, variables of a job.
 MAX_ENTRIES = 1000
+# Of one job; an executor takes no more.
+MAX_SECRETS = 100
 # A label, role, group, peer or service; longer than any that can exist.
 MAX_WORD = 255
 
@@ -50,6 +53,7 @@ def validate(definition: workflows_pb2.WorkflowDefinition) -> Iterator[Problem]:
     """Everything wrong with a definition, without positions. Nothing when it may run."""
     yield from _name(definition.name, ("name",), "the workflow")
     yield from _params(definition.params, ("params",))
+    yield from _parameters(definition)
     if not definition.jobs:
         yield Problem(reason=ProblemReason.NO_JOBS, message="the workflow has no jobs", path=("jobs",))
     if len(definition.jobs) > MAX_JOBS:
@@ -57,7 +61,7 @@ def validate(definition: workflows_pb2.WorkflowDefinition) -> Iterator[Problem]:
         yield Problem(reason=ProblemReason.TOO_MANY_JOBS, message=message, path=("jobs",))
         return
     yield from _unique_names(definition)
-    params = frozenset(definition.params)
+    params = frozenset(definition.params) | frozenset(definition.parameters)
     for index, job in enumerate(definition.jobs):
         yield from _job(job, ("jobs", index), params)
     if definition.HasField("schedule"):
@@ -88,6 +92,8 @@ def _job(job: workflows_pb2.JobDefinition, path: FieldPath, params: frozenset[st
         yield from _package(job, path)
     yield from _params(job.params, (*path, "params"))
     yield from _env(job.env, (*path, "env"))
+    if job.secrets or job.secret_files:
+        yield from _secrets(job, path)
     for field, text in job_texts(job):
         if "${" in text:
             yield from _references(text, (*path, *field), params)
@@ -230,22 +236,72 @@ def _params(entries: Mapping[str, str], path: FieldPath) -> Iterator[Problem]:
         yield from _value(value, (*path, name))
 
 
+def _parameters(definition: workflows_pb2.WorkflowDefinition) -> Iterator[Problem]:
+    if len(definition.parameters) > MAX_ENTRIES:
+        yield _too_many(definition.parameters, ("parameters",))
+        return
+    for name, parameter in definition.parameters.items():
+        path = ("parameters", name)
+        if not _NAME.fullmatch(name):
+            message = f"{_shown(name)} is no name of a parameter"
+            yield Problem(reason=ProblemReason.BAD_NAME, message=message, path=path)
+        if name in definition.params:
+            message = f"{name!r} stands under 'params', too"
+            hint = "keep one of them: 'params' takes any text, 'parameters' checks it"
+            yield Problem(reason=ProblemReason.DUPLICATE_NAME, message=message, path=path, next_action=hint)
+        yield from parameter_problems(parameter, path)
+        for field in ("default", "description"):
+            yield from _value(getattr(parameter, field), (*path, field))
+
+
 def _env(entries: Mapping[str, str], path: FieldPath) -> Iterator[Problem]:
     if len(entries) > MAX_ENTRIES:
         yield _too_many(entries, path)
         return
     for name, value in entries.items():
-        if not _ENV_NAME.fullmatch(name) or len(name) > MAX_WORD:
-            message = f"{_shown(name)} is no name of an environment variable"
-            yield Problem(reason=ProblemReason.BAD_ENV_NAME, message=message, path=(*path, name))
-        elif name.startswith(("PEERD_", "LD_")):
-            message = f"{name} cannot be set: PEERD_ is peerd's own, and LD_ loads foreign code"
-            hint = "choose another name"
-            yield Problem(reason=ProblemReason.BAD_ENV_NAME, message=message, path=(*path, name), next_action=hint)
+        yield from _env_name(name, (*path, name))
         yield from _value(value, (*path, name))
 
 
-def _too_many(entries: Mapping[str, str], path: FieldPath) -> Problem:
+def _env_name(name: str, path: FieldPath) -> Iterator[Problem]:
+    if not _ENV_NAME.fullmatch(name) or len(name) > MAX_WORD:
+        message = f"{_shown(name)} is no name of an environment variable"
+        yield Problem(reason=ProblemReason.BAD_ENV_NAME, message=message, path=path)
+    elif name.startswith(("PEERD_", "LD_")):
+        message = f"{name} cannot be set: PEERD_ is peerd's own, and LD_ loads foreign code"
+        hint = "choose another name"
+        yield Problem(reason=ProblemReason.BAD_ENV_NAME, message=message, path=path, next_action=hint)
+
+
+def _secrets(job: workflows_pb2.JobDefinition, path: FieldPath) -> Iterator[Problem]:
+    if len(job.secrets) + len(job.secret_files) > MAX_SECRETS:
+        message = f"{len(job.secrets) + len(job.secret_files)} secrets are more than {MAX_SECRETS}"
+        yield Problem(reason=ProblemReason.OUT_OF_RANGE, message=message, path=(*path, "secrets"))
+        return
+    for variable, name in job.secrets.items():
+        here = (*path, "secrets", variable)
+        yield from _env_name(variable, here)
+        yield from _secret_name(name, here)
+        if variable in job.env:
+            message = f"{_shown(variable)} stands under 'env', too"
+            yield Problem(reason=ProblemReason.DUPLICATE_NAME, message=message, path=here)
+    seen: set[str] = set()
+    for index, name in enumerate(job.secret_files):
+        here = (*path, "secret_files", index)
+        yield from _secret_name(name, here)
+        if name in seen:
+            message = f"{_shown(name)} is listed twice"
+            yield Problem(reason=ProblemReason.DUPLICATE_NAME, message=message, path=here)
+        seen.add(name)
+
+
+def _secret_name(name: str, path: FieldPath) -> Iterator[Problem]:
+    if not _NAME.fullmatch(name):
+        message = f"{_shown(name)} is no name of a secret: it names one of the executor's, and is not the secret"
+        yield Problem(reason=ProblemReason.BAD_NAME, message=message, path=path)
+
+
+def _too_many(entries: Mapping[str, object], path: FieldPath) -> Problem:
     message = f"{len(entries)} entries are more than {MAX_ENTRIES}"
     return Problem(reason=ProblemReason.OUT_OF_RANGE, message=message, path=path)
 

@@ -15,6 +15,7 @@ import pytest
 from peerd.config import Config, load_config
 from peerd.daemon.doctor import Verdict, examine
 from peerd.daemon.offline import found
+from peerd.secret_config import SecretConfig
 from tests.e2e.fleet import free_port, tool
 
 
@@ -97,3 +98,17 @@ def test_no_peer_at_all(tmp_path: Path) -> None:
     found_now = {entry["name"]: entry for entry in json.loads(done.stdout)["findings"]}
     assert found_now["identity"]["verdict"] == "fail"
     assert "peerd init" in found_now["identity"]["next_action"]
+
+
+def test_secrets_that_are_missing_or_open_to_others(config: Config, tmp_path: Path) -> None:
+    for name, mode in (("closed", 0o600), ("open", 0o644)):
+        (tmp_path / name).write_text("hunter22")
+        (tmp_path / name).chmod(mode)
+    secrets = {name: SecretConfig(file=str(tmp_path / name)) for name in ("closed", "open", "gone")}
+    secrets["variable"] = SecretConfig(env="NOT_OURS")
+    found_now = verdicts(replace(config, secrets=secrets))
+    assert found_now["secret gone"][0] == "warn"
+    assert "cannot be read" in found_now["secret gone"][1]
+    assert found_now["secret open"][2] == f"chmod 600 {tmp_path / 'open'}"
+    assert not {"secret closed", "secret variable"} & found_now.keys()
+    assert "hunter22" not in str(found_now)

@@ -19,6 +19,7 @@ from peerd.jobs.assembly import JobFloor, Jobs, Surroundings, assemble
 from peerd.jobs.model import Job, JobStatus
 from peerd.jobs.runner import Exit, Outcome, ProcessSpec, Recovered, Recovery
 from peerd.rpc.caller import ALL_GRANTS, Caller, current
+from peerd.secret_config import SecretConfig
 from peerd.store import Store, Tx
 from peerd.transfers.model import OutgoingTransfer, Received, TransferKey
 from peerd.v1 import catalog_pb2, jobs_pb2, registry_pb2
@@ -148,6 +149,7 @@ class Host:
         self.sends = FakeSends()
         self.isolation: int = registry_pb2.ISOLATION_LEVEL_BUBBLEWRAP
         self.roles: dict[PeerId, frozenset[str]] = {}
+        self.secrets: dict[str, SecretConfig] = {}
         self.config = JobsConfig(**{"max_running": 4, **config})
         self.catalog = Catalog(store, data_dir)
         self._task: asyncio.Task[None] | None = None
@@ -170,6 +172,7 @@ class Host:
             runner=self.runner,
             isolation=self.isolation,
             roles_of=lambda peer_id: self.roles.get(peer_id, frozenset()),
+            secrets=self.secrets,
             reserve=NOTHING_KEPT,
         )
         self.jobs: Jobs = assemble(self.floor, around, self.config)

@@ -70,7 +70,7 @@ def test_references_of_a_text(text: str, names: list[str | None]) -> None:
 @pytest.mark.parametrize(
     ("given_values", "field", "says"),
     [
-        ({"whom": "x"}, "params.whom", "declares n, who"),
+        ({"whom": "x"}, "params.whom", "there are: n, who"),
         ({"who": "a\0b"}, "params.who", "NUL"),
         ({"who": "x" * (MAX_VALUE_BYTES + 1)}, "params.who", "longer than"),
         ({"who": "é" * (MAX_VALUE_BYTES // 2 + 1)}, "params.who", "longer than"),

@@ -56,6 +56,16 @@ TEXTS = WORDS | st.text(
 NAMES = st.from_regex(r"\A[A-Za-z_][A-Za-z0-9_-]{0,10}\Z")
 DURATIONS = st.sampled_from(["", "90s", "10m", "1h30m", "1.5s", "250ms", "2d", "90"])
 
+PARAMETERS = st.sampled_from(["text", "", "list"]).flatmap(
+    lambda kind: st.fixed_dictionaries(
+        {"type": st.just(kind), "description": TEXTS},
+        optional={"pattern": st.just("(?s).*"), "min": st.just("0"), "max": st.just("99")},
+    )
+) | st.fixed_dictionaries(
+    {"type": st.sampled_from(["integer", "number", "duration", "size"])},
+    optional={"default": st.just("7"), "required": st.just(False), "min": st.just("1")},
+)
+
 
 @st.composite
 def definitions(draw: st.DrawFn) -> workflows_pb2.WorkflowDefinition:
@@ -85,6 +95,8 @@ def definitions(draw: st.DrawFn) -> workflows_pb2.WorkflowDefinition:
                 package=[{"path": "p/x", "content": draw(st.binary(max_size=9)), "executable": draw(st.booleans())}],
                 timeout=draw(DURATIONS),
                 deadline=draw(DURATIONS),
+                secrets=draw(st.dictionaries(st.from_regex(r"\A[L-O][A-CE-Z_0-9]{0,5}\Z"), NAMES, max_size=2)),
+                secret_files=draw(st.lists(NAMES, unique=True, max_size=2)),
                 retry={
                     "attempts": draw(st.integers(1, 100)),
                     "backoff": draw(DURATIONS),
@@ -102,8 +114,15 @@ def definitions(draw: st.DrawFn) -> workflows_pb2.WorkflowDefinition:
                 **work,
             )
         )
+    parameters = draw(st.dictionaries(NAMES.filter(lambda name: name not in params), PARAMETERS, max_size=3))
     return make_workflow(
-        name=draw(NAMES), description=draw(TEXTS), params=params, jobs=jobs, deliver=[{"from": names[-1]}]
+        name=draw(NAMES),
+        description=draw(TEXTS),
+        params=params,
+        parameters=parameters,
+        api_version=draw(st.sampled_from([0, 1])),
+        jobs=jobs,
+        deliver=[{"from": names[-1]}],
     )
 
 

@@ -8,6 +8,7 @@ may by now be somebody else's.
 from __future__ import annotations
 
 import asyncio
+import base64
 import fcntl
 import hashlib
 import json
@@ -15,7 +16,8 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +25,12 @@ from typing import Any
 import structlog
 
 from peerd.clock import Millis
+from peerd.errors import PeerdError, Reason
 from peerd.jobs.runner import wrapper
 from peerd.jobs.runner.limits import Backend, base
 from peerd.jobs.runner.limits import probe as probe_groups
-from peerd.jobs.runner.sandbox import INSIDE, SANDBOX_PIDS, Bubblewrap
-from peerd.jobs.runner.spec import Exit, Outcome, ProcessSpec, Recovered, Recovery
+from peerd.jobs.runner.sandbox import FIRST_SECRET_DESCRIPTOR, INSIDE, SANDBOX_PIDS, Bubblewrap
+from peerd.jobs.runner.spec import Exit, Outcome, ProcessSpec, Recovered, Recovery, Secrets
 from peerd.v1.registry_pb2 import IsolationLevel, LimitsLevel
 
 _log = structlog.get_logger(__name__)
@@ -85,10 +88,10 @@ class ProcessRunner:
         """Start the attempt. Raises INVALID_ARGUMENT when its paths would show what must stay hidden."""
         content = self._content(control, spec)
         await asyncio.to_thread(self._prepare, control, spec, content)
-        with open(control / "wrapper.log", "ab") as log:
+        with open(control / "wrapper.log", "ab") as log, ExitStack() as stack:
             self._children[control] = await asyncio.create_subprocess_exec(
                 sys.executable, "-I", "-S", wrapper.__file__, str(control),
-                stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+                stdin=stack.enter_context(_handed_over(spec.secrets)), stdout=log, stderr=log,
                 env={}, start_new_session=True, cwd="/",
             )  # fmt: skip
 
@@ -183,6 +186,10 @@ class ProcessRunner:
         wrapper.keep(str(control), "spec.json", content)
 
     def _content(self, control: Path, spec: ProcessSpec) -> dict[str, Any]:
+        if spec.secrets.files and self._sandbox is None:
+            raise PeerdError(
+                Reason.ISOLATION_INSUFFICIENT, "secrets appear as files in a sandbox only, and this machine has none"
+            )
         inside = INSIDE if self._sandbox is not None else spec.job_directory
         scratch = "/tmp" if self._sandbox is not None else str(control / "tmp")  # noqa: S108 - the sandbox's own
         env = {
@@ -191,6 +198,7 @@ class ProcessRunner:
             "TMPDIR": scratch,
             "LANG": "C.UTF-8",
             **{f"PEERD_{name.upper()}": str(inside / name) for name in ("input", "output", "mounts", "package")},
+            **({"PEERD_SECRETS": str(inside / "secrets")} if spec.secrets.files else {}),
             **spec.env,
             "PEERD_JOB": spec.marker,
         }
@@ -211,6 +219,10 @@ class ProcessRunner:
             "timeout_seconds": spec.timeout_seconds,
             "grace_seconds": spec.grace_seconds,
             "sandbox": self._sandbox.program if self._sandbox is not None else "",
+            "secrets": bool(spec.secrets),
+            "secret_descriptors": {
+                name: FIRST_SECRET_DESCRIPTOR + number for number, name in enumerate(spec.secrets.files)
+            },
         }
 
     async def _end_marked(self, control: Path) -> None:
@@ -255,6 +267,27 @@ def is_locked(control: Path) -> bool:
 def _owner(control_root: Path) -> str:
     """Names the groups of one executor: several may run on one machine."""
     return _short(str(control_root))
+
+
+@contextmanager
+def _handed_over(secrets: Secrets) -> Iterator[int]:
+    """A descriptor that the wrapper reads secrets from: memory of the kernel without a name, and no file."""
+    if not secrets:
+        yield asyncio.subprocess.DEVNULL
+        return
+    descriptor = os.memfd_create("secrets")
+    try:
+        content = {"env": _encoded(secrets.env), "files": _encoded(secrets.files)}
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(json.dumps(content).encode())
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _encoded(values: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: base64.b64encode(value).decode() for name, value in values.items()}
 
 
 def _short(text: str) -> str:

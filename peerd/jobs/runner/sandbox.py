@@ -19,6 +19,8 @@ from peerd.jobs.runner.spec import ProcessSpec
 
 INSIDE = Path("/job")
 """Where a job's own directory appears."""
+FIRST_SECRET_DESCRIPTOR = 100
+"""The wrapper opens the secrets that appear as files there and above."""
 
 SANDBOX_PIDS = 2
 """Processes of bubblewrap itself: the one outside, and the first of the pid namespace."""
@@ -86,8 +88,13 @@ class Bubblewrap:
             ("mounts", "--bind"),
         ):
             argv += [mode, str(spec.job_directory / name), str(INSIDE / name)]
+        for number, name in enumerate(spec.secrets.files):
+            descriptor = str(FIRST_SECRET_DESCRIPTOR + number)
+            argv += ["--perms", "0400", "--ro-bind-data", descriptor, str(INSIDE / "secrets" / name)]
         # What bubblewrap made to hang all this in is memory, too, and has no end.
-        argv += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", str(INSIDE), "--clearenv"]
+        argv += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", str(INSIDE)]
+        # No --clearenv: bubblewrap itself is started with the job's variables and no others, and a secret among them
+        # must not stand on a command line, which everybody can read.
         for name, value in spec.env.items():
             argv += ["--setenv", name, value]
         return [*argv, "--", *spec.argv]

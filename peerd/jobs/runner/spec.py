@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
 from peerd.clock import Millis
+
+
+@dataclass(frozen=True, kw_only=True)
+class Secrets:
+    """Values that an attempt gets and nobody else: not written anywhere, not on a command line, masked in its logs."""
+
+    env: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    """By name below secrets/."""
+
+    def __bool__(self) -> bool:
+        return bool(self.env or self.files)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +56,7 @@ class ProcessSpec:
     read_only_paths: tuple[Path, ...] = ()
     writable_paths: tuple[Path, ...] = ()
     network: bool = False
+    secrets: Secrets = field(default=Secrets(), repr=False)
     limits: Limits = Limits()
 
 

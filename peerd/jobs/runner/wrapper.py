@@ -17,6 +17,7 @@ job's marker in their environment. Refuses nothing and decides nothing: what may
 
 from __future__ import annotations
 
+import binascii
 import ctypes
 import fcntl
 import json
@@ -29,9 +30,11 @@ import time
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing at each start
 if TYPE_CHECKING or __name__ != "__main__":
     from peerd.jobs.runner import bounds
+    from peerd.jobs.runner.masking import Masker
 else:
     sys.path.append(os.path.dirname(os.path.abspath(__file__)))
     import bounds
+    from masking import Masker
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
@@ -53,9 +56,10 @@ def main() -> int:
             spec = json.load(file)
     except FileNotFoundError:  # the attempt was given up and cleared away
         return 0
+    secrets = take_secrets() if spec.get("secrets") else {"env": {}, "files": {}}
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     keep(control, "started.json", {"pid": os.getpid(), "started_at": now()})
-    outcome = Attempt(spec).run()
+    outcome = Attempt(spec, secrets).run()
     keep(control, "exit.json", outcome)
     return 0
 
@@ -63,6 +67,18 @@ def main() -> int:
 def now() -> int:
     """Milliseconds since 1970."""
     return time.time_ns() // 1_000_000
+
+
+def take_secrets() -> dict[str, dict[str, bytes]]:
+    """What the daemon handed over as our stdin, which is closed with that: nothing of it is ever written."""
+    with open(0, "rb", closefd=False) as file:
+        content = json.load(file)
+    nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return {
+        kind: {name: binascii.a2b_base64(value) for name, value in values.items()} for kind, values in content.items()
+    }
 
 
 def keep(control: str, name: str, content: dict[str, object]) -> None:
@@ -79,15 +95,25 @@ def keep(control: str, name: str, content: dict[str, object]) -> None:
 
 
 class Capped:
-    """A log file with a longest length; counts what did not fit."""
+    """A log file with a longest length and without secrets; counts what did not fit."""
 
-    def __init__(self, path: str, cap: int) -> None:
+    def __init__(self, path: str, cap: int, masker: Masker) -> None:
+        self.masker = masker
         self.file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self.left = cap
         self.dropped = 0
 
     def write(self, data: bytes) -> None:
-        """Write what fits."""
+        """Write what fits of it, masked."""
+        self.put(self.masker.feed(data))
+
+    def finish(self) -> None:
+        """The stream has ended: what may have become a secret did not."""
+        self.put(self.masker.finish())
+        os.fsync(self.file)
+
+    def put(self, data: bytes) -> None:
+        """Write what fits of it as it is."""
         fits = data[: self.left]
         self.dropped += len(data) - len(fits)
         self.left -= len(fits)
@@ -98,8 +124,9 @@ class Capped:
 class Attempt:
     """One process with its pipes, its time limit and its end."""
 
-    def __init__(self, spec: dict[str, Any]) -> None:
+    def __init__(self, spec: dict[str, Any], secrets: dict[str, dict[str, bytes]]) -> None:
         self.spec = spec
+        self.secrets = secrets
         self.stdin_files = list(spec["stdin_files"])
         self.stdin_source: int | None = None
         self.stdin_pending = b""
@@ -118,12 +145,14 @@ class Attempt:
         """Start, pump, wait, clean up; returns the content of exit.json."""
         started = now()
         try:
-            stdout = Capped(self.spec["stdout_path"], self.spec["output_cap_bytes"])
-            stderr = Capped(self.spec["stderr_path"], self.spec["output_cap_bytes"])
+            values = [value for kind in self.secrets.values() for value in kind.values()]
+            stdout = Capped(self.spec["stdout_path"], self.spec["output_cap_bytes"], Masker(values))
+            stderr = Capped(self.spec["stderr_path"], self.spec["output_cap_bytes"], Masker(values))
             self.bounds.begin()
+            held = self.hold_secrets()  # before the job's limits are ours: one on disk would cut them short
             try:
                 self.bounds.enter()
-                self.spawn()
+                self.spawn(held)
             finally:
                 self.bounds.leave(self.child)
         except OSError as error:
@@ -141,7 +170,7 @@ class Attempt:
         message = self.bounds.words() if self.outcome == "limited" else self.bounds.note()
         self.bounds.close()
         for log in (stdout, stderr):
-            os.fsync(log.file)
+            log.finish()
         return {
             "outcome": self.outcome,
             "exit_code": code if code >= 0 else 128 - code,
@@ -153,7 +182,16 @@ class Attempt:
             "stderr_dropped": stderr.dropped,
         }
 
-    def spawn(self) -> None:
+    def hold_secrets(self) -> dict[int, int]:
+        """Memory with each secret that appears as a file, by the descriptor that the command gets it as."""
+        held = {}
+        for name, number in self.spec.get("secret_descriptors", {}).items():
+            held[number] = os.memfd_create(name)
+            os.write(held[number], self.secrets["files"][name])
+            os.lseek(held[number], 0, os.SEEK_SET)
+        return held
+
+    def spawn(self, held: dict[int, int]) -> None:
         """Start the command on the vfork path: no Python runs between fork and exec."""
         in_read, self.inp = os.pipe2(os.O_CLOEXEC)
         self.out, out_write = os.pipe2(os.O_CLOEXEC)
@@ -166,18 +204,19 @@ class Attempt:
             (os.POSIX_SPAWN_DUP2, out_write, 1),
             (os.POSIX_SPAWN_DUP2, err_write, 2),
         ]
+        actions += [(os.POSIX_SPAWN_DUP2, descriptor, number) for number, descriptor in held.items()]
         try:
             self.child = os.posix_spawn(
                 self.spec["argv"][0],
                 self.spec["argv"],
-                self.spec["env"],
+                {**self.spec["env"], **self.secrets["env"]},
                 file_actions=actions,
                 setpgroup=0,
                 setsigdef=[signal.SIGTERM, signal.SIGPIPE],
                 setsigmask=[],
             )
         finally:
-            for descriptor in (in_read, out_write, err_write):
+            for descriptor in (in_read, out_write, err_write, *held.values()):
                 os.close(descriptor)
 
     def on_term(self, *_: object) -> None:
