@@ -294,7 +294,6 @@ OF_CONTROL = [
 ]
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("name", OF_CONTROL)
 def test_the_orchestrator_dies_once_at_every_failpoint_and_all_is_decided_as_without(fleet: Fleet, name: str) -> None:
     fleet["c"].kill()

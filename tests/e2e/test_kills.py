@@ -150,7 +150,6 @@ OF_CONTROL = tuple(name for name in FAILPOINTS if name.startswith(("workflow.gat
 NOT_IN_A_RUN = (*OF_THE_MESH, *OF_CONTROL, *OF_RETENTION, *ELSEWHERE)
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("name", [n for n in FAILPOINTS if n not in NEEDS_CANCEL and n not in NOT_IN_A_RUN])
 def test_every_daemon_dies_once_at_every_failpoint_of_a_run(failpoint_fleet: Fleet, name: str) -> None:
     fleet = failpoint_fleet
@@ -185,7 +184,6 @@ def hand_in(fleet: Fleet, file: Path, request_id: str) -> Run | None:
     return Run(fleet, fleet["c"], int(json.loads(done.stdout)["workflow_execution_id"]))
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("name", NEEDS_CANCEL)
 def test_every_daemon_dies_once_at_every_failpoint_of_a_cancel(failpoint_fleet: Fleet, name: str) -> None:
     fleet = failpoint_fleet
@@ -209,7 +207,6 @@ def test_every_daemon_dies_once_at_every_failpoint_of_a_cancel(failpoint_fleet: 
     assert fleet.effects_seen()["done one"] == 0
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("name", OF_RETENTION)
 def test_every_daemon_dies_once_at_every_failpoint_of_retention(failpoint_fleet: Fleet, name: str) -> None:
     fleet = failpoint_fleet
@@ -236,7 +233,6 @@ def test_every_daemon_dies_once_at_every_failpoint_of_retention(failpoint_fleet:
     assert run.status == "COMPLETED" and run.view()["files_removed"] is True
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("name", OF_THE_MESH)
 def test_every_daemon_dies_once_at_every_failpoint_of_joining_and_of_the_catalog(
     failpoint_fleet: Fleet, name: str

@@ -39,7 +39,6 @@ KINDS = [
     pytest.param(
         name,
         marks=[
-            pytest.mark.spread,
             *([needs_namespaces] if PLANS[name].on_a_wire else []),
             *([needs_faketime] if PLANS[name].own_clocks else []),
         ],
@@ -57,7 +56,6 @@ def test_every_promise_is_kept(kind: str) -> None:
     assert facts["faults"], "nothing was broken: the test shows nothing"
 
 
-@pytest.mark.spread
 def test_two_thousand_executions_at_once_are_taken_and_nobody_else_is_held_up() -> None:
     report = flood_of(2000)
     report.pop("second_caller")  # how fast it is is for a machine with nothing else to do

@@ -20,6 +20,7 @@ from aiodocker.exceptions import DockerError
 from aiodocker.stream import Stream
 
 from peerd.errors import PeerdError, Reason
+from peerd.jobs.runner.containers.facts import EngineFacts
 
 _NOT_CONNECTED = 900
 """What aiodocker says instead of an HTTP status when there is no connection."""
@@ -44,19 +45,6 @@ class EngineRefusalError(PeerdError):
     def not_found(self) -> bool:
         """There is no such container or image."""
         return self.status == 404
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineFacts:
-    """What an engine says of itself."""
-
-    name: str
-    """podman or docker."""
-    version: str
-    rootless: bool
-    remapped: bool
-    """Its containers have other user ids than the machine."""
-    limits_memory: bool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peerd.errors import PeerdError
-from peerd.jobs.runner.containers.engine import Engine, EngineFacts
+from peerd.jobs.runner.containers.facts import EngineFacts
 
 OFF = "none"
 """``[containers] socket`` for: use no engine, even if there is one."""
@@ -29,6 +29,8 @@ class Found:
 
 async def still_there(found: Found) -> bool:
     """Whether the engine answers."""
+    from peerd.jobs.runner.containers.engine import Engine  # only machines that have one pay for it
+
     try:
         async with Engine(found.socket):
             return True
@@ -40,9 +42,12 @@ async def find_engine(configured: str) -> Found | None:
     """The engine at the configured socket, or the first that answers where engines usually listen."""
     if configured == OFF:
         return None
-    for socket in [Path(configured)] if configured else _usual():
-        if not socket.is_socket():
-            continue
+    sockets = [socket for socket in ([Path(configured)] if configured else _usual()) if socket.is_socket()]
+    if not sockets:
+        return None
+    from peerd.jobs.runner.containers.engine import Engine
+
+    for socket in sockets:
         try:
             async with Engine(socket) as engine:
                 return Found(socket=socket, facts=await engine.facts())

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peerd.errors import PeerdError, Reason
-from peerd.jobs.runner.containers.engine import EngineFacts
+from peerd.jobs.runner.containers.facts import EngineFacts
 from peerd.jobs.runner.containers.spec import ContainerSpec
 
 INSIDE = Path("/job")

@@ -24,7 +24,6 @@ import peerd
 from peerd.errors import PeerdError, Reason
 from peerd.jobs.runner import wrapper
 from peerd.jobs.runner.containers import finding
-from peerd.jobs.runner.containers.engine import Engine
 from peerd.jobs.runner.containers.finding import Found
 from peerd.jobs.runner.containers.ownership import give
 from peerd.jobs.runner.containers.request import (
@@ -150,6 +149,8 @@ class ContainerRunner:
         if self.found is None or not self.answers:
             return
         try:
+            from peerd.jobs.runner.containers.engine import Engine  # see finding
+
             async with Engine(self.found.socket) as engine:
                 for container, labels in await engine.labelled(f"{PEER_LABEL}={self._owner}"):
                     if not await asyncio.to_thread(_is_known, labels):
