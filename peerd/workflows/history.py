@@ -91,7 +91,8 @@ def describe(event: e.Event, name_of: NameOf) -> str:
             return "its deadline passed" + (f": {event.waiting}" if event.waiting else "")
         case e.JobGated():
             verdict = {e.RUN: "it may run", e.SKIP: "skipped", e.FAIL: "it fails"}.get(event.verdict, event.verdict)
-            return f"all it builds on has ended: {verdict}" + (f": {event.message}" if event.message else "")
+            why = ": ".join(word for word in (event.reason, event.message) if word)
+            return f"all it builds on has ended: {verdict}" + (f": {why}" if why else "")
         case e.TimedOut():
             return f"its {event.limit} timeout passed: {event.message}"
         case _:

@@ -268,6 +268,8 @@ def test_the_example_of_limits_runs(fleet: Fleet) -> None:
     assert [text.split() for text in tree(run.home).values()] == [["8", "input/page"]]
 
 
+# Walked where there is something to wait for, to cancel or to remove: test_schedules.py, test_kills.py.
+NOT_OF_ONE_RUN = ("workflow.cancel_request", "workflow.gc", "workflow.rel", "workflow.turn")
 RETRY = {"attempts": 2, "backoff": "300ms", "jitter": 0.5, "exit_codes": ["3"]}
 EVERYTHING: dict[str, Any] = {
     **definition(
@@ -287,11 +289,7 @@ EVERYTHING: dict[str, Any] = {
     ),
     "params": {"mode": "this"},
 }
-OF_CONTROL = [
-    name
-    for name in FAILPOINTS
-    if name.startswith("workflow.") and not name.startswith(("workflow.cancel_request", "workflow.gc", "workflow.rel"))
-]
+OF_CONTROL = [name for name in FAILPOINTS if name.startswith("workflow.") and not name.startswith(NOT_OF_ONE_RUN)]
 
 
 @pytest.mark.parametrize("name", OF_CONTROL)

@@ -82,6 +82,7 @@ REPORT = Report(
 VALUES: dict[str, Any] = {
     "node": "n", "placement": 2, "peer": "PEER", "message": "MESSAGE", "job_execution_id": 3, "reason": "REASON",
     "generation": 5, "report": REPORT, "edge_id": 4, "bytes": 77, "waiting": "WAITING",
+    "verdict": "skip", "limit": "start_timeout",
 }  # fmt: skip
 
 
