@@ -17,6 +17,7 @@ from peerd.store import Tx
 from peerd.workflows.automation import schedule_params
 from peerd.workflows.params import run_params
 from peerd.workflows.repository import WorkflowVersion, open_among, stored_version
+from peerd.workflows.secrets import check_unattended
 
 MAX_QUEUED = 100
 """Of one schedule; what would wait longer is skipped."""
@@ -131,6 +132,7 @@ class Firings:
         try:
             moment = tx.now if firing.planned_at is None else firing.planned_at
             version = stored_version(tx, schedule.workflow_id, schedule.workflow_version, name=schedule.workflow_name)
+            check_unattended(version.definition)
             given = schedule_params(schedule.definition.params, local=schedule.local(moment))
             params = run_params(version.definition, given)
             execution_id = self._executions.start(tx, version, params, started_by=firing.started_by)

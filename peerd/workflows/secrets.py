@@ -16,6 +16,19 @@ def uses_secrets(definition: workflows_pb2.WorkflowDefinition) -> bool:
     return any(job.secrets or job.secret_files for job in definition.jobs)
 
 
+def check_unattended(definition: workflows_pb2.WorkflowDefinition) -> None:
+    """Return if it may run with nobody at this machine, as by a schedule. Raises SECRET_NOT_ALLOWED.
+
+    Whoever stored the definition or the schedule may have been a caller from elsewhere.
+    """
+    if uses_secrets(definition):
+        raise PeerdError(
+            Reason.SECRET_NOT_ALLOWED,
+            "its jobs use secrets, and such a workflow runs by no schedule",
+            next_action="run it over this machine's own socket",
+        )
+
+
 def check_requester(definition: workflows_pb2.WorkflowDefinition, caller: str, own_peer_id: str) -> None:
     """Return if this peer may run the definition for the caller, a peer id. Raises SECRET_NOT_ALLOWED."""
     if caller != own_peer_id and uses_secrets(definition):
