@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from peerd import __version__
 from peerd.backups.backups import Backups
 from peerd.catalog.catalog import Catalog
-from peerd.clock import Clock, SystemClock
+from peerd.clock import DAY_MS, Clock, SystemClock
 from peerd.config import Config, JobsConfig
 from peerd.daemon import http
 from peerd.daemon.advert import own_advert
@@ -259,7 +259,7 @@ class Daemon:
         if now is None:
             return
         await self._neighbours.heartbeats.prune()
-        kept_ms = round(self._config.audit.retention_days * 86_400_000)
+        kept_ms = round(self._config.audit.retention_days * DAY_MS)
         await self._store.write(lambda tx: prune(tx, before=now - kept_ms))
 
     # -- What this peer takes; see peerd.daemon.workshop.House

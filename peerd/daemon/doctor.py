@@ -19,7 +19,7 @@ import grpc
 
 from peerd import __version__
 from peerd.client import Client
-from peerd.clock import SystemClock
+from peerd.clock import DAY_MS, SystemClock
 from peerd.config import Config
 from peerd.daemon.hardware import detect_hardware
 from peerd.daemon.secret_files import secret_flaws
@@ -162,7 +162,7 @@ def _quarantine(config: Config) -> Iterator[Finding]:
     path = DataDir(config.data_dir).store
     if not path.exists():
         return
-    since = int(SystemClock().now()) - quarantine.SHOWN_DAYS * 86_400_000
+    since = int(SystemClock().now()) - quarantine.SHOWN_DAYS * DAY_MS
     try:
         with closing(sqlite3.connect(read_only(path), uri=True)) as connection:
             rows = connection.execute(

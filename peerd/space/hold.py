@@ -14,16 +14,15 @@ from pathlib import Path
 
 import structlog
 
-from peerd.clock import Clock, Millis
+from peerd.clock import DAY_MS, Clock, Millis
 
 _log = structlog.get_logger(__name__)
 
 _HOUR_MS = 3_600_000
-_DAY_MS = 24 * _HOUR_MS
-HOLD_MS = 3 * _DAY_MS
+HOLD_MS = 3 * DAY_MS
 JUMP_MS = _HOUR_MS
 """Seen between two looks of one boot, when it is known how much time has really passed."""
-LONG_ABSENCE_MS = 30 * _DAY_MS
+LONG_ABSENCE_MS = 30 * DAY_MS
 """From the last look of an earlier boot: being switched off looks the same, and is common for shorter."""
 
 
@@ -42,7 +41,7 @@ def look(before: Look | None, wall: int, steady: int) -> Look:
         return Look(wall=wall, steady=steady)
     passed = steady - before.steady
     by_wall = wall - before.wall
-    left = max(0, before.left - min(max(passed, 0), _DAY_MS))
+    left = max(0, before.left - min(max(passed, 0), DAY_MS))
     if by_wall - passed > JUMP_MS or by_wall > LONG_ABSENCE_MS:
         left = HOLD_MS
     return Look(wall=wall, steady=steady, left=left)

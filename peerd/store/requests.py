@@ -11,6 +11,7 @@ from typing import Never, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
+from peerd.clock import DAY_MS
 from peerd.digest import digest
 from peerd.errors import PeerdError, Reason
 from peerd.store.audit import record
@@ -98,4 +99,4 @@ def _not_yet() -> Never:
 
 def forget_old_answers(tx: Tx) -> int:
     """Delete answers older than :data:`KEPT_DAYS`; returns how many."""
-    return tx.execute("DELETE FROM requests WHERE answered_at < ?", (tx.steady - KEPT_DAYS * 86_400_000,)).rowcount
+    return tx.execute("DELETE FROM requests WHERE answered_at < ?", (tx.steady - KEPT_DAYS * DAY_MS,)).rowcount

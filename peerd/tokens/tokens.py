@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from peerd.clock import Clock, Millis
+from peerd.clock import DAY_MS, Clock, Millis
 from peerd.digest import digest
 from peerd.errors import PeerdError, Reason
 from peerd.store import Store, Tx
@@ -22,7 +22,7 @@ _MAX_NAME = 100
 _TOKEN = re.compile(r"peerd_([0-9a-f]{12})_([0-9a-f]{48})")
 _USED_EVERY_MS = 60_000
 """How exactly the last use is kept."""
-_ENDED_KEPT_MS = 90 * 86_400_000
+_ENDED_KEPT_MS = 90 * DAY_MS
 """How long a token is still listed after it was revoked or has expired."""
 
 _log = structlog.get_logger()

@@ -85,7 +85,7 @@ class Machine:
         )
 
     async def store_definition(self, content: Mapping[str, Any]) -> Schedule:
-        whole = {**content, "jobs": [{"name": "a", "service": "s"}]}
+        whole = {"jobs": [{"name": "a", "service": "s"}], **content}
         reading = accept_definition(workflows_pb2.DefinitionSource(text=yaml.safe_dump(whole)))
 
         def write(tx: Tx) -> Schedule | None:

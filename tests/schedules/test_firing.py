@@ -338,6 +338,18 @@ async def test_what_does_not_pass_is_given_up(machine: Make) -> None:
     )
 
 
+async def test_a_workflow_that_uses_secrets_runs_by_no_schedule_whoever_stored_it(machine: Make) -> None:
+    made = await machine(at("2026-06-01 07:59"))
+    job = {"name": "a", "service": "s", "secrets": {"TOKEN": "token"}}
+    schedule = {"cron": "0 8 * * *", "timezone": "UTC"}
+    await made.store_definition({"name": "open", "schedule": schedule})
+    await made.store_definition({"name": "secret", "schedule": schedule, "jobs": [job]})
+    await made.run_until(at("2026-06-01 08:01"))
+    (firing,) = await made.firings("secret")
+    assert (firing.status, firing.reason) == (FiringStatus.FAILED, "secret_not_allowed")
+    assert len(await made.executions()) == 1
+
+
 async def test_a_workflow_that_is_gone_fails_and_the_other_schedules_go_on(machine: Make) -> None:
     made = await machine(at("2026-06-01 07:59"))
     await made.put("0 8 * * *", "UTC", name="gone")
