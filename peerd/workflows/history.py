@@ -70,7 +70,8 @@ def describe(event: e.Event, name_of: NameOf) -> str:
         case e.JobCreated():
             return f"its peer took it as job execution {event.job_execution_id}"
         case e.JobRefused():
-            return f"refused: {event.reason}: {event.message}"
+            said = event.message.removeprefix(f"{event.reason}: ")  # executors begin with it
+            return f"refused: {event.reason}: {said}"
         case e.JobStartSent():
             return f"its interfaces are sent (generation {event.generation})"
         case e.JobStarted():

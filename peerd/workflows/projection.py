@@ -115,7 +115,7 @@ def _job_row(state: ExecutionState, job: JobState, name_of: NameOf, execution_id
     attempt = report.attempt if report else 0
     done = job.status is WorkflowJobStatus.COMPLETED
     return (
-        job.peer or job.peers.get(job.placement),
+        job.peer or (job.peers.get(job.placement) if job.final else None),  # where it was, once it is nowhere again
         job.remote_id or None,
         job.status.value,
         json.dumps({"exit_code": exit_code, "attempt": attempt}) if done else None,
