@@ -53,7 +53,8 @@ class Following:
         while True:
             try:
                 state = await self._engine.state(self.container)
-                if state.running or state.started:
+                if state.running or state.started or state.status not in _MADE:
+                    # The last: podman that was killed while it let it run knows no moment of its start.
                     self.may_have_run = True
                 if not state.running and not await self._runs_after_all(state):
                     return state
