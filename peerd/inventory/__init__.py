@@ -1,0 +1,1 @@
+"""What scans say of hosts and ports, kept once, and asked."""
