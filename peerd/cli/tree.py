@@ -107,7 +107,7 @@ def _job_lines(
     yield f"{bar}   on {_named(job.executor_peer_id, job.executor_name)}"
     yield f"{bar}   workflow job {job.workflow_job_id}, job execution {remote}"
     if words := why(job):
-        since = f" (since {lasted(job.since, job.ended_at)})" if job.since.seconds and not job.ended_at.seconds else ""
+        since = f" (for {lasted(job.since, job.ended_at)})" if job.since.seconds and not job.ended_at.seconds else ""
         yield f"{bar}   {words}{since}"
     if job.next_action:
         yield f"{bar}   next: {job.next_action}"

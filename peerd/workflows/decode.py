@@ -101,7 +101,7 @@ class _Decoder:
         """The node as keyword arguments of that message."""
         values: dict[str, Any] = {}
         if not isinstance(node, Mapping):
-            self._wrong(node, path, f"expected the fields of {name}, found {_describe(node)}")
+            self._wrong(node, path, f"expected the fields of {name}, found {_describe(node)}", _choices("it", fields))
             return values
         written: dict[str, Scalar] = {}
         for key, value in node.entries:
@@ -131,7 +131,8 @@ class _Decoder:
             if isinstance(node, Scalar) and (short := _SHORT.get(field.full_name)):
                 return [{short: node.text}]
             if not isinstance(node, Sequence):
-                self._wrong(node, path, f"expected a list, found {_describe(node)}")
+                hint = "" if field.fields is None else "write '- ' before it; " + _choices("each item", field.fields)
+                self._wrong(node, path, f"expected a list, found {_describe(node)}", hint)
                 return None
             if field.fields is not None:
                 # A bad item stays as an empty message: the places of the others must not move.
@@ -178,18 +179,17 @@ class _Decoder:
         return value
 
     def _unknown(self, key: Scalar, fields: dict[str, _Field], owner: str, path: FieldPath) -> None:
-        names = sorted({field.name for field in fields.values()})
         near = (
             []
             if len(self.problems) >= _MAX_SUGGESTIONS
-            else difflib.get_close_matches(_snake_case(key.text), names, n=1, cutoff=0.6)
+            else difflib.get_close_matches(_snake_case(key.text), _names(fields), n=1, cutoff=0.6)
         )
         if key.text == "<<":
             hint = "merge keys are not supported: write the fields out"
         elif near:
             hint = f"did you mean {near[0]!r}?"
         else:
-            hint = f"it may have: {', '.join(names)}"
+            hint = _choices("it", fields)
         self._add(
             ProblemReason.UNKNOWN_FIELD, f"{key.text!r} is not a field of {owner}", key.mark, (*path, key.text), hint
         )
@@ -308,3 +308,11 @@ def _described(descriptors: Iterable[FieldDescriptor]) -> Iterable[_Field]:
             # An optional field is the only one in a oneof that protobuf makes for it.
             oneof="" if oneof.startswith("_") else oneof,
         )
+
+
+def _names(fields: dict[str, _Field]) -> list[str]:
+    return sorted({field.name for field in fields.values()})
+
+
+def _choices(what: str, fields: dict[str, _Field]) -> str:
+    return f"{what} may have: {', '.join(_names(fields))}"

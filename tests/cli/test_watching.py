@@ -162,7 +162,7 @@ def test_show_says_for_what_an_unfinished_execution_waits_and_what_to_do(peerctl
     daemon.on("RegistryService.ListPeers", registry_pb2.ListPeersResponse())
     out = peerctl("executions", "show", 7).out
     assert "waits for     beta" in out
-    assert "offline: beta is offline (since " in out
+    assert "offline: beta is offline (for " in out
     assert "next: start beta" in out
 
 

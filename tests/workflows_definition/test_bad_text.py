@@ -164,6 +164,19 @@ def test_a_field_that_is_wrong(lines: str, reason: str, field: str, line: int, c
     assert problem.to_proto().next_action
 
 
+@pytest.mark.parametrize(
+    ("lines", "hint"),
+    [
+        ("matrix: {n: [1]}", "write '- ' before it; each item may have: name, values"),
+        ("matrix: [n]", "it may have: name, values"),
+        ("resources: 2", "it may have: cpus, disk, gpus, memory"),
+    ],
+)
+def test_what_it_could_have_been_is_said(lines: str, hint: str) -> None:
+    """``run: [ls]`` and its like are what people try first."""
+    assert only_problem(job_with(lines)).to_proto().next_action == hint
+
+
 # (what is wrong, text, reason, field, line, column)
 BAD_WORKFLOWS = [
     ("no jobs", "name: w\n", "no_jobs", "jobs", 1, 1),
