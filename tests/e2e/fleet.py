@@ -23,6 +23,9 @@ from peerd.client import Client
 
 T = TypeVar("T")
 
+# A third of what a start costs is compiling, unless the daemon before could keep what it compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 PROGRAMS = Path(__file__).parent / "programs"
 ALL_GRANTS = "observe,execute,operate"
 
