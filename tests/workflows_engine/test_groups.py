@@ -39,6 +39,9 @@ async def end(made: Home, execution_id: int, status: Any = jobs_pb2.JOB_STATUS_C
     execution = await made.until(execution_id, lambda x: all(entry.generation for entry in x.jobs))
     for entry in execution.jobs:
         report = executor.job(entry.workflow_job_id)
+        async with asyncio.timeout(10):
+            while report.generation < entry.generation:  # its start is under way: what fails before it never began
+                await asyncio.sleep(0.005)
         executor.end(report, status)
         await made.report(executor, report)
 
