@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from peerd.jobs.runner.containers.engine import State
-from peerd.jobs.runner.containers.following import Following
+from peerd.jobs.runner.containers.following import Following, LostError
 from peerd.jobs.runner.containers.streams import Output
 
 
@@ -40,3 +40,13 @@ async def test_one_whose_start_was_not_written_down_has_run_all_the_same(
     assert ended is not None
     assert ended.exit_code == 5
     assert following.may_have_run is ran
+
+
+async def test_one_that_was_asked_to_start_and_is_said_not_to_have_is_lost(tmp_path: Path) -> None:
+    """The engine died between the two: to run it again would run it twice."""
+    said: Any = Says(State(status="created", running=False, pid=0, exit_code=0, oom=False, started=False))
+    async with AsyncExitStack() as stack:
+        following = Following(said, "c", Output(tmp_path / "out", tmp_path / "err", 1000), stack)
+        following.may_have_run = True
+        with pytest.raises(LostError):
+            await following.end()

@@ -176,6 +176,7 @@ async def test_an_engine_that_restarts_loses_no_container(
     control, gate = tmp_path / "c", spec.job_directory / "mounts" / "app" / "gate"
     await runner.start(control, shell(spec, "echo up; while [ ! -e /app/gate ]; do sleep 0.05; done; echo on; exit 5"))
     await until(said(spec))
+    await until(lambda: engine.containers()[0]["State"] == "running")  # it has written down what it started
     engine.stop()
     try:
         with pytest.raises(PeerdError) as caught:

@@ -30,8 +30,10 @@ _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
 class EngineDownError(PeerdError):
     """Nobody answers at the socket."""
 
-    def __init__(self, socket: Path, cause: object) -> None:
+    def __init__(self, socket: Path, cause: object, *, asked: bool = True) -> None:
         super().__init__(Reason.ENGINE_UNAVAILABLE, f"the container engine at {socket} does not answer: {cause}")
+        self.asked = asked
+        """Whether the request may have reached it all the same."""
 
 
 class EngineRefusalError(PeerdError):
@@ -202,7 +204,8 @@ class Engine:
             yield
         except DockerError as error:
             if error.status == _NOT_CONNECTED:
-                raise EngineDownError(self.socket, error.message) from error
+                asked = not isinstance(error.__cause__, aiohttp.ClientConnectorError)
+                raise EngineDownError(self.socket, error.message, asked=asked) from error
             raise EngineRefusalError(error.status, str(error.message)) from error
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise EngineDownError(self.socket, str(error) or type(error).__name__) from error

@@ -69,8 +69,10 @@ class Holder:
                 content = await self._carry(stack)
             except LostError:
                 await self._remove(forever=True)
-                keep(str(self._control), "lost", {})
-                return
+                if not self._stop.is_set():
+                    keep(str(self._control), "lost", {})
+                    return
+                content = self._content(Outcome.KILLED, message="how it ended is not known")
         self._events.close()
         self._output.sync()
         keep(str(self._control), "exit.json", content)
@@ -133,10 +135,15 @@ class Holder:
         await self._count(container)
         self._started_at = now()
         keep(str(self._control), "started.json", {"container": container, "started_at": self._started_at})
-        with suppress(EngineDownError):  # it may run all the same: its state will tell
+        try:
             await self._engine.start(container)
+        except EngineDownError as error:
+            # Its state will tell; not that of an engine that was killed before it wrote down what it had done.
+            following.may_have_run = error.asked
+        else:
             following.may_have_run = True
-            await self._count(container)  # docker has made it only now
+            with suppress(EngineDownError):
+                await self._count(container)  # docker has made it only now
         if stdin is not None:
             feeding = asyncio.create_task(self._feed(following, stdin))
             stack.callback(feeding.cancel)
