@@ -99,3 +99,5 @@ class Source:
     """The slug or UUID of an organization, as a tag. Empty: none."""
     scanned_at: Millis
     """When the scan was made: what counts for records that say no time."""
+    scope: str = ""
+    """What was looked at (:mod:`peerd.inventory.scopes`). Empty: not said."""
