@@ -1,0 +1,1 @@
+"""Signed scans: taken, read, and put into the inventory."""
