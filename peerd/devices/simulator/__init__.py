@@ -1,0 +1,1 @@
+"""A miner without hardware: a pseudo-terminal that prints what the firmware prints."""
