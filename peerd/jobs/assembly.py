@@ -155,7 +155,7 @@ def assemble(floor: JobFloor, around: Surroundings, config: JobsConfig) -> Jobs:
         Upkeep(
             leases=leases,
             clearing=Clearing(store, repository, places),
-            data=DataJobs(store, recording, clock),
+            data=DataJobs(store, recording, places, clock),
             measuring=Measuring(store, repository, places, floor.quota, clock),
         ),
         clock,

@@ -19,7 +19,7 @@ from peerd import trees
 from peerd.clock import Clock, Millis
 from peerd.errors import PeerdError, Reason
 from peerd.failpoints import failpoint
-from peerd.jobs import files
+from peerd.jobs import files, gpus
 from peerd.jobs.ends import Ending, Verdict
 from peerd.jobs.model import Attempt
 from peerd.jobs.places import Places
@@ -187,7 +187,7 @@ class Attempts:
             # With the store: after a restore, attempts are counted anew while older processes may still run.
             marker=f"{self._places.executor}/{self._store.store_id}/{begun.attempt_id}",
             argv=job.work.argv,
-            env=job.work.env,
+            env={**job.work.env, **gpus.variables(job.gpu_indices)},
             job_directory=place.directory,
             stdin_files=tuple(place.directory / path for path in begun.stdin),
             stdout_path=place.stdout,

@@ -71,5 +71,5 @@ class Available:
             cpus=self.config.cpus or has.cpus,
             memory_bytes=self.config.memory_bytes or has.memory_bytes,
             disk_bytes=max(0, disk_bytes),
-            gpus=has.gpus,
+            gpus=has.gpus if self.config.gpus < 0 else self.config.gpus,
         )

@@ -21,6 +21,7 @@ from peerd.jobs.commands import command_work, service_work
 from peerd.jobs.model import Job, JobKey, Resources, RetryPolicy, Work
 from peerd.jobs.quota import Quota
 from peerd.jobs.repository import JobRepository, NewJob
+from peerd.jobs.reuse import Reused, reusable
 from peerd.jobs.secrets import Vault, WantedSecrets, with_secrets
 from peerd.store import Store, Tx
 from peerd.store.audit import note
@@ -51,6 +52,8 @@ class Order:
     lease_seconds: float = 60.0
     resources: Resources = field(default_factory=Resources)
     priority: int = 0
+    reused: Reused | None = None
+    """Whose files it sends again, in place of a service or a command."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,16 +102,41 @@ class Creation:
         if closed is not None:
             raise closed
         admit_load(self._gate.machine, self._repository.count_open(tx), disk)
-        service = self._catalog.get(tx, order.service) if order.service else None
         caller = order.key.orchestrator
-        orderer = Orderer(peer_id=caller, roles=self._gate.roles_of(caller))
         self._gate.quota.check(tx, caller)
-        admit(self._gate.machine, orderer, service, _resources(order, service))
-        self._gate.vault.admit(orderer, service, order.secrets, isolation=self._gate.machine.isolation)
-        job = self._repository.create(tx, _new_job(order, service))
+        new = self._reusing(tx, order, order.reused) if order.reused is not None else self._working(tx, order)
+        job = self._repository.create(tx, new)
         note(tx, "CreateJob", caller=caller, target=_named(order, job), request_id=order.request_id)
         failpoint("job.create.before_commit")
         return job
+
+    def _working(self, tx: Tx, order: Order) -> NewJob:
+        service = self._catalog.get(tx, order.service) if order.service else None
+        caller = order.key.orchestrator
+        orderer = Orderer(peer_id=caller, roles=self._gate.roles_of(caller))
+        admit(self._gate.machine, orderer, service, _resources(order, service))
+        self._gate.vault.admit(orderer, service, order.secrets, isolation=self._gate.machine.isolation)
+        return _new_job(order, service)
+
+    def _reusing(self, tx: Tx, order: Order, wanted: Reused) -> NewJob:
+        """Nothing is run, so nothing is asked of services and secrets: it was, when the earlier job was created."""
+        earlier = reusable(self._repository.find_id(tx, wanted.job_execution_id), order.key.orchestrator, wanted)
+        return NewJob(
+            key=order.key,
+            request_digest=order.digest,
+            workflow_id=order.workflow_id,
+            node_id=order.node_id,
+            job_name=order.job_name,
+            service_id=earlier.service_id,
+            work=earlier.work,
+            timeout_seconds=None,
+            retry=RetryPolicy(),
+            waits_for_inputs=True,
+            stop_without_lease=False,
+            lease_seconds=order.lease_seconds,
+            priority=order.priority,
+            reused_id=earlier.id,
+        )
 
 
 def _named(order: Order, job: Job) -> dict[str, object]:
@@ -116,7 +144,8 @@ def _named(order: Order, job: Job) -> dict[str, object]:
         "job_execution_id": job.id,
         "workflow_execution_id": order.key.workflow_execution_id,
         "node_id": order.node_id,
-        "service": order.service or "(command)",
+        "service": job.work.service or "(command)",
+        **({"reused_job_execution_id": job.reused_id} if job.reused_id is not None else {}),
     }
 
 

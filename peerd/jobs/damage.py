@@ -6,6 +6,7 @@ import json
 import sqlite3
 from dataclasses import asdict
 
+from peerd.errors import PeerdError, Reason
 from peerd.jobs.model import JobStatus, RetryPolicy, Work
 from peerd.jobs.repository import to_job
 from peerd.store import Tx
@@ -16,10 +17,15 @@ _MESSAGE = "what was ordered can no longer be read: its row in the store was dam
 
 
 def put_aside_damaged(tx: Tx) -> None:
-    """Call at start, before anything is taken up. A process that runs is stopped, as when its lease has passed."""
+    """Call at start, before anything is taken up. A process that runs is stopped, as when its lease has passed.
+
+    Raises STORE_CORRUPT when it is not a row that is damaged.
+    """
     for row in _legible(tx):
         try:
             to_job(row)
+        except IndexError as error:  # no row is to blame: the name of a column is not what it was
+            raise PeerdError(Reason.STORE_CORRUPT, "the schema of the table of jobs is damaged") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             content = json.dumps([row["work"], row["retry"], row["status"], row["stop"]]).encode()
             put_aside(tx, "job_executions", {"id": row["id"]}, content, error)
@@ -55,7 +61,8 @@ def _mend(tx: Tx, row: sqlite3.Row) -> None:
     retry = RetryPolicy()
     tx.execute(
         "UPDATE job_executions SET work = ?, retry = ?, status = ?, reason = ?, message = ?, stop = ?,"
-        " stop_message = ?, ended_at = ?, next_try_at = NULL, revision = revision + 1 WHERE id = ?",
+        " stop_message = ?, ended_at = ?, next_try_at = NULL, limits = '', gpu_indices = '',"
+        " revision = revision + 1 WHERE id = ?",
         (
             json.dumps(asdict(Work())),
             json.dumps({**asdict(retry), "reasons": sorted(retry.reasons)}),

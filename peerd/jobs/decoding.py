@@ -13,6 +13,7 @@ from peerd.errors import PeerdError, Reason, Violation
 from peerd.identity.peer_id import PeerId, parse_peer_id
 from peerd.jobs.creation import Order
 from peerd.jobs.model import Edge, JobKey, JobStatus, Resources, RetryPolicy
+from peerd.jobs.reuse import Reused
 from peerd.jobs.secrets import WantedSecrets
 from peerd.sizes import MAX_SIZE_BYTES
 from peerd.transfers.paths import parse_relative_path
@@ -79,6 +80,18 @@ def to_order(orchestrator: PeerId, proto: jobs_pb2.CreateJobRequest) -> Order:
             gpus=proto.resources.gpus,
         ),
         priority=_priority(proto.priority),
+        reused=to_reused(proto.reused) if proto.HasField("reused") else None,
+    )
+
+
+def to_reused(proto: jobs_pb2.ReusedJob) -> Reused:
+    """Which job is to be used again. Raises INVALID_ARGUMENT."""
+    if proto.job_execution_id < 1 or proto.workflow_execution_id < 1 or not 0 < len(proto.node_id) <= _MAX_TEXT:
+        raise _invalid("reused", "name the job execution, its workflow execution and its node")
+    return Reused(
+        job_execution_id=proto.job_execution_id,
+        workflow_execution_id=proto.workflow_execution_id,
+        node_id=proto.node_id,
     )
 
 

@@ -120,7 +120,9 @@ class Executor:
         choice = queue.decide(
             tx.all(*queue.ready(tx.steady)), tx.all(*queue.RUNNING), tx.all(*queue.TURNS), capacity, tx.now
         )
-        begun = self._recording.begin(tx, choice, self._room.isolation, self._room.limits_of)
+        begun = self._recording.begin(
+            tx, choice, self._room.isolation, self._room.limits_of, gpus=capacity.resources.gpus
+        )
 
         def adopt() -> None:
             # Before any later commit is told: a wish to stop that comes next must find its watch.

@@ -83,7 +83,7 @@ class Expectations:
 
     def _readiness(self, tx: Tx, job: Job) -> Readiness:
         edges = edge_repository.edges_of(tx, job.id)
-        return readiness(edges, waits_for_inputs=job.waits_for_inputs, name_of=self._name_of)
+        return readiness(edges, waits_for_inputs=job.waits_for_inputs, name_of=self._name_of, hold=job.hold)
 
     def _expected(self, tx: Tx, key: TransferKey) -> tuple[Job, Edge]:
         job = self._job(tx, key)

@@ -7,7 +7,6 @@ anybody is told that it is complete.
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -96,18 +95,24 @@ def _empty(root: Path, keep: set[Path], spare: frozenset[Path]) -> None:
         elif any(path in kept.parents for kept in (*keep, *spare)):
             _empty(path, keep, spare)
         else:
-            shutil.rmtree(path)
+            trees.clear(path)
 
 
 def _regular_files(root: Path) -> Iterator[tuple[Path, int]]:
     if root.is_symlink():
         return
-    for folder, _, names in os.walk(root, followlinks=False):
-        for name in names:
-            path = Path(folder, name)
-            information = path.lstat()
-            if stat.S_ISREG(information.st_mode):
-                yield path, information.st_size
+    waiting = [str(root)]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                inside = list(entries)
+        except OSError:
+            continue
+        for entry in inside:
+            if entry.is_file(follow_symlinks=False):
+                yield Path(entry.path), entry.stat(follow_symlinks=False).st_size
+            elif entry.is_dir(follow_symlinks=False) and len(os.fsencode(entry.path)) <= trees.LONGEST_PATH:
+                waiting.append(entry.path)  # what lies deeper has no path that could be sent
 
 
 def _sync(files: list[Path], directory: Path) -> None:

@@ -46,15 +46,34 @@ class Generations:
         self._name_of = name_of
 
     async def start(
-        self, key: JobKey, job_execution_id: int, generation: int, edges: Sequence[Edge], *, request_id: str = ""
+        self,
+        key: JobKey,
+        job_execution_id: int,
+        generation: int,
+        edges: Sequence[Edge],
+        *,
+        hold: bool = False,
+        request_id: str = "",
     ) -> Job:
-        """The job as it is then. Raises NOT_FOUND for a job to be created anew, JOB_CANCELLED, ILLEGAL_INTERFACE."""
-        job = await self._store.write(lambda tx: self._start(tx, key, job_execution_id, generation, edges, request_id))
+        """The job as it is then; with ``hold`` it does not start yet.
+
+        Raises NOT_FOUND for a job to be created anew, JOB_CANCELLED, ILLEGAL_INTERFACE.
+        """
+        job = await self._store.write(
+            lambda tx: self._start(tx, key, job_execution_id, generation, edges, hold, request_id)
+        )
         failpoint("job.start.after_commit")
         return job
 
     def _start(
-        self, tx: Tx, key: JobKey, job_execution_id: int, generation: int, edges: Sequence[Edge], request_id: str
+        self,
+        tx: Tx,
+        key: JobKey,
+        job_execution_id: int,
+        generation: int,
+        edges: Sequence[Edge],
+        hold: bool,
+        request_id: str,
     ) -> Job:
         job = self._repository.find(tx, key)
         if job is None and self._repository.is_buried(tx, key):
@@ -70,13 +89,13 @@ class Generations:
         if generation <= job.generation or ended_badly:
             return self._repository.get(tx, job.id)
         self._check(tx, job, edges)
-        job = self._apply(tx, job, generation, edges)
+        job = self._apply(tx, job, generation, edges, hold=hold)
         target: dict[str, object] = {"job_execution_id": job.id, "generation": generation}
         note(tx, "StartJob", caller=key.orchestrator, target=target, request_id=request_id)
         failpoint("job.start.before_commit")
         return job
 
-    def _apply(self, tx: Tx, job: Job, generation: int, edges: Sequence[Edge]) -> Job:
+    def _apply(self, tx: Tx, job: Job, generation: int, edges: Sequence[Edge], *, hold: bool) -> Job:
         merged = merge(job, edge_repository.edges_of(tx, job.id), edges)
         for edge in merged.drop:
             edge_repository.drop_edge(tx, job.id, edge.edge_id)
@@ -93,9 +112,14 @@ class Generations:
         if job.started or job.status.final:
             return self._repository.touch(tx, job, generation=generation)
         now = readiness(
-            edge_repository.edges_of(tx, job.id), waits_for_inputs=job.waits_for_inputs, name_of=self._name_of
+            edge_repository.edges_of(tx, job.id),
+            waits_for_inputs=job.waits_for_inputs,
+            name_of=self._name_of,
+            hold=hold,
         )
-        return self._repository.move(tx, job, now.status, reason=now.reason, message=now.message, generation=generation)
+        return self._repository.move(
+            tx, job, now.status, reason=now.reason, message=now.message, generation=generation, hold=int(hold)
+        )
 
     def _check(self, tx: Tx, job: Job, edges: Sequence[Edge]) -> None:
         """Only what the service declares; a service that is offered no longer is not asked again."""

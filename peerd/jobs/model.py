@@ -231,6 +231,12 @@ class Job:
     limits: Mapping[str, float] = field(default_factory=dict)
     """In force for its last process: ``level`` (registry_pb2.LimitsLevel) and what the runner's Limits say."""
     limit_hit: str = ""
+    gpu_indices: tuple[int, ...] = ()
+    """The GPUs of its present or last attempt; see :mod:`peerd.jobs.gpus`."""
+    reused_id: int | None = None
+    """The job whose files it sends again; it starts no process."""
+    hold: bool = False
+    """Its orchestrator says when it may start."""
 
     @property
     def started(self) -> bool:

@@ -20,7 +20,8 @@ CONDEMNED = "SELECT * FROM job_executions WHERE files = 'removing'"
 _OVER = (
     "files = 'present' AND kept = 0 AND ended_at IS NOT NULL AND ended_at <= :before AND ("
     "contact_at <= :abandoned OR ((released_at IS NOT NULL OR status = 'cancelled') AND NOT EXISTS "
-    "(SELECT 1 FROM job_edges e WHERE e.job_execution_id = job_executions.id AND e.status = 'sending')))"
+    "(SELECT 1 FROM job_edges e WHERE e.job_execution_id = job_executions.id AND e.status = 'sending'))) "
+    "AND NOT EXISTS (SELECT 1 FROM job_executions r WHERE r.reused_id = job_executions.id AND r.ended_at IS NULL)"
 )
 _OLD_ROWS = (
     "SELECT * FROM job_executions WHERE files = 'removed' AND ended_at IS NOT NULL AND ended_at <= ? "

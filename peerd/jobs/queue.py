@@ -15,7 +15,7 @@ _COLUMNS = (
     "id, orchestrator_peer_id, service_id, priority, since, reason, cpus, memory_bytes, disk_limit_bytes, gpus, "
     "max_concurrent"
 )
-_QUEUED = "status = 'ready' AND is_data = 0"
+_QUEUED = "status = 'ready' AND is_data = 0 AND hold = 0"
 """As the partial index spells it."""
 _READY = (
     f"SELECT {_COLUMNS} FROM (SELECT DISTINCT orchestrator_peer_id AS o, service_id AS s FROM job_executions "  # noqa: S608
@@ -28,8 +28,8 @@ RUNNING = (
     (),
 )
 TURNS = (
-    "SELECT o.orchestrator_peer_id, a.id, a.started_at FROM "
-    "(SELECT DISTINCT orchestrator_peer_id FROM job_executions WHERE status = 'ready' AND is_data = 0) o "
+    "SELECT o.orchestrator_peer_id, a.id, a.started_at FROM "  # noqa: S608
+    f"(SELECT DISTINCT orchestrator_peer_id FROM job_executions WHERE {_QUEUED}) o "
     "JOIN job_attempts a ON a.id = (SELECT max(last_attempt_id) FROM job_executions j "
     "WHERE j.orchestrator_peer_id = o.orchestrator_peer_id AND j.last_attempt_id > 0)",
     (),

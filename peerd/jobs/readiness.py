@@ -25,11 +25,20 @@ class Readiness:
     message: str
 
 
-def readiness(edges: Iterable[Edge], *, waits_for_inputs: bool, name_of: Callable[[PeerId], str]) -> Readiness:
-    """Decide from the incoming edges."""
+HELD = "held"
+"""Reason of a ready job that its orchestrator holds back."""
+
+
+def readiness(
+    edges: Iterable[Edge], *, waits_for_inputs: bool, name_of: Callable[[PeerId], str], hold: bool = False
+) -> Readiness:
+    """Decide from the incoming edges; ``hold``: its orchestrator says when it may start."""
     missing = missing_inputs(edges) if waits_for_inputs else []
     if missing:
         return Readiness(status=JobStatus.WAITING_INPUTS, reason="inputs", message=_waiting_for(missing, name_of))
+    if hold:
+        message = "its inputs are here; its orchestrator holds it back until others of its kind have ended"
+        return Readiness(status=JobStatus.READY, reason=HELD, message=message)
     return Readiness(status=JobStatus.READY, reason="slot", message="waits for a free place to run")
 
 

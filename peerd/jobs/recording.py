@@ -18,6 +18,7 @@ from peerd.jobs import edge_repository, occupancy
 from peerd.jobs.choosing import Choice
 from peerd.jobs.commands import stdin_paths
 from peerd.jobs.ends import Ending, Verdict, judge
+from peerd.jobs.gpus import assign
 from peerd.jobs.model import Attempt, Edge, EdgeStatus, Job, JobFile, JobStatus, Stop
 from peerd.jobs.places import Places
 from peerd.jobs.repository import NEVER_STARTED, JobRepository
@@ -42,6 +43,17 @@ class Begun:
     out_mounts: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """What became of a job that starts no process."""
+
+    problem: str = ""
+    """Why it offers nothing; empty if it does."""
+    stdout_truncated: bool = False
+    disk_bytes: int = 0
+    """What its directory takes."""
+
+
 class Recording:
     """What the executor writes."""
 
@@ -50,13 +62,19 @@ class Recording:
         self._sends = sends
         self._places = places
 
-    def begin(self, tx: Tx, choice: Choice, isolation: int, limits_of: LimitsOf) -> list[Begun]:
-        """Start the chosen jobs, on paper, and note why the others wait where that has changed."""
+    def begin(self, tx: Tx, choice: Choice, isolation: int, limits_of: LimitsOf, *, gpus: int = 0) -> list[Begun]:
+        """Start the chosen jobs, on paper, and note why the others wait where that has changed.
+
+        ``gpus``: how many this machine gives to jobs.
+        """
         begun = []
+        taken = self._repository.taken_gpus(tx) if choice.start else set()
         for job_execution_id in choice.start:
             job = self._repository.get(tx, job_execution_id)
             level = registry_pb2.ISOLATION_LEVEL_CONTAINER if job.work.container is not None else isolation
-            running, attempt_id = self._repository.begin_attempt(tx, job, level, limits_of(job))
+            given = assign(job.resources.gpus, gpus, taken)
+            taken.update(given)
+            running, attempt_id = self._repository.begin_attempt(tx, job, level, limits_of(job), given)
             begun.append(self._begun(tx, running, attempt_id))
         for job_execution_id, wait in choice.waits.items():
             job = self._repository.get(tx, job_execution_id)
@@ -130,8 +148,8 @@ class Recording:
             return None
         return [path for paths in edge_repository.received_files(tx, job.id).values() for path in paths]
 
-    def serve(self, tx: Tx, job_execution_id: int, files: Sequence[JobFile], problem: str) -> None:
-        """Run a data job: it is over as soon as it is known what it offers."""
+    def serve(self, tx: Tx, job_execution_id: int, files: Sequence[JobFile], served: Served) -> None:
+        """Run a job that starts no process: it is over as soon as it is known what it offers."""
         job = self._repository.get(tx, job_execution_id)
         if job.status is not JobStatus.READY:
             return
@@ -145,8 +163,13 @@ class Recording:
             started_at=tx.now,
             ended_at=None,
         )
-        ending = Ending(outcome="exit", exit_code=1 if problem else 0, message=problem)
-        self.end(tx, attempt, ending, files, tx.now)
+        ending = Ending(
+            outcome="exit",
+            exit_code=1 if served.problem else 0,
+            message=served.problem,
+            stdout_truncated=served.stdout_truncated,
+        )
+        self.end(tx, attempt, ending, files, tx.now, disk_bytes=served.disk_bytes)
 
     def _move(self, tx: Tx, job: Job, verdict: Verdict, **columns: object) -> Job:
         return self._repository.move(tx, job, verdict.status, reason=verdict.reason, message=verdict.message, **columns)

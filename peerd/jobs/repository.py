@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from peerd.catalog.model import ContainerImage
 from peerd.clock import Millis
 from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId
+from peerd.jobs import gpus
 from peerd.jobs.changes import Change, Changes
 from peerd.jobs.model import (
     Attempt,
@@ -56,17 +57,18 @@ _OVERDUE = (
     ") ORDER BY id LIMIT 500"
 )
 _STARTABLE = (
-    f"SELECT * FROM job_executions WHERE {OPEN} AND status = 'ready' AND is_data = :data "  # noqa: S608
+    f"SELECT * FROM job_executions WHERE {OPEN} AND status = 'ready' AND hold = 0 AND is_data = :data "  # noqa: S608
     "AND (next_try_at IS NULL OR next_try_at <= :now) ORDER BY id LIMIT :limit"
 )
+_TAKEN_GPUS = f"SELECT gpu_indices FROM job_executions WHERE {OPEN} AND status = 'running' AND gpu_indices <> ''"  # noqa: S608
 _CREATE = (
     "INSERT INTO job_executions (orchestrator_peer_id, store_id, workflow_execution_id, workflow_job_id, placement, "
     "request_digest, workflow_id, node_id, job_name, service_id, work, is_data, timeout_seconds, retry, "
     "waits_for_inputs, stop_without_lease, lease_seconds, status, reason, message, since, generation, attempt, "
     "stop_message, isolation, bytes_received, bytes_sent, created_at, contact_at, revision, acknowledged_revision, "
-    "priority, cpus, memory_bytes, disk_limit_bytes, gpus, max_concurrent) "
+    "priority, cpus, memory_bytes, disk_limit_bytes, gpus, max_concurrent, reused_id) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'created', 'interfaces', 'waits for its interfaces', "
-    "?, 0, 0, '', 0, 0, 0, ?, ?, 1, 1, ?, ?, ?, ?, ?, ?)"
+    "?, 0, 0, '', 0, 0, 0, ?, ?, 1, 1, ?, ?, ?, ?, ?, ?, ?)"
 )
 NEVER_STARTED = "never_started"
 """Outcome of an attempt whose process was provably never started; its number is used again."""
@@ -91,6 +93,7 @@ class NewJob:
     priority: int = 0
     resources: Resources = field(default_factory=Resources)
     max_concurrent: int = 0
+    reused_id: int | None = None
 
 
 def key_values(key: JobKey) -> tuple[object, ...]:
@@ -162,6 +165,9 @@ def to_job(row: sqlite3.Row) -> Job:
         max_concurrent=row["max_concurrent"],
         limits=json.loads(row["limits"]) if row["limits"] else {},
         limit_hit=row["limit_hit"],
+        gpu_indices=gpus.from_text(row["gpu_indices"]),
+        reused_id=row["reused_id"],
+        hold=bool(row["hold"]),
     )
 
 
@@ -226,7 +232,7 @@ class JobRepository:
                 new.job_name,
                 new.service_id,
                 json.dumps(asdict(new.work)),
-                int(new.work.is_data),
+                int(new.work.is_data or new.reused_id is not None),  # neither starts a process
                 new.timeout_seconds,
                 json.dumps({**asdict(new.retry), "reasons": sorted(new.retry.reasons)}),
                 int(new.waits_for_inputs),
@@ -241,6 +247,7 @@ class JobRepository:
                 new.resources.disk_bytes,
                 new.resources.gpus,
                 new.max_concurrent,
+                new.reused_id,
             ),
         )
         return self.get(tx, job_execution_id)
@@ -285,7 +292,12 @@ class JobRepository:
     # Attempts
 
     def begin_attempt(
-        self, tx: Tx, job: Job, isolation: int, limits: Mapping[str, float] | None = None
+        self,
+        tx: Tx,
+        job: Job,
+        isolation: int,
+        limits: Mapping[str, float] | None = None,
+        gpu_indices: Collection[int] = (),
     ) -> tuple[Job, int]:
         """ready -> running with a new attempt; returns the job and the attempt's row id."""
         row_id = tx.insert(
@@ -306,8 +318,13 @@ class JobRepository:
             last_attempt_id=row_id,
             limits=json.dumps(limits) if limits else "",
             limit_hit="",
+            gpu_indices=gpus.to_text(gpu_indices),
         )
         return running, row_id
+
+    def taken_gpus(self, tx: Tx) -> set[int]:
+        """Those of the jobs that run."""
+        return {index for row in tx.all(_TAKEN_GPUS) for index in gpus.from_text(row["gpu_indices"])}
 
     def end_attempt(self, tx: Tx, attempt_id: int, outcome: str, exit_code: int | None, ended_at: Millis) -> None:
         """Record how an attempt ended, once."""

@@ -13,7 +13,7 @@ from peerd.clock import Clock
 from peerd.errors import PeerdError, Reason
 from peerd.jobs.cancellation import Cancellation
 from peerd.jobs.creation import Creation
-from peerd.jobs.decoding import to_edges, to_key, to_order, to_statuses
+from peerd.jobs.decoding import to_edges, to_key, to_order, to_reused, to_statuses
 from peerd.jobs.generations import Generations
 from peerd.jobs.leases import Leases
 from peerd.jobs.logs import read_logs
@@ -64,7 +64,12 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         key = to_key(current_caller().peer_id, request.key)
         edges = to_edges(request)
         job = await self._commands.generations.start(
-            key, request.job_execution_id, request.generation, edges, request_id=request.request_id
+            key,
+            request.job_execution_id,
+            request.generation,
+            edges,
+            hold=request.hold,
+            request_id=request.request_id,
         )
         return jobs_pb2.StartJobResponse(report=await self._report(job))
 
@@ -101,6 +106,17 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         caller = current_caller().peer_id
         await self._commands.retention.release([to_key(caller, key) for key in request.keys], keep=request.keep)
         return jobs_pb2.ReleaseJobsResponse()
+
+    async def CheckJobFiles(
+        self, request: jobs_pb2.CheckJobFilesRequest, context: object
+    ) -> jobs_pb2.CheckJobFilesResponse:
+        """Whether what jobs made can be sent again."""
+        if len(request.jobs) > MAX_KEYS:
+            raise PeerdError(Reason.TOO_LARGE, f"more than {MAX_KEYS} jobs in one message")
+        wanted = [to_reused(job) for job in request.jobs]
+        return jobs_pb2.CheckJobFilesResponse(
+            missing_job_execution_ids=await self._views.missing(current_caller().peer_id, wanted)
+        )
 
     async def GetJob(self, request: jobs_pb2.GetJobRequest, context: object) -> jobs_pb2.GetJobResponse:
         """The record for people."""

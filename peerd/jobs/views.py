@@ -13,6 +13,7 @@ from peerd.jobs.edge_repository import to_edge
 from peerd.jobs.model import Attempt, Edge, EdgeStatus, Job, JobKey, JobStatus
 from peerd.jobs.places import Places
 from peerd.jobs.repository import NEVER_STARTED, to_attempt, to_job
+from peerd.jobs.reuse import Reused, missing
 from peerd.jobs.sends import Sends
 from peerd.moments import moment
 from peerd.store import Store
@@ -50,6 +51,10 @@ class Views:
         if not rows:
             raise PeerdError(Reason.NOT_FOUND, f"this peer has no job execution {job_execution_id}")
         return (await self._with_parts(rows))[0]
+
+    async def missing(self, orchestrator: PeerId, wanted: Sequence[Reused]) -> list[int]:
+        """Which of these jobs can be used by no other."""
+        return await missing(self._store, orchestrator, wanted)
 
     async def page(self, statuses: Iterable[JobStatus], before: int, size: int) -> list[JobView]:
         """Newest first, ids below ``before``."""
@@ -131,6 +136,8 @@ class Views:
                 gpus=job.resources.gpus,
             ),
             priority=job.priority,
+            reused_job_execution_id=job.reused_id or 0,
+            gpu_indices=job.gpu_indices,
         )
 
     def _edge_report(self, job: Job, edge: Edge) -> jobs_pb2.EdgeReport:

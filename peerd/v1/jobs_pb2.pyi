@@ -336,6 +336,7 @@ class CreateJobRequest(_message.Message):
     JOB_NAME_FIELD_NUMBER: _builtins.int
     SERVICE_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
+    REUSED_FIELD_NUMBER: _builtins.int
     PARAMS_FIELD_NUMBER: _builtins.int
     ENV_FIELD_NUMBER: _builtins.int
     TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
@@ -366,6 +367,10 @@ class CreateJobRequest(_message.Message):
     @_builtins.property
     def command(self) -> Global___Command: ...
     @_builtins.property
+    def reused(self) -> Global___ReusedJob:
+        """Nothing is run: what that job made is sent again."""
+
+    @_builtins.property
     def params(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
     def env(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
@@ -391,6 +396,7 @@ class CreateJobRequest(_message.Message):
         job_name: _builtins.str = ...,
         service: _builtins.str = ...,
         command: Global___Command | None = ...,
+        reused: Global___ReusedJob | None = ...,
         params: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         env: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         timeout_seconds: _builtins.float = ...,
@@ -403,15 +409,43 @@ class CreateJobRequest(_message.Message):
         secrets: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         secret_files: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "key", b"key", "resources", b"resources", "retry", b"retry", "service", b"service", "work", b"work"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "key", b"key", "resources", b"resources", "retry", b"retry", "reused", b"reused", "service", b"service", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "env", b"env", "execution_constraint", b"execution_constraint", "job_name", b"job_name", "key", b"key", "lease_seconds", b"lease_seconds", "node_id", b"node_id", "params", b"params", "partition_policy", b"partition_policy", "priority", b"priority", "request_id", b"request_id", "resources", b"resources", "retry", b"retry", "secret_files", b"secret_files", "secrets", b"secrets", "service", b"service", "timeout_seconds", b"timeout_seconds", "work", b"work", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "env", b"env", "execution_constraint", b"execution_constraint", "job_name", b"job_name", "key", b"key", "lease_seconds", b"lease_seconds", "node_id", b"node_id", "params", b"params", "partition_policy", b"partition_policy", "priority", b"priority", "request_id", b"request_id", "resources", b"resources", "retry", b"retry", "reused", b"reused", "secret_files", b"secret_files", "secrets", b"secrets", "service", b"service", "timeout_seconds", b"timeout_seconds", "work", b"work", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_work: _TypeAlias = _typing.Literal["service", "command"]  # noqa: Y015
+    _WhichOneofReturnType_work: _TypeAlias = _typing.Literal["service", "command", "reused"]  # noqa: Y015
     _WhichOneofArgType_work: _TypeAlias = _typing.Literal["work", b"work"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_work) -> _WhichOneofReturnType_work | None: ...
 
 Global___CreateJobRequest: _TypeAlias = CreateJobRequest  # noqa: Y015
+
+@_typing.final
+class ReusedJob(_message.Message):
+    """A job of the caller's that completed on the callee."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    WORKFLOW_EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    job_execution_id: _builtins.int
+    workflow_execution_id: _builtins.int
+    """The execution that it was a job of, and its name there."""
+    node_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        job_execution_id: _builtins.int = ...,
+        workflow_execution_id: _builtins.int = ...,
+        node_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_execution_id", b"job_execution_id", "node_id", b"node_id", "workflow_execution_id", b"workflow_execution_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReusedJob: _TypeAlias = ReusedJob  # noqa: Y015
 
 @_typing.final
 class JobResources(_message.Message):
@@ -428,7 +462,7 @@ class JobResources(_message.Message):
     disk_bytes: _builtins.int
     """Written into the job's directory."""
     gpus: _builtins.int
-    """Reserved only."""
+    """Whole ones, which no other job gets meanwhile."""
     def __init__(
         self,
         *,
@@ -598,9 +632,12 @@ class StartJobRequest(_message.Message):
     JOB_EXECUTION_ID_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     INTERFACES_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     job_execution_id: _builtins.int
     generation: _builtins.int
+    hold: _builtins.bool
+    """Take the interfaces and the files that come, but start nothing until a higher generation comes without this."""
     @_builtins.property
     def key(self) -> Global___JobKey: ...
     @_builtins.property
@@ -613,10 +650,11 @@ class StartJobRequest(_message.Message):
         job_execution_id: _builtins.int = ...,
         generation: _builtins.int = ...,
         interfaces: _abc.Iterable[Global___JobInterface] | None = ...,
+        hold: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "interfaces", b"interfaces", "job_execution_id", b"job_execution_id", "key", b"key", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "hold", b"hold", "interfaces", b"interfaces", "job_execution_id", b"job_execution_id", "key", b"key", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -777,6 +815,50 @@ class ReleaseJobsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReleaseJobsResponse: _TypeAlias = ReleaseJobsResponse  # noqa: Y015
+
+@_typing.final
+class CheckJobFilesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOBS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReusedJob]:
+        """At most 20,000."""
+
+    def __init__(
+        self,
+        *,
+        jobs: _abc.Iterable[Global___ReusedJob] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobs", b"jobs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckJobFilesRequest: _TypeAlias = CheckJobFilesRequest  # noqa: Y015
+
+@_typing.final
+class CheckJobFilesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MISSING_JOB_EXECUTION_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def missing_job_execution_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Those that retention has taken, that did not complete, or that the callee does not know as the caller's."""
+
+    def __init__(
+        self,
+        *,
+        missing_job_execution_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["missing_job_execution_ids", b"missing_job_execution_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckJobFilesResponse: _TypeAlias = CheckJobFilesResponse  # noqa: Y015
 
 @_typing.final
 class JobReport(_message.Message):
@@ -982,6 +1064,8 @@ class JobExecution(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    REUSED_JOB_EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    GPU_INDICES_FIELD_NUMBER: _builtins.int
     job_execution_id: _builtins.int
     orchestrator_peer_id: _builtins.str
     executor_peer_id: _builtins.str
@@ -994,6 +1078,8 @@ class JobExecution(_message.Message):
     isolation: _registry_pb2.IsolationLevel.ValueType
     """What was in force for its process."""
     priority: _builtins.int
+    reused_job_execution_id: _builtins.int
+    """The job whose files it sends again instead of running; 0 for any other."""
     @_builtins.property
     def report(self) -> Global___JobReport: ...
     @_builtins.property
@@ -1009,6 +1095,10 @@ class JobExecution(_message.Message):
     @_builtins.property
     def resources(self) -> Global___JobResources:
         """What it reserves while it runs."""
+
+    @_builtins.property
+    def gpu_indices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The GPUs of its present or last attempt, numbered from 0 as the peer's hardware lists them."""
 
     def __init__(
         self,
@@ -1028,10 +1118,12 @@ class JobExecution(_message.Message):
         limits: Global___JobLimits | None = ...,
         resources: Global___JobResources | None = ...,
         priority: _builtins.int = ...,
+        reused_job_execution_id: _builtins.int = ...,
+        gpu_indices: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease_until", b"lease_until", "limits", b"limits", "report", b"report", "resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "directory", b"directory", "executor_peer_id", b"executor_peer_id", "interfaces", b"interfaces", "isolation", b"isolation", "job_execution_id", b"job_execution_id", "job_name", b"job_name", "lease_until", b"lease_until", "limits", b"limits", "node_id", b"node_id", "orchestrator_peer_id", b"orchestrator_peer_id", "priority", b"priority", "report", b"report", "resources", b"resources", "service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "directory", b"directory", "executor_peer_id", b"executor_peer_id", "gpu_indices", b"gpu_indices", "interfaces", b"interfaces", "isolation", b"isolation", "job_execution_id", b"job_execution_id", "job_name", b"job_name", "lease_until", b"lease_until", "limits", b"limits", "node_id", b"node_id", "orchestrator_peer_id", b"orchestrator_peer_id", "priority", b"priority", "report", b"report", "resources", b"resources", "reused_job_execution_id", b"reused_job_execution_id", "service", b"service"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

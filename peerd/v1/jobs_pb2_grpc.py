@@ -61,6 +61,11 @@ class JobServiceStub:
                 request_serializer=peerd_dot_v1_dot_jobs__pb2.ReleaseJobsRequest.SerializeToString,
                 response_deserializer=peerd_dot_v1_dot_jobs__pb2.ReleaseJobsResponse.FromString,
                 _registered_method=True)
+        self.CheckJobFiles = channel.unary_unary(
+                '/peerd.v1.JobService/CheckJobFiles',
+                request_serializer=peerd_dot_v1_dot_jobs__pb2.CheckJobFilesRequest.SerializeToString,
+                response_deserializer=peerd_dot_v1_dot_jobs__pb2.CheckJobFilesResponse.FromString,
+                _registered_method=True)
         self.GetJob = channel.unary_unary(
                 '/peerd.v1.JobService/GetJob',
                 request_serializer=peerd_dot_v1_dot_jobs__pb2.GetJobRequest.SerializeToString,
@@ -118,6 +123,13 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckJobFiles(self, request, context):
+        """Which of the caller's jobs have no files here any more, so that no job can send them again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetJob(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -164,6 +176,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.ReleaseJobs,
                     request_deserializer=peerd_dot_v1_dot_jobs__pb2.ReleaseJobsRequest.FromString,
                     response_serializer=peerd_dot_v1_dot_jobs__pb2.ReleaseJobsResponse.SerializeToString,
+            ),
+            'CheckJobFiles': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckJobFiles,
+                    request_deserializer=peerd_dot_v1_dot_jobs__pb2.CheckJobFilesRequest.FromString,
+                    response_serializer=peerd_dot_v1_dot_jobs__pb2.CheckJobFilesResponse.SerializeToString,
             ),
             'GetJob': grpc.unary_unary_rpc_method_handler(
                     servicer.GetJob,
@@ -318,6 +335,33 @@ class JobService:
             '/peerd.v1.JobService/ReleaseJobs',
             peerd_dot_v1_dot_jobs__pb2.ReleaseJobsRequest.SerializeToString,
             peerd_dot_v1_dot_jobs__pb2.ReleaseJobsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckJobFiles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/peerd.v1.JobService/CheckJobFiles',
+            peerd_dot_v1_dot_jobs__pb2.CheckJobFilesRequest.SerializeToString,
+            peerd_dot_v1_dot_jobs__pb2.CheckJobFilesResponse.FromString,
             options,
             channel_credentials,
             insecure,

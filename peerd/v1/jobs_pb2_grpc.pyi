@@ -45,6 +45,8 @@ class JobServiceStub:
     """Renew the leases of the caller's jobs and tell how they are."""
     ReleaseJobs: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.ReleaseJobsRequest, _jobs_pb2.ReleaseJobsResponse]
     """The caller's executions that these jobs belong to are over: nothing will be sent again, and retention may begin."""
+    CheckJobFiles: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.CheckJobFilesRequest, _jobs_pb2.CheckJobFilesResponse]
+    """Which of the caller's jobs have no files here any more, so that no job can send them again."""
     GetJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.GetJobRequest, _jobs_pb2.GetJobResponse]
     ListJobs: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.ListJobsRequest, _jobs_pb2.ListJobsResponse]
     ReadJobLogs: _grpc.UnaryStreamMultiCallable[_jobs_pb2.ReadJobLogsRequest, _jobs_pb2.ReadJobLogsResponse]
@@ -67,6 +69,8 @@ class JobServiceAsyncStub(JobServiceStub):
     """Renew the leases of the caller's jobs and tell how they are."""
     ReleaseJobs: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ReleaseJobsRequest, _jobs_pb2.ReleaseJobsResponse]  # type: ignore[assignment]
     """The caller's executions that these jobs belong to are over: nothing will be sent again, and retention may begin."""
+    CheckJobFiles: _aio.UnaryUnaryMultiCallable[_jobs_pb2.CheckJobFilesRequest, _jobs_pb2.CheckJobFilesResponse]  # type: ignore[assignment]
+    """Which of the caller's jobs have no files here any more, so that no job can send them again."""
     GetJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.GetJobRequest, _jobs_pb2.GetJobResponse]  # type: ignore[assignment]
     ListJobs: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ListJobsRequest, _jobs_pb2.ListJobsResponse]  # type: ignore[assignment]
     ReadJobLogs: _aio.UnaryStreamMultiCallable[_jobs_pb2.ReadJobLogsRequest, _jobs_pb2.ReadJobLogsResponse]  # type: ignore[assignment]
@@ -116,6 +120,14 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_pb2.ReleaseJobsResponse, _abc.Awaitable[_jobs_pb2.ReleaseJobsResponse]]:
         """The caller's executions that these jobs belong to are over: nothing will be sent again, and retention may begin."""
+
+    @_abc_1.abstractmethod
+    def CheckJobFiles(
+        self,
+        request: _jobs_pb2.CheckJobFilesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_jobs_pb2.CheckJobFilesResponse, _abc.Awaitable[_jobs_pb2.CheckJobFilesResponse]]:
+        """Which of the caller's jobs have no files here any more, so that no job can send them again."""
 
     @_abc_1.abstractmethod
     def GetJob(

@@ -467,6 +467,8 @@ class JobDefinition(_message.Message):
     SECRETS_FIELD_NUMBER: _builtins.int
     SECRET_FILES_FIELD_NUMBER: _builtins.int
     MATRIX_FIELD_NUMBER: _builtins.int
+    MAX_PARALLEL_FIELD_NUMBER: _builtins.int
+    MAP_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Path-safe and unique in the workflow; the job's node_id."""
     description: _builtins.str
@@ -492,6 +494,8 @@ class JobDefinition(_message.Message):
     """Longest time from when its inputs are complete until it runs."""
     transfer_timeout: _builtins.str
     """Longest time for the files of one edge into it to arrive."""
+    max_parallel: _builtins.int
+    """Of the instances of a matrix or map, at most so many run at once; all when 0."""
     @_builtins.property
     def on(self) -> Global___Placement: ...
     @_builtins.property
@@ -528,6 +532,10 @@ class JobDefinition(_message.Message):
     def matrix(self) -> _containers.RepeatedCompositeFieldContainer[Global___MatrixAxis]:
         """The job once for each combination of values; ${each.AXIS} is the value, ${each.index} the number."""
 
+    @_builtins.property
+    def map(self) -> Global___MapDefinition:
+        """The job once for each item of a list that an earlier job makes; either this or matrix."""
+
     def __init__(
         self,
         *,
@@ -556,14 +564,35 @@ class JobDefinition(_message.Message):
         secrets: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         secret_files: _abc.Iterable[_builtins.str] | None = ...,
         matrix: _abc.Iterable[Global___MatrixAxis] | None = ...,
+        max_parallel: _builtins.int = ...,
+        map: Global___MapDefinition | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["on", b"on", "resources", b"resources", "retry", b"retry", "run", b"run"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["map", b"map", "on", b"on", "resources", b"resources", "retry", b"retry", "run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["continue_on_failure", b"continue_on_failure", "deadline", b"deadline", "description", b"description", "env", b"env", "execution_constraint", b"execution_constraint", "inputs", b"inputs", "matrix", b"matrix", "name", b"name", "needs", b"needs", "on", b"on", "package", b"package", "params", b"params", "partition_policy", b"partition_policy", "priority", b"priority", "queue_timeout", b"queue_timeout", "resources", b"resources", "retry", b"retry", "run", b"run", "secret_files", b"secret_files", "secrets", b"secrets", "service", b"service", "start_timeout", b"start_timeout", "timeout", b"timeout", "transfer_timeout", b"transfer_timeout", "when", b"when"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["continue_on_failure", b"continue_on_failure", "deadline", b"deadline", "description", b"description", "env", b"env", "execution_constraint", b"execution_constraint", "inputs", b"inputs", "map", b"map", "matrix", b"matrix", "max_parallel", b"max_parallel", "name", b"name", "needs", b"needs", "on", b"on", "package", b"package", "params", b"params", "partition_policy", b"partition_policy", "priority", b"priority", "queue_timeout", b"queue_timeout", "resources", b"resources", "retry", b"retry", "run", b"run", "secret_files", b"secret_files", "secrets", b"secrets", "service", b"service", "start_timeout", b"start_timeout", "timeout", b"timeout", "transfer_timeout", b"transfer_timeout", "when", b"when"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JobDefinition: _TypeAlias = JobDefinition  # noqa: Y015
+
+@_typing.final
+class MapDefinition(_message.Message):
+    """A list that is known when the job that makes it has ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_FIELD_NUMBER: _builtins.int
+    AS_FIELD_NUMBER: _builtins.int
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as", b"as", "from", b"from"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MapDefinition: _TypeAlias = MapDefinition  # noqa: Y015
 
 @_typing.final
 class MatrixAxis(_message.Message):
@@ -1164,6 +1193,7 @@ class PlannedEdge(_message.Message):
     DESTINATION_KIND_FIELD_NUMBER: _builtins.int
     DESTINATION_PATH_FIELD_NUMBER: _builtins.int
     edge_id: _builtins.int
+    """0: one for each instance of a map."""
     source_node_id: _builtins.str
     """Empty for Local Peer."""
     source_kind: _catalog_pb2.InterfaceKind.ValueType
@@ -1445,6 +1475,94 @@ class RunWorkflowResponse(_message.Message):
 Global___RunWorkflowResponse: _TypeAlias = RunWorkflowResponse  # noqa: Y015
 
 @_typing.final
+class RerunExecutionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ParamsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    WORKFLOW_EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    FROM_JOBS_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    PARAMS_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    workflow_execution_id: _builtins.int
+    """It has ended."""
+    failed: _builtins.bool
+    """Run again only what did not complete, and what builds on it."""
+    keep: _builtins.bool
+    """Whether its files are kept for ever, here and where its jobs run."""
+    @_builtins.property
+    def from_jobs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Jobs to run again, with all that build on them; the name of a matrix stands for all of its instances. Jobs that did
+        not complete are run again in any case. With neither this nor failed everything is.
+        """
+
+    @_builtins.property
+    def params(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Values in place of those that it had; only jobs that are run again may use them."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        workflow_execution_id: _builtins.int = ...,
+        from_jobs: _abc.Iterable[_builtins.str] | None = ...,
+        failed: _builtins.bool = ...,
+        params: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        keep: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed", b"failed", "from_jobs", b"from_jobs", "keep", b"keep", "params", b"params", "request_id", b"request_id", "workflow_execution_id", b"workflow_execution_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RerunExecutionRequest: _TypeAlias = RerunExecutionRequest  # noqa: Y015
+
+@_typing.final
+class RerunExecutionResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKFLOW_EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    EXECUTION_FIELD_NUMBER: _builtins.int
+    workflow_execution_id: _builtins.int
+    @_builtins.property
+    def execution(self) -> Global___Execution: ...
+    def __init__(
+        self,
+        *,
+        workflow_execution_id: _builtins.int = ...,
+        execution: Global___Execution | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution", "workflow_execution_id", b"workflow_execution_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RerunExecutionResponse: _TypeAlias = RerunExecutionResponse  # noqa: Y015
+
+@_typing.final
 class Execution(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1471,6 +1589,7 @@ class Execution(_message.Message):
     STARTED_BY_FIELD_NUMBER: _builtins.int
     CONCURRENCY_GROUP_FIELD_NUMBER: _builtins.int
     WAITS_FOR_TURN_FIELD_NUMBER: _builtins.int
+    RERUN_OF_FIELD_NUMBER: _builtins.int
     workflow_execution_id: _builtins.int
     orchestrator_peer_id: _builtins.str
     workflow_id: _builtins.str
@@ -1495,6 +1614,8 @@ class Execution(_message.Message):
     concurrency_group: _builtins.str
     """The group it runs in, if its definition names one, and whether it still waits for its turn there."""
     waits_for_turn: _builtins.bool
+    rerun_of: _builtins.int
+    """The execution that it runs again; 0 for any other."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -1533,10 +1654,11 @@ class Execution(_message.Message):
         started_by: _builtins.str = ...,
         concurrency_group: _builtins.str = ...,
         waits_for_turn: _builtins.bool = ...,
+        rerun_of: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "ended_at", b"ended_at", "since", b"since", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reason", b"cancel_reason", "concurrency_group", b"concurrency_group", "created_at", b"created_at", "delivery_directory", b"delivery_directory", "edges", b"edges", "ended_at", b"ended_at", "error", b"error", "files_removed", b"files_removed", "job_count", b"job_count", "jobs", b"jobs", "kept", b"kept", "next_action", b"next_action", "orchestrator_peer_id", b"orchestrator_peer_id", "reason", b"reason", "since", b"since", "started_at", b"started_at", "started_by", b"started_by", "status", b"status", "waits_for_turn", b"waits_for_turn", "workflow_execution_id", b"workflow_execution_id", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name", "workflow_version", b"workflow_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reason", b"cancel_reason", "concurrency_group", b"concurrency_group", "created_at", b"created_at", "delivery_directory", b"delivery_directory", "edges", b"edges", "ended_at", b"ended_at", "error", b"error", "files_removed", b"files_removed", "job_count", b"job_count", "jobs", b"jobs", "kept", b"kept", "next_action", b"next_action", "orchestrator_peer_id", b"orchestrator_peer_id", "reason", b"reason", "rerun_of", b"rerun_of", "since", b"since", "started_at", b"started_at", "started_by", b"started_by", "status", b"status", "waits_for_turn", b"waits_for_turn", "workflow_execution_id", b"workflow_execution_id", "workflow_id", b"workflow_id", "workflow_name", b"workflow_name", "workflow_version", b"workflow_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1566,6 +1688,8 @@ class WorkflowJob(_message.Message):
     EXIT_CODE_FIELD_NUMBER: _builtins.int
     BYTES_RECEIVED_FIELD_NUMBER: _builtins.int
     BYTES_SENT_FIELD_NUMBER: _builtins.int
+    REUSED_EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    REUSED_JOB_EXECUTION_ID_FIELD_NUMBER: _builtins.int
     workflow_job_id: _builtins.int
     node_id: _builtins.str
     job_name: _builtins.str
@@ -1585,6 +1709,9 @@ class WorkflowJob(_message.Message):
     exit_code: _builtins.int
     bytes_received: _builtins.int
     bytes_sent: _builtins.int
+    reused_execution_id: _builtins.int
+    """Of a job that is not run again, because it completed in that execution: its files are sent from there."""
+    reused_job_execution_id: _builtins.int
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -1614,10 +1741,12 @@ class WorkflowJob(_message.Message):
         exit_code: _builtins.int | None = ...,
         bytes_received: _builtins.int = ...,
         bytes_sent: _builtins.int = ...,
+        reused_execution_id: _builtins.int = ...,
+        reused_job_execution_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "ended_at", b"ended_at", "exit_code", b"exit_code", "since", b"since", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "attempt", b"attempt", "bytes_received", b"bytes_received", "bytes_sent", b"bytes_sent", "ended_at", b"ended_at", "executor_name", b"executor_name", "executor_peer_id", b"executor_peer_id", "exit_code", b"exit_code", "generation", b"generation", "job_name", b"job_name", "message", b"message", "next_action", b"next_action", "node_id", b"node_id", "placement", b"placement", "reason", b"reason", "remote_job_execution_id", b"remote_job_execution_id", "service", b"service", "since", b"since", "started_at", b"started_at", "status", b"status", "workflow_job_id", b"workflow_job_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "attempt", b"attempt", "bytes_received", b"bytes_received", "bytes_sent", b"bytes_sent", "ended_at", b"ended_at", "executor_name", b"executor_name", "executor_peer_id", b"executor_peer_id", "exit_code", b"exit_code", "generation", b"generation", "job_name", b"job_name", "message", b"message", "next_action", b"next_action", "node_id", b"node_id", "placement", b"placement", "reason", b"reason", "remote_job_execution_id", b"remote_job_execution_id", "reused_execution_id", b"reused_execution_id", "reused_job_execution_id", b"reused_job_execution_id", "service", b"service", "since", b"since", "started_at", b"started_at", "status", b"status", "workflow_job_id", b"workflow_job_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
@@ -2065,15 +2194,18 @@ class GetExecutionRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     WORKFLOW_EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     workflow_execution_id: _builtins.int
+    page_token: _builtins.str
     def __init__(
         self,
         *,
         workflow_execution_id: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["workflow_execution_id", b"workflow_execution_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_token", b"page_token", "workflow_execution_id", b"workflow_execution_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2084,16 +2216,21 @@ class GetExecutionResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EXECUTION_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
     @_builtins.property
-    def execution(self) -> Global___Execution: ...
+    def execution(self) -> Global___Execution:
+        """With as many of its jobs, then of its edges, as fit one message."""
+
     def __init__(
         self,
         *,
         execution: Global___Execution | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2128,7 +2265,10 @@ class WatchExecutionResponse(_message.Message):
 
     EXECUTION_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.int
+    more: _builtins.bool
+    """The same update goes on in the next message: it was too large for one."""
     @_builtins.property
     def execution(self) -> Global___Execution:
         """In the first update all jobs and edges, later those that changed."""
@@ -2138,10 +2278,11 @@ class WatchExecutionResponse(_message.Message):
         *,
         execution: Global___Execution | None = ...,
         resume_token: _builtins.int = ...,
+        more: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution", "resume_token", b"resume_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution", "more", b"more", "resume_token", b"resume_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

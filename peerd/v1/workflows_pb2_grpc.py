@@ -70,6 +70,11 @@ class WorkflowServiceStub:
                 request_serializer=peerd_dot_v1_dot_workflows__pb2.RunWorkflowRequest.SerializeToString,
                 response_deserializer=peerd_dot_v1_dot_workflows__pb2.RunWorkflowResponse.FromString,
                 _registered_method=True)
+        self.RerunExecution = channel.unary_unary(
+                '/peerd.v1.WorkflowService/RerunExecution',
+                request_serializer=peerd_dot_v1_dot_workflows__pb2.RerunExecutionRequest.SerializeToString,
+                response_deserializer=peerd_dot_v1_dot_workflows__pb2.RerunExecutionResponse.FromString,
+                _registered_method=True)
         self.ListExecutions = channel.unary_unary(
                 '/peerd.v1.WorkflowService/ListExecutions',
                 request_serializer=peerd_dot_v1_dot_workflows__pb2.ListExecutionsRequest.SerializeToString,
@@ -168,6 +173,13 @@ class WorkflowServiceServicer:
 
     def RunWorkflow(self, request, context):
         """Start an execution of a stored or a given definition.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RerunExecution(self, request, context):
+        """Start an execution of the same definition as one that has ended: as a whole, or from some of its jobs on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -278,6 +290,11 @@ def add_WorkflowServiceServicer_to_server(servicer, server):
                     servicer.RunWorkflow,
                     request_deserializer=peerd_dot_v1_dot_workflows__pb2.RunWorkflowRequest.FromString,
                     response_serializer=peerd_dot_v1_dot_workflows__pb2.RunWorkflowResponse.SerializeToString,
+            ),
+            'RerunExecution': grpc.unary_unary_rpc_method_handler(
+                    servicer.RerunExecution,
+                    request_deserializer=peerd_dot_v1_dot_workflows__pb2.RerunExecutionRequest.FromString,
+                    response_serializer=peerd_dot_v1_dot_workflows__pb2.RerunExecutionResponse.SerializeToString,
             ),
             'ListExecutions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListExecutions,
@@ -520,6 +537,33 @@ class WorkflowService:
             '/peerd.v1.WorkflowService/RunWorkflow',
             peerd_dot_v1_dot_workflows__pb2.RunWorkflowRequest.SerializeToString,
             peerd_dot_v1_dot_workflows__pb2.RunWorkflowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RerunExecution(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/peerd.v1.WorkflowService/RerunExecution',
+            peerd_dot_v1_dot_workflows__pb2.RerunExecutionRequest.SerializeToString,
+            peerd_dot_v1_dot_workflows__pb2.RerunExecutionResponse.FromString,
             options,
             channel_credentials,
             insecure,

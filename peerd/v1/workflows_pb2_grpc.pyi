@@ -45,6 +45,8 @@ class WorkflowServiceStub:
     GetWorkflow: _grpc.UnaryUnaryMultiCallable[_workflows_pb2.GetWorkflowRequest, _workflows_pb2.GetWorkflowResponse]
     RunWorkflow: _grpc.UnaryUnaryMultiCallable[_workflows_pb2.RunWorkflowRequest, _workflows_pb2.RunWorkflowResponse]
     """Start an execution of a stored or a given definition."""
+    RerunExecution: _grpc.UnaryUnaryMultiCallable[_workflows_pb2.RerunExecutionRequest, _workflows_pb2.RerunExecutionResponse]
+    """Start an execution of the same definition as one that has ended: as a whole, or from some of its jobs on."""
     ListExecutions: _grpc.UnaryUnaryMultiCallable[_workflows_pb2.ListExecutionsRequest, _workflows_pb2.ListExecutionsResponse]
     GetExecution: _grpc.UnaryUnaryMultiCallable[_workflows_pb2.GetExecutionRequest, _workflows_pb2.GetExecutionResponse]
     WatchExecution: _grpc.UnaryStreamMultiCallable[_workflows_pb2.WatchExecutionRequest, _workflows_pb2.WatchExecutionResponse]
@@ -81,6 +83,8 @@ class WorkflowServiceAsyncStub(WorkflowServiceStub):
     GetWorkflow: _aio.UnaryUnaryMultiCallable[_workflows_pb2.GetWorkflowRequest, _workflows_pb2.GetWorkflowResponse]  # type: ignore[assignment]
     RunWorkflow: _aio.UnaryUnaryMultiCallable[_workflows_pb2.RunWorkflowRequest, _workflows_pb2.RunWorkflowResponse]  # type: ignore[assignment]
     """Start an execution of a stored or a given definition."""
+    RerunExecution: _aio.UnaryUnaryMultiCallable[_workflows_pb2.RerunExecutionRequest, _workflows_pb2.RerunExecutionResponse]  # type: ignore[assignment]
+    """Start an execution of the same definition as one that has ended: as a whole, or from some of its jobs on."""
     ListExecutions: _aio.UnaryUnaryMultiCallable[_workflows_pb2.ListExecutionsRequest, _workflows_pb2.ListExecutionsResponse]  # type: ignore[assignment]
     GetExecution: _aio.UnaryUnaryMultiCallable[_workflows_pb2.GetExecutionRequest, _workflows_pb2.GetExecutionResponse]  # type: ignore[assignment]
     WatchExecution: _aio.UnaryStreamMultiCallable[_workflows_pb2.WatchExecutionRequest, _workflows_pb2.WatchExecutionResponse]  # type: ignore[assignment]
@@ -156,6 +160,14 @@ class WorkflowServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_workflows_pb2.RunWorkflowResponse, _abc.Awaitable[_workflows_pb2.RunWorkflowResponse]]:
         """Start an execution of a stored or a given definition."""
+
+    @_abc_1.abstractmethod
+    def RerunExecution(
+        self,
+        request: _workflows_pb2.RerunExecutionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workflows_pb2.RerunExecutionResponse, _abc.Awaitable[_workflows_pb2.RerunExecutionResponse]]:
+        """Start an execution of the same definition as one that has ended: as a whole, or from some of its jobs on."""
 
     @_abc_1.abstractmethod
     def ListExecutions(

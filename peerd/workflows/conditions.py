@@ -12,12 +12,11 @@ no exit code equals nothing and is neither less nor more.
 
 from __future__ import annotations
 
-import operator
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from peerd.workflows.condition_answers import ORDER, Answer, Facts, Value, both, either, equal, number_of, ordered
 from peerd.workflows.condition_tokens import ConditionError, Token, tokens
 
 MAX_LENGTH = 1000
@@ -25,28 +24,6 @@ MAX_DEPTH = 32
 
 STATUSES = ("completed", "failed", "skipped")
 """What a job that has ended may be in an execution that is not cancelled."""
-
-Value = bool | float | str | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class End:
-    """How a job has ended."""
-
-    status: str
-    exit_code: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What an expression may ask."""
-
-    params: Mapping[str, str]
-    # Of the jobs that this one needs or takes files from.
-    ends: Mapping[str, End]
-    # Every one of them completed, or failed where that is allowed; one failed where that is not.
-    success: bool
-    failure: bool
 
 
 class Kind(Enum):
@@ -63,7 +40,7 @@ class Kind(Enum):
 class _Node:
     kind: Kind
     at: int
-    answer: Callable[[Facts], Value]
+    answer: Answer
     # Of a literal.
     literal: Value = None
 
@@ -79,20 +56,11 @@ class Condition:
     # Those that are compared with numbers.
     numeric_params: frozenset[str] = frozenset()
     asks_ends: bool = False
-    answer: Callable[[Facts], Value] = field(repr=False)
+    answer: Answer = field(repr=False)
 
     def holds(self, facts: Facts) -> bool:
         """Whether the job is to run."""
         return self.answer(facts) is True
-
-
-_ORDER: Mapping[str, Callable[[float, float], bool]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
-_NUMBER = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
 
 
 def parse_condition(text: str) -> Condition:
@@ -100,11 +68,6 @@ def parse_condition(text: str) -> Condition:
     if len(text) > MAX_LENGTH:
         raise ConditionError(f"it is longer than {MAX_LENGTH} characters", MAX_LENGTH + 1)
     return _Parser(text).parse()
-
-
-def number_of(text: str) -> float | None:
-    """The number that a parameter spells."""
-    return float(text) if _NUMBER.fullmatch(text) else None
 
 
 class _Parser:
@@ -152,14 +115,14 @@ class _Parser:
         node = self._and()
         while self._take("||"):
             left, right = _boolean(node), _boolean(self._and())
-            node = _Node(Kind.BOOL, left.at, _either(left, right))
+            node = _Node(Kind.BOOL, left.at, either(left.answer, right.answer))
         return node
 
     def _and(self) -> _Node:
         node = self._not()
         while self._take("&&"):
             left, right = _boolean(node), _boolean(self._not())
-            node = _Node(Kind.BOOL, left.at, _both(left, right))
+            node = _Node(Kind.BOOL, left.at, both(left.answer, right.answer))
         return node
 
     def _not(self) -> _Node:
@@ -174,7 +137,7 @@ class _Parser:
         left = self._value()
         if self._take("in"):
             return self._within(left)
-        if (token := self._take("==", "!=", *_ORDER)) is None:
+        if (token := self._take("==", "!=", *ORDER)) is None:
             return left
         return self._compare(left, token, self._value())
 
@@ -193,12 +156,12 @@ class _Parser:
 
     def _compare(self, left: _Node, token: Token, right: _Node) -> _Node:
         kinds = {left.kind, right.kind}
-        if token.text in _ORDER:
+        if token.text in ORDER:
             for side in (left, right):
                 if side.kind not in (Kind.NUMBER, Kind.PARAM):
                     message = f"{token.text!r} compares numbers, and this is {side.kind.value}"
                     raise ConditionError(message, side.at)
-            return _Node(Kind.BOOL, left.at, _ordered(self._number(left), self._number(right), token.text))
+            return _Node(Kind.BOOL, left.at, ordered(self._number(left).answer, self._number(right).answer, token.text))
         if kinds == {Kind.STATUS, Kind.TEXT}:
             literal = left if left.kind is Kind.TEXT else right
             if literal.literal not in STATUSES:
@@ -209,7 +172,7 @@ class _Parser:
         elif len(kinds) > 1 and Kind.PARAM not in kinds:
             message = f"{left.kind.value} is never equal to {right.kind.value}"
             raise ConditionError(message, token.at)
-        return _Node(Kind.BOOL, left.at, _equal(left, right, wanted=token.text == "=="))
+        return _Node(Kind.BOOL, left.at, equal(left.answer, right.answer, wanted=token.text == "=="))
 
     def _number(self, node: _Node) -> _Node:
         if node.kind is Kind.NUMBER:
@@ -276,7 +239,7 @@ class _Parser:
             raise ConditionError(f"it is nested deeper than {MAX_DEPTH}", token.at)
 
 
-_FUNCTIONS: Mapping[str, Callable[[Facts], Value]] = {
+_FUNCTIONS: Mapping[str, Answer] = {
     "success": lambda facts: facts.success,
     "failure": lambda facts: facts.failure,
     "always": lambda _: True,
@@ -291,35 +254,3 @@ def _boolean(node: _Node) -> _Node:
     if node.kind is not Kind.BOOL:
         raise ConditionError(f"expected {Kind.BOOL.value}, found {node.kind.value}: compare it with something", node.at)
     return node
-
-
-def _either(left: _Node, right: _Node) -> Callable[[Facts], Value]:
-    return lambda facts: left.answer(facts) is True or right.answer(facts) is True
-
-
-def _both(left: _Node, right: _Node) -> Callable[[Facts], Value]:
-    return lambda facts: left.answer(facts) is True and right.answer(facts) is True
-
-
-def _ordered(left: _Node, right: _Node, word: str) -> Callable[[Facts], Value]:
-    def answer(facts: Facts) -> bool:
-        one, other = left.answer(facts), right.answer(facts)
-        if one is None or other is None:
-            return False
-        return _ORDER[word](float(one), float(other))
-
-    return answer
-
-
-def _equal(left: _Node, right: _Node, *, wanted: bool) -> Callable[[Facts], Value]:
-    def answer(facts: Facts) -> bool:
-        one, other = left.answer(facts), right.answer(facts)
-        same = one is not None and other is not None and _comparable(one, other) == _comparable(other, one)
-        return same is wanted
-
-    return answer
-
-
-def _comparable(value: Value, other: Value) -> Value:
-    """A parameter is text also where it is compared with true or false."""
-    return str(value).lower() if isinstance(value, bool) and isinstance(other, str) else value

@@ -7,16 +7,18 @@ from collections.abc import Iterator, Mapping
 
 from peerd.errors import Violation
 from peerd.v1 import workflows_pb2
+from peerd.workflows.condition_answers import number_of
 from peerd.workflows.condition_tokens import ConditionError
-from peerd.workflows.conditions import Condition, number_of, parse_condition
+from peerd.workflows.conditions import Condition, parse_condition
 from peerd.workflows.edges import parse_source
+from peerd.workflows.parameters import normalised
 from peerd.workflows.problems import FieldPath, Problem, ProblemReason, format_path
 
 
 def condition_problems(definition: workflows_pb2.WorkflowDefinition) -> Iterator[Problem]:
     """What is wrong with the conditions of all jobs."""
-    params = {**definition.params, **{name: typed.default for name, typed in definition.parameters.items()}}
-    many = frozenset(job.name for job in definition.jobs if job.matrix)
+    params = {**definition.params, **{name: _default(typed) for name, typed in definition.parameters.items()}}
+    many = {job.name: "matrix" if job.matrix else "map" for job in definition.jobs if job.matrix or job.HasField("map")}
     for index, job in enumerate(definition.jobs):
         if not job.when:
             continue
@@ -28,10 +30,18 @@ def condition_problems(definition: workflows_pb2.WorkflowDefinition) -> Iterator
             continue
         yield from _params(condition, path, params)
         yield from _jobs(condition, path, job)
-        for name in sorted(condition.jobs & many):
-            message = f"jobs.{name}: {name!r} has a matrix, so it does not end in one way"
+        for name in sorted(condition.jobs & many.keys()):
+            message = f"jobs.{name}: {name!r} has a {many[name]}, so it does not end in one way"
             hint = "ask success() or failure(), which speak of all its instances"
             yield Problem(reason=ProblemReason.BAD_EXPRESSION, message=message, path=path, next_action=hint)
+
+
+def _default(parameter: workflows_pb2.ParameterDefinition) -> str:
+    """In the normal form of its type; empty if it has none, or one that is wrong and reported elsewhere."""
+    try:
+        return normalised(parameter, parameter.default) if parameter.HasField("default") else ""
+    except ValueError:
+        return ""
 
 
 def param_violations(definition: workflows_pb2.WorkflowDefinition, params: Mapping[str, str]) -> Iterator[Violation]:
@@ -58,6 +68,8 @@ def _params(condition: Condition, path: FieldPath, params: Mapping[str, str]) ->
 
 def _jobs(condition: Condition, path: FieldPath, job: workflows_pb2.JobDefinition) -> Iterator[Problem]:
     upstream = {*job.needs, *(parse_source(getattr(item, "from")).node_id for item in job.inputs)}
+    if job.HasField("map"):
+        upstream.add(parse_source(getattr(job.map, "from")).node_id)
     for name in sorted(condition.jobs - upstream):
         message = f"jobs.{name}: this job neither needs {name!r} nor takes files from it"
         hint = f"add 'needs: [{name}]', or correct the name"

@@ -21,7 +21,7 @@ from peerd.workflows.endings import may_run_again
 from peerd.workflows.events import DeadlinePassed, Event, JobLost
 from peerd.workflows.gates import gate
 from peerd.workflows.limits import passed
-from peerd.workflows.model import WorkflowJobStatus
+from peerd.workflows.model import EdgeStatus, WorkflowJobStatus
 from peerd.workflows.state import ExecutionState, JobState
 
 _REVOKED = "its peer was revoked and its lease has run out"
@@ -42,6 +42,11 @@ class PlaceJob(Command):
     excluded: frozenset[str]
     # It leaves a peer that is away; nothing is lost if no other takes it.
     move: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpandMap(Command):
+    """Read the list of a job with a map, which is here, and say what it holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +119,10 @@ def _outstanding(state: ExecutionState, job: JobState, now: Millis) -> Iterator[
             return
     elif not job.open:
         return
+    elif job.spec.mapped is not None:
+        if state.edges[job.spec.mapped.list_edge].status is EdgeStatus.DELIVERED:
+            yield ExpandMap(node=node, placement=0)
+        return
     elif not job.peer:
         yield PlaceJob(node=node, placement=job.placement + 1, excluded=frozenset(job.refused_by))
         return
@@ -150,7 +159,7 @@ def _may_move(state: ExecutionState, job: JobState, now: Millis) -> bool:
     timing, since = state.timing, state.away[job.peer].since
     if job.spec.pinned:
         return False
-    if not job.start_sent:
+    if not job.may_have_run:
         return now >= since + timing.replace_after
     return may_run_again(job) and now >= since + timing.lease + timing.max_clock_skew
 

@@ -1,7 +1,8 @@
 """Local Peer: this peer's own end of an execution's edges, with job execution id 0.
 
-Deliveries are expected by the execution's edges: from exactly the peer and job that the edge starts at now. They lie
-in ``.../jobs/<orchestrator>/0/input[/<directory>]``. Package files leave from here; what becomes of them is told here.
+Deliveries, and the lists of maps, are expected by the execution's edges: from exactly the peer and job that the edge
+starts at now. They lie in ``.../jobs/<orchestrator>/0/input[/<directory>]``, lists in ``.../0/lists/<job>``. Package
+files leave from here; what becomes of them is told here.
 Implements Destinations and Outcomes of transfers for id 0.
 """
 
@@ -18,18 +19,23 @@ from peerd.store import Tx
 from peerd.transfers.model import Expectation, Received, TransferKey
 from peerd.workflows import events as e
 from peerd.workflows.edges import LOCAL_PEER
+from peerd.workflows.lists import list_folder
+from peerd.workflows.maps import MAX_LIST_BYTES
 from peerd.workflows.model import EdgeStatus, ExecutionStatus
 
 Post = Callable[[Tx, int, e.Event], None]
 """Orchestrator.post."""
 
 _EDGE = (
-    "SELECT d.directory, d.status, x.status AS execution_status, j.executor_peer_id, j.remote_job_execution_id, "
-    "j.placement FROM execution_edges d "
+    "SELECT d.directory, d.is_list, d.status, x.status AS execution_status, j.executor_peer_id, "
+    "j.remote_job_execution_id, j.placement FROM execution_edges d "
     "JOIN workflow_executions x ON x.id = d.workflow_execution_id "
     "JOIN workflow_jobs j ON j.workflow_execution_id = d.workflow_execution_id AND j.node_id = "
 )
-_HOME = f"{_EDGE} d.source_node_id WHERE d.workflow_execution_id = ? AND d.edge_id = ? AND d.destination_node_id = ?"
+_HOME = (
+    f"{_EDGE} d.source_node_id WHERE d.workflow_execution_id = ? AND d.edge_id = ? "
+    "AND (d.destination_node_id = ? OR d.is_list = 1)"
+)
 _PACKAGE = f"{_EDGE} d.destination_node_id WHERE d.workflow_execution_id = ? AND d.edge_id = ? AND d.source_node_id = ?"
 
 
@@ -52,11 +58,20 @@ class LocalPeer:
             executor=self._own_peer_id,
             job_execution_id=0,
         )
+        if row["is_list"]:
+            return Expectation(directory=list_folder(place, row["directory"]), root=place.directory)
         parts = row["directory"].split("/") if row["directory"] else []
         return Expectation(directory=place.input.joinpath(*parts), root=place.directory)
 
     def accepted(self, tx: Tx, key: TransferKey, total_bytes: int) -> None:
-        """Nothing to count: home has no quota."""
+        """Home has no quota, but what is too large for a list is not taken in to be refused then. Raises TOO_LARGE."""
+        row = self._expected(tx, key)
+        if row["is_list"] and total_bytes > MAX_LIST_BYTES:
+            raise PeerdError(
+                Reason.TOO_LARGE,
+                f"the list of {row['directory']!r} has {total_bytes} bytes; {MAX_LIST_BYTES >> 20} MiB are taken",
+                next_action="make a shorter list, and name its file in 'from' of the map",
+            )
 
     def refused(self, tx: Tx, key: TransferKey, error: PeerdError) -> None:
         """Nothing to note: no job waits here, and the sender tells why its transfer does."""

@@ -5,13 +5,14 @@ Nodes are numbered, so no name can be taken for syntax; names appear in labels o
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from peerd.v1 import catalog_pb2, workflows_pb2
 from peerd.v1.catalog_pb2 import InterfaceKind
-from peerd.workflows.edges import LOCAL_PEER, edges_of
+from peerd.workflows.edges import LOCAL_PEER, edges_of, edges_of_maps
 
 HOME = "Local Peer"
 
@@ -64,11 +65,11 @@ def of_definition(definition: workflows_pb2.WorkflowDefinition) -> Drawing:
     ends = [
         (
             edge.source,
-            edge.destination,
+            edge.list_of or edge.destination,
             interface(edge.source_kind, edge.shown_path),
             interface(edge.destination_kind, edge.destination_path),
         )
-        for edge in edges_of(definition)
+        for edge in itertools.chain(edges_of(definition), *edges_of_maps(definition).values())
     ]
     return _drawing(definition.name, nodes, ends)
 

@@ -2,7 +2,7 @@
 
 Pure, and computed from the definition alone, so the orchestrator, ``plan`` and validation agree. Edge ids count from
 1 in definition order: the inputs of the first job, of the second ..., then one edge per job with package files, then
-the deliveries to Local Peer.
+the deliveries to Local Peer, then the lists of maps.
 
 The directory an edge ends in: what its ``to`` says; else the place itself when it is the only edge into that place,
 else a directory named after the producing job. Places are ``input`` (stdin and input edges share it), each mount
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from peerd.transfers.selection import EVERYTHING, Selection
 from peerd.v1 import catalog_pb2, workflows_pb2
@@ -113,6 +113,8 @@ class Edge:
     position: int = 0
     # Which files of the output, under which names; the sender applies it.
     selection: Selection = EVERYTHING
+    # The job with a map whose list comes along it, to be read by the orchestrator itself.
+    list_of: str = ""
 
     @property
     def shown_path(self) -> str:
@@ -121,8 +123,25 @@ class Edge:
 
 
 def edges_of(definition: workflows_pb2.WorkflowDefinition) -> tuple[Edge, ...]:
-    """All edges of a valid definition."""
-    return tuple(_edges(definition))
+    """All edges of a valid definition, without those of the instances of a map, which come with them."""
+    mapped = {job.name for job in definition.jobs if job.HasField("map")}
+    plain = (edge for edge in _edges(definition) if not mapped & {edge.source, edge.destination})
+    lists = (_list_edge(job) for job in definition.jobs if job.HasField("map"))
+    return tuple(replace(edge, edge_id=number) for number, edge in enumerate((*plain, *lists), 1))
+
+
+def edges_of_maps(definition: workflows_pb2.WorkflowDefinition) -> dict[str, tuple[Edge, ...]]:
+    """By job with a map, the edges that each of its instances will have, with its own name at their end.
+
+    An edge between two such jobs belongs to the one that takes the files: the other's list is known before.
+    """
+    found: dict[str, list[Edge]] = {job.name: [] for job in definition.jobs if job.HasField("map")}
+    for edge in _edges(definition) if found else ():
+        if edge.destination in found:
+            found[edge.destination].append(edge)
+        elif edge.source in found:
+            found[edge.source].append(edge)
+    return {name: tuple(edges) for name, edges in found.items()}
 
 
 def edges_by_job(edges: Iterable[Edge]) -> dict[str, list[Edge]]:
@@ -141,48 +160,61 @@ def directories(pairs: list[tuple[Source, Place, str]]) -> list[str]:
 
 
 def _edges(definition: workflows_pb2.WorkflowDefinition) -> Iterator[Edge]:
-    edge_id = 0
+    """Without numbers, and of a map as if it were one job."""
+    mapped = {job.name for job in definition.jobs if job.HasField("map")}
     for job in definition.jobs:
         pairs = [(parse_source(getattr(item, "from")), parse_place(item.into), item.to) for item in job.inputs]
-        for position, (item, (source, place, _), directory) in enumerate(
+        for position, (item, (source, place, to), directory) in enumerate(
             zip(job.inputs, pairs, directories(pairs), strict=True)
         ):
-            edge_id += 1
             yield Edge(
-                edge_id=edge_id,
+                edge_id=0,
                 source=source.node_id,
                 source_kind=SOURCE_KINDS[source.word],
                 source_path=source.mount,
                 destination=job.name,
                 destination_kind=DESTINATION_KINDS[place.word],
                 destination_path=place.path,
-                directory=directory,
+                directory=to if source.node_id in mapped else directory,
                 position=position,
                 selection=selection_of(item, source.part),
             )
     for job in definition.jobs:
         if job.package:
-            edge_id += 1
             yield Edge(
-                edge_id=edge_id,
+                edge_id=0,
                 source=LOCAL_PEER,
                 source_kind=catalog_pb2.INTERFACE_KIND_PACKAGE,
                 destination=job.name,
                 destination_kind=catalog_pb2.INTERFACE_KIND_PACKAGE,
             )
     home = [(parse_source(getattr(item, "from")), parse_place(""), item.to) for item in definition.deliver]
-    for position, (delivery, (source, _, _), directory) in enumerate(
+    for position, (delivery, (source, _, to), directory) in enumerate(
         zip(definition.deliver, home, directories(home), strict=True)
     ):
-        edge_id += 1
         yield Edge(
-            edge_id=edge_id,
+            edge_id=0,
             source=source.node_id,
             source_kind=SOURCE_KINDS[source.word],
             source_path=source.mount,
             destination=LOCAL_PEER,
             destination_kind=catalog_pb2.INTERFACE_KIND_INPUT,
-            directory=directory,
+            directory=to if source.node_id in mapped else directory,
             position=position,
             selection=selection_of(delivery, source.part),
         )
+
+
+def _list_edge(job: workflows_pb2.JobDefinition) -> Edge:
+    source = parse_source(getattr(job.map, "from"))
+    return Edge(
+        edge_id=0,
+        source=source.node_id,
+        source_kind=SOURCE_KINDS[source.word],
+        source_path=source.mount,
+        destination=LOCAL_PEER,
+        destination_kind=catalog_pb2.INTERFACE_KIND_INPUT,
+        directory=job.name,
+        selection=Selection(path=source.part),
+        list_of=job.name,
+    )

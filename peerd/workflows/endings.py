@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from peerd.clock import Millis
-from peerd.workflows import limits
+from peerd.workflows import limits, parallel
 from peerd.workflows.model import EXECUTION_MOVES, JOB_MOVES, EdgeStatus, ExecutionStatus, WorkflowJobStatus
 from peerd.workflows.state import EdgeState, ExecutionState, JobState
 
@@ -53,7 +53,7 @@ def release(state: ExecutionState, job: JobState, *, keep_off: bool, at: Millis)
             nothing_moves = other is not None and other.gives_nothing
         if nothing_moves:
             continue
-        if edge.delivery and edge.settled:
+        if edge.brought_home and edge.settled:
             state.home_open += 1
             state.home_failed -= edge.status is EdgeStatus.FAILED
         edge.status, edge.bytes, edge.bytes_total, edge.reason = EdgeStatus.WAITING, 0, 0, ""
@@ -66,6 +66,7 @@ def release(state: ExecutionState, job: JobState, *, keep_off: bool, at: Millis)
     state.load[job.peer] -= 1
     job.peer, job.remote_id, job.report, job.held, job.started_at = "", 0, None, None, None
     job.acknowledged, job.start_sent, job.stale = job.generation, False, False
+    parallel.leaves(state, job)
     state.unplaced.add(job.spec.node_id)
     job.start_ends = None
     limits.queues(state, job, at)
@@ -75,9 +76,11 @@ def release(state: ExecutionState, job: JobState, *, keep_off: bool, at: Millis)
 def open_gate(state: ExecutionState, job: JobState, at: Millis) -> None:
     """A gated job may have a peer from now on: who completed and has files for it waits for its id."""
     job.open, job.since = True, at
+    state.touch(job)
+    if job.spec.mapped is not None:  # it gets no peer; its instances do
+        return
     state.unplaced.add(job.spec.node_id)
     limits.queues(state, job, at)
-    state.touch(job)
     for name in job.neighbours:
         state.jobs[name].missing += 1
 
@@ -104,6 +107,7 @@ def end(state: ExecutionState, job: JobState, status: WorkflowJobStatus, at: Mil
         if not waiting.upstream_left and not waiting.final:
             state.gates[name] = None
     wake_producers(state, job)
+    parallel.leaves(state, job)
     end_if_done(state, at)
 
 
@@ -169,7 +173,7 @@ def _give_up_outputs(state: ExecutionState, job: JobState, reason: str) -> Itera
     """Yields the consumers that wait in vain; a gated one decides when all that it builds on has ended."""
     for edge_id in job.outputs:
         edge = state.edges[edge_id]
-        if edge.delivery and not edge.settled:
+        if edge.brought_home and not edge.settled:
             state.home_open -= 1
         _give_up_edge(state, edge, reason)
         if not edge.delivery:

@@ -36,6 +36,13 @@ class ExecutionRequested(Event):
     """Somebody asked for this execution; always the first event."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class JobReused(Event):
+    """The job completed in the execution that this one runs again, and nobody takes its files: it is over."""
+
+    node: str
+
+
 RUN, SKIP, FAIL = "run", "skip", "fail"
 """Verdicts of a gate."""
 
@@ -49,6 +56,25 @@ class JobGated(Event):
     verdict: str
     reason: str = ""
     message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapExpanded(Event):
+    """The list of a job with a map was read: so many instances, numbered from ``first_workflow_job_id`` on."""
+
+    area = "map"
+    node: str
+    count: int
+    first_workflow_job_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapFailed(Event):
+    """Its list is none."""
+
+    area = "map"
+    node: str
+    message: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,7 +271,10 @@ KINDS: Mapping[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
         ExecutionRequested,
+        JobReused,
         JobGated,
+        MapExpanded,
+        MapFailed,
         JobPlaced,
         JobUnplaceable,
         JobCreated,

@@ -23,7 +23,7 @@ from typing import Any
 
 from peerd.clock import Millis
 from peerd.workflows import events as e
-from peerd.workflows import limits
+from peerd.workflows import limits, parallel
 from peerd.workflows.endings import (
     NOT_STARTED,
     end,
@@ -38,6 +38,7 @@ from peerd.workflows.endings import (
     stop_answered,
     wake_producers,
 )
+from peerd.workflows.expanding import expand
 from peerd.workflows.model import EdgeNews, EdgeStatus, ExecutionStatus, JobStatus, Report, WorkflowJobStatus
 from peerd.workflows.state import Away, CancelIntent, EdgeState, ExecutionState, JobState
 
@@ -73,12 +74,30 @@ def _job_gated(state: ExecutionState, event: e.JobGated) -> None:
             open_gate(state, job, event.at)
 
 
+def _job_reused(state: ExecutionState, event: e.JobReused) -> None:
+    job = state.jobs[event.node]
+    if not job.final:
+        end(state, job, WorkflowJobStatus.COMPLETED, event.at)
+
+
+def _map_expanded(state: ExecutionState, event: e.MapExpanded) -> None:
+    job = state.jobs[event.node]
+    if not (job.final or state.cancel or event.node in state.maps):
+        expand(state, job, event.count, event.first_workflow_job_id, event.at)
+
+
+def _map_failed(state: ExecutionState, event: e.MapFailed) -> None:
+    job = state.jobs[event.node]
+    if not (job.final or state.cancel):
+        fail(state, job, "map", event.message, event.at)
+
+
 def _job_placed(state: ExecutionState, event: e.JobPlaced) -> None:
     job = state.jobs[event.node]
     if job.final or not job.open or state.cancel or event.placement != job.placement + 1:
         return
     if job.peer:
-        if job.start_sent:
+        if job.may_have_run:
             job.moves += 1
         release(state, job, keep_off=True, at=event.at)
     job.placement = event.placement
@@ -142,7 +161,9 @@ def _job_refused(state: ExecutionState, event: e.JobRefused) -> None:
             stop_answered(state, job, event.placement)
             end(state, job, WorkflowJobStatus.CANCELLED, event.at)
         return
-    if job.report is not None and job.report.generation:  # it has taken interfaces before, so it may have run
+    if (
+        job.report is not None and job.report.generation and not job.hold
+    ):  # it has taken interfaces before, so it may have run
         if not may_run_again(job):
             fail(state, job, "refused", event.message, event.at)
             return
@@ -236,7 +257,9 @@ def _apply_status(state: ExecutionState, job: JobState, report: Report, at: Mill
             # Also a cancel that nobody here asked for: its executor ended it when the lease ran out.
             _lost(state, job, report.message or f"its executor reports {report.status.value}", at)
         case status:
-            if status is JobStatus.READY and not report.attempt:
+            if status is JobStatus.READY and job.hold:
+                parallel.is_ready(state, job)
+            elif status is JobStatus.READY and not report.attempt:
                 limits.ready(state, job, at)
             elif status is JobStatus.WAITING_INPUTS:
                 job.start_ends = None
@@ -285,7 +308,7 @@ def _job_lost(state: ExecutionState, event: e.JobLost) -> None:
 
 def _lost(state: ExecutionState, job: JobState, message: str, at: Millis) -> None:
     """Nothing is known of it any more on the peer it was on."""
-    if not job.start_sent and not state.cancel:
+    if not job.may_have_run and not state.cancel:
         release(state, job, keep_off=False, at=at)  # it never ran: elsewhere, or there again, as if nothing had been
     elif may_run_again(job) and not state.cancel:
         job.moves += 1
@@ -304,9 +327,11 @@ def _edge_delivered(state: ExecutionState, event: e.EdgeDelivered) -> None:
     edge.status, edge.reason = EdgeStatus.DELIVERED, ""
     edge.bytes = edge.bytes_total = event.bytes
     state.changed_edges[event.edge_id] = None
-    if edge.delivery:
+    if edge.brought_home:
         state.home_open -= 1
         end_if_done(state, event.at)
+    elif edge.spec.list_of:
+        state.touch(state.jobs[edge.spec.list_of])
 
 
 def _edge_failed_here(state: ExecutionState, event: e.EdgeFailed) -> None:
@@ -323,13 +348,13 @@ def _about_present_job(state: ExecutionState, edge: EdgeState, placement: int) -
 def _edge_failed(state: ExecutionState, edge: EdgeState, reason: str, message: str, at: Millis) -> None:
     edge.status, edge.reason = EdgeStatus.FAILED, reason or "transfer"
     state.changed_edges[edge.spec.edge_id] = None
-    if edge.delivery:
+    if edge.brought_home:
         state.home_open -= 1
         state.home_failed += 1
         state.first_failure = state.first_failure or f"delivery of {edge.spec.source}: {message or reason}"
         end_if_done(state, at)
         return
-    consumer = state.jobs[edge.spec.destination]
+    consumer = state.jobs[edge.spec.list_of or edge.spec.destination]
     if consumer.status in NOT_STARTED and not state.cancel:  # what is being cancelled ends by that
         fail(state, consumer, "transfer", f"files of {edge.spec.source or 'the package'}: {message or reason}", at)
 
@@ -411,7 +436,10 @@ def _job_held_up(state: ExecutionState, event: e.JobHeldUp) -> None:
 
 
 _HANDLERS: dict[type[e.Event], Callable[[ExecutionState, Any], None]] = {
+    e.JobReused: _job_reused,
     e.JobGated: _job_gated,
+    e.MapExpanded: _map_expanded,
+    e.MapFailed: _map_failed,
     e.JobPlaced: _job_placed,
     e.JobUnplaceable: _job_unplaceable,
     e.JobCreated: _job_created,

@@ -14,7 +14,7 @@ from peerd.clock import Millis, to_datetime
 from peerd.errors import Reason
 from peerd.workflows import limits
 from peerd.workflows.edges import LOCAL_PEER
-from peerd.workflows.model import JobStatus, WorkflowJobStatus
+from peerd.workflows.model import JobStatus, MapSpec, WorkflowJobStatus
 from peerd.workflows.state import ExecutionState, JobState
 
 # Enough for a person to know where to look; and finding them must not mean looking at ten thousand neighbours.
@@ -31,6 +31,7 @@ _AFTER_FAILURE = {
     "transfer": "mend what the message names and run the workflow again",
     "storage_quota": "let it write less, or have [jobs] quota_bytes_per_orchestrator raised on that machine",
     "upstream_failed": "see the job that the message names",
+    "map": "mend what makes the list and run the workflow again",
     **{
         reason.text: reason.next_action
         for reason in (Reason.SECRET_NOT_FOUND, Reason.SECRET_NOT_ALLOWED, Reason.SECRET_UNAVAILABLE)
@@ -54,6 +55,9 @@ NameOf = Callable[[str], str]
 
 def explain(state: ExecutionState, job: JobState, name_of: NameOf) -> Explanation:
     """Why the job is as it is."""
+    if job.status is WorkflowJobStatus.COMPLETED and job.spec.reused_from:
+        message = f"not run again: it completed in execution {job.spec.reused_from}"
+        return Explanation(reason="reused", message=message, next_action="")
     if job.final:
         hint = _AFTER_FAILURE.get(job.reason, "")
         hint = hint.format(execution=state.spec.execution_id, node=job.spec.node_id)
@@ -86,7 +90,9 @@ def _cure_of_edge(state: ExecutionState, job: JobState) -> str:
 def explain_execution(state: ExecutionState, name_of: NameOf) -> Explanation:
     """Why the execution is as it is."""
     if state.status.final:
-        action = f"'peerctl executions show {state.spec.execution_id}' tells which jobs failed" if state.error else ""
+        number = state.spec.execution_id
+        look = f"'peerctl executions show {number}' tells which jobs failed"
+        action = f"{look}, 'peerctl executions rerun {number} --failed' runs them again" if state.error else ""
         return Explanation(reason="", message=state.error, next_action=action)
     if state.cancel:
         names = ", ".join(sorted(name_of(peer) for peer in state.stopping)) or "its jobs"
@@ -124,6 +130,8 @@ def _waiting(state: ExecutionState, job: JobState, name_of: NameOf) -> Explanati
         return Explanation(reason=held.reason, message=held.message, next_action=held.next_action or NOTHING_TO_DO)
     if not job.open:
         return _upstream(state, job, name_of)
+    if job.spec.mapped is not None:
+        return _list(state, job.spec.mapped, name_of)
     if not job.peer:
         return Explanation(reason="placement", message="waits for a peer to be chosen", next_action=NOTHING_TO_DO)
     name = name_of(job.peer)
@@ -140,6 +148,11 @@ def _waiting(state: ExecutionState, job: JobState, name_of: NameOf) -> Explanati
         )
     if report.status is JobStatus.RUNNING:
         return Explanation(reason="running", message=f"runs on {name}", next_action=NOTHING_TO_DO)
+    if job.hold and report.status is JobStatus.READY:
+        said = (
+            f"waits for one of the {job.spec.max_parallel} places of {job.spec.places} (max_parallel); it is on {name}"
+        )
+        return Explanation(reason="held", message=said, next_action=NOTHING_TO_DO)
     message = report.message or f"waits on {name}"
     if report.status is JobStatus.WAITING_INPUTS:
         message = f"{_producers(state, job, name_of)} ({message})"
@@ -148,10 +161,10 @@ def _waiting(state: ExecutionState, job: JobState, name_of: NameOf) -> Explanati
 
 
 def _away(state: ExecutionState, job: JobState, name: str, since: Millis) -> Explanation:
-    what = "waits for" if not job.start_sent else "may be running; waits to hear from"
+    what = "waits for" if not job.may_have_run else "may be running; waits to hear from"
     message = f"{what} {name}, which does not answer since {_moment(since)}"
     action = f"bring {name} back, or cancel"
-    if not job.spec.pinned and not job.start_sent:
+    if not job.spec.pinned and not job.may_have_run:
         action += "; it moves when another peer fits"
     elif not job.spec.pinned and job.spec.retry_lost:
         lease_ends = Millis(since + state.timing.lease + state.timing.max_clock_skew)
@@ -185,6 +198,16 @@ def _upstream(state: ExecutionState, job: JobState, name_of: NameOf) -> Explanat
     away = any(other.peer in state.away for other in open_ones)
     action = "bring the peers that are away back, or cancel" if away else NOTHING_TO_DO
     return Explanation(reason="needs", message=message, next_action=action)
+
+
+def _list(state: ExecutionState, mapped: MapSpec, name_of: NameOf) -> Explanation:
+    """It becomes many once its list is read."""
+    if state.edges[mapped.list_edge].settled:
+        return Explanation(reason="list", message="its list is here and is being read", next_action=NOTHING_TO_DO)
+    source = state.jobs[mapped.list_source]
+    message = f"waits for its list from {mapped.list_source} ({_whereabouts(state, source, name_of)})"
+    action = "bring that peer back, or cancel" if source.peer in state.away else NOTHING_TO_DO
+    return Explanation(reason="list", message=message, next_action=action)
 
 
 def _whereabouts(state: ExecutionState, job: JobState, name_of: NameOf) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 from peerd.clock import Millis
 from peerd.errors import PeerdError, Reason
 from peerd.store import Store
-from peerd.v1 import workflows_pb2
+from peerd.v1 import jobs_pb2, workflows_pb2
 from peerd.workflows import history, views
 from peerd.workflows.dispatch import Dials
 from peerd.workflows.drawing import Drawing, dot, mermaid, of_definition, of_execution
@@ -20,6 +21,7 @@ from peerd.workflows.senders import ask_senders
 from peerd.workflows.views import Viewer
 
 _UPSTREAM = 100
+_EDGES = 2000
 
 
 async def explain_job(
@@ -38,8 +40,8 @@ async def explain_job(
     execution, _ = await views.read_execution(store, viewer, execution_id)
     jobs = {job.node_id: job for job in execution.jobs}
     answer.job.CopyFrom(jobs[node])
-    answer.inputs.extend(edge for edge in execution.edges if edge.destination_node_id == node)
-    answer.outputs.extend(edge for edge in execution.edges if edge.source_node_id == node)
+    answer.inputs.extend(_some(edge for edge in execution.edges if edge.destination_node_id == node))
+    answer.outputs.extend(_some(edge for edge in execution.edges if edge.source_node_id == node))
     for edge in (*answer.inputs, *answer.outputs):
         explain_edge(edge, jobs)
     await ask_senders(dials, viewer.own_peer_id, execution_id, (*answer.inputs, *answer.outputs), jobs)
@@ -48,6 +50,14 @@ async def explain_job(
     _lease(answer, orchestrator, execution_id)
     answer.events.extend(await history.last_events(store, viewer.name_of, execution_id, node))
     return answer
+
+
+def _some(edges: Iterable[workflows_pb2.ExecutionEdge]) -> list[workflows_pb2.ExecutionEdge]:
+    """As many as one answer may hold, those first along which something is still to come."""
+    found = list(edges)
+    if len(found) > _EDGES:
+        found.sort(key=lambda edge: edge.status == jobs_pb2.EDGE_STATUS_DELIVERED)
+    return found[:_EDGES]
 
 
 def _lease(answer: workflows_pb2.ExplainJobResponse, orchestrator: Orchestrator, execution_id: int) -> None:

@@ -6,7 +6,8 @@ The verdict becomes an event, so that it is written down before anything follows
 from __future__ import annotations
 
 from peerd.clock import Millis
-from peerd.workflows.conditions import End, Facts, parse_condition
+from peerd.workflows.condition_answers import End, Facts
+from peerd.workflows.conditions import parse_condition
 from peerd.workflows.events import FAIL, RUN, SKIP, JobGated
 from peerd.workflows.model import WorkflowJobStatus
 from peerd.workflows.state import ExecutionState, JobState
@@ -38,6 +39,10 @@ def gate(state: ExecutionState, job: JobState, now: Millis) -> JobGated:
         if skipped is not None:
             message = f"{skipped.spec.node_id} was skipped: {skipped.reason}"
             return JobGated(node=node, verdict=SKIP, reason="upstream_skipped", message=message, at=now)
+    mapped = job.spec.mapped
+    if mapped is not None and state.jobs[mapped.list_source].gives_nothing:
+        message = f"{mapped.list_source} made no list: it is {state.jobs[mapped.list_source].status.value}"
+        return JobGated(node=node, verdict=FAIL, reason="map", message=message, at=now)
     return JobGated(node=node, verdict=RUN, at=now)
 
 

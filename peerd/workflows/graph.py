@@ -112,7 +112,17 @@ class Graph:
                 self.problems.append(Problem(reason=reason, message=message, path=path, next_action=hint))
             else:
                 found.append((self._index[name], path))
+        if job.HasField("map"):
+            found += self._list(("jobs", index, "map", "from"), job)
         return found
+
+    def _list(self, path: FieldPath, job: workflows_pb2.JobDefinition) -> list[tuple[int, FieldPath]]:
+        """The job that makes the list of a map."""
+        text = getattr(job.map, "from")
+        source = parse_source(text)
+        before = len(self.problems)
+        self.problems += self._source_problems(path, text, source)
+        return [(self._index[source.node_id], path)] if len(self.problems) == before else []
 
     def _unknown(self, path: FieldPath, source: Source) -> Problem:
         head, _, tail = source.node_id.rpartition(".")

@@ -62,6 +62,8 @@ def describe(event: e.Event, name_of: NameOf) -> str:
     match event:
         case e.ExecutionRequested():
             return "the execution was requested"
+        case e.JobReused():
+            return "it completed in the execution that this one runs again, and nobody takes its files"
         case e.JobPlaced():
             again = f", its placement {event.placement}" if event.placement > 1 else ""
             return f"given to {name_of(event.peer)}{again}"
@@ -94,6 +96,10 @@ def describe(event: e.Event, name_of: NameOf) -> str:
             verdict = {e.RUN: "it may run", e.SKIP: "skipped", e.FAIL: "it fails"}.get(event.verdict, event.verdict)
             why = ": ".join(word for word in (event.reason, event.message) if word)
             return f"all it builds on has ended: {verdict}" + (f": {why}" if why else "")
+        case e.MapExpanded():
+            return f"its list was read: {event.count} items"
+        case e.MapFailed():
+            return f"its list cannot be used: {event.message}"
         case e.TimedOut():
             return f"its {event.limit} timeout passed: {event.message}"
         case _:

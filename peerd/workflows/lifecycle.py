@@ -9,7 +9,9 @@ from peerd.workflows import damage, repository, views
 from peerd.workflows import events as e
 from peerd.workflows.door import Door
 from peerd.workflows.groups import enter, group_of
+from peerd.workflows.model import ExecutionStatus
 from peerd.workflows.orchestrator import Orchestrator
+from peerd.workflows.reuse import Rerun
 
 
 class Lifecycle:
@@ -28,6 +30,7 @@ class Lifecycle:
         *,
         keep: bool = False,
         started_by: str = "",
+        rerun: Rerun | None = None,
     ) -> int:
         """Make an execution with these complete parameters; returns its id.
 
@@ -35,7 +38,7 @@ class Lifecycle:
         """
         self._door.check()
         group = group_of(version.definition, params)
-        record = repository.create_execution(tx, version, params, keep=keep, started_by=started_by)
+        record = repository.create_execution(tx, version, params, keep=keep, started_by=started_by, rerun=rerun)
         execution_id = record.spec.execution_id
         if group is not None:
             turn = enter(tx, execution_id, group, cancel=lambda other, why: self.cancel(tx, other, why))
@@ -59,3 +62,11 @@ class Lifecycle:
             )
             self._orchestrator.post(tx, execution_id, e.CancelRequested(reason=reason, at=tx.now))
         tx.on_commit(lambda: self._orchestrator.changes.notify(execution_id))
+
+    def give_up(self, tx: Tx, execution_id: int, job: str, waiting: str) -> None:
+        """Whoever started it expects nothing more of that job: it fails as if its deadline had passed, and what waits
+        for its end goes on. Of a job or an execution that is over, nothing."""
+        row = tx.one("SELECT status FROM workflow_executions WHERE id = ?", (execution_id,))
+        if row is None or ExecutionStatus(row["status"]).final or execution_id in self._orchestrator.held:
+            return
+        self._orchestrator.post(tx, execution_id, e.DeadlinePassed(node=job, waiting=waiting, at=tx.now))

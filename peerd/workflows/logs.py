@@ -39,6 +39,8 @@ class Logs:
                 changed.clear()
                 row = await self._job(request.workflow_execution_id, request.node_id)
                 place = (row["executor_peer_id"], row["remote_job_execution_id"])
+                if place[1] is None and place[0] is None:
+                    place = (row["reused_peer_id"], row["reused_job_execution_id"])
                 if place[1] is not None and place != read:
                     async for answer in self._pipe(place, request):
                         yield workflows_pb2.ReadLogsResponse(stream=answer.stream, data=answer.data)

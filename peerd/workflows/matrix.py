@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
@@ -25,6 +26,7 @@ MAX_EACH_BYTES = 4096
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{each\.([A-Za-z0-9_.-]*)(\}?)")
 _MAX_DESCRIPTION = 200
+_MAX_DIGITS = 9
 _Edge = TypeVar("_Edge", workflows_pb2.InputDefinition, workflows_pb2.DeliveryDefinition)
 
 
@@ -54,6 +56,24 @@ def expanded(definition: workflows_pb2.WorkflowDefinition) -> workflows_pb2.Work
     return plain
 
 
+def places_of(definition: workflows_pb2.WorkflowDefinition) -> dict[str, str]:
+    """Of a definition that is written out: by instance, the job with ``max_parallel`` that it stood in.
+
+    Only where there are more instances than may run at once.
+    """
+    found = {job.name: job.name.rpartition(".")[0] for job in definition.jobs if _bounded_instance(job)}
+    counts = Counter(found.values())
+    return {
+        job.name: found[job.name]
+        for job in definition.jobs
+        if job.name in found and counts[found[job.name]] > job.max_parallel
+    }
+
+
+def _bounded_instance(job: workflows_pb2.JobDefinition) -> bool:
+    return bool(job.max_parallel) and not job.HasField("map")
+
+
 def instance_count(job: workflows_pb2.JobDefinition) -> int:
     """How many jobs it stands for."""
     count = 1
@@ -67,14 +87,18 @@ def instance_name(template: str, index: int) -> str:
     return f"{template}.{index}"
 
 
+def is_index(text: str) -> bool:
+    """Whether it is what :func:`instance_name` ends in."""
+    return text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS and str(int(text)) == text
+
+
 def instance(job: workflows_pb2.JobDefinition, index: int, values: Mapping[str, str]) -> workflows_pb2.JobDefinition:
     """The job with these values in place of ``each``."""
     made = workflows_pb2.JobDefinition()
     made.CopyFrom(job)
     made.ClearField("matrix")
     made.name = instance_name(job.name, index)
-    chosen = ", ".join(f"{name}={value}" for name, value in values.items())
-    made.description = f"{job.description or job.name} ({chosen})"[:_MAX_DESCRIPTION]
+    made.description = instance_title(job, values)
     known = {**values, INDEX: str(index)}
 
     def value(found: re.Match[str]) -> str:
@@ -83,6 +107,12 @@ def instance(job: workflows_pb2.JobDefinition, index: int, values: Mapping[str, 
 
     _rewrite(made, lambda text, _: _REFERENCE.sub(value, text) if "${" in text else text)
     return made
+
+
+def instance_title(job: workflows_pb2.JobDefinition, values: Mapping[str, str]) -> str:
+    """What people read of an instance."""
+    chosen = ", ".join(f"{name}={value}" for name, value in values.items())
+    return f"{job.description or job.name} ({chosen})"[:_MAX_DESCRIPTION]
 
 
 def each_references(text: str) -> Iterator[str | None]:

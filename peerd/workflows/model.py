@@ -89,7 +89,9 @@ _ENDS = {_J.COMPLETED, _J.FAILED, _J.CANCELLED}
 # Reports carry states, not steps: those between two reports may have been missed. PENDING and PLACED follow later
 # statuses when a job moves to another peer.
 JOB_MOVES: Mapping[WorkflowJobStatus, frozenset[WorkflowJobStatus]] = {
-    _J.PENDING: frozenset({_J.PLACED, _J.FAILED, _J.SKIPPED, _J.CANCELLED}),
+    # Completed at once: a map whose list was read, or a job that completed in the execution that this one runs
+    # again, and whose files nobody takes.
+    _J.PENDING: frozenset({_J.PLACED, _J.SKIPPED} | _ENDS),
     _J.PLACED: frozenset({_J.PENDING, _J.WAITING_INPUTS, _J.RUNNING} | _ENDS),
     _J.WAITING_INPUTS: frozenset({_J.PENDING, _J.PLACED, _J.RUNNING} | _ENDS),
     _J.RUNNING: frozenset({_J.PENDING, _J.PLACED, _J.WAITING_INPUTS} | _ENDS),
@@ -133,6 +135,16 @@ class Report:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MapSpec:
+    """Of a job that becomes one job for each item of a list."""
+
+    list_edge: int
+    list_source: str
+    # Of each instance, with the name of the job itself in place of the instance's.
+    edges: tuple[Edge, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobSpec:
     """What the engine must know of a job's definition; the rest goes to the executor unread."""
 
@@ -154,6 +166,15 @@ class JobSpec:
     queue_timeout: int | None = None
     start_timeout: int | None = None
     transfer_timeout: int | None = None
+    # The execution in which it completed; then it is not run in this one.
+    reused_from: int = 0
+    # Whose places it needs one of, and how many those have; see peerd.workflows.parallel.
+    places: str = ""
+    max_parallel: int = 0
+    # It stands for jobs that are not known yet, and never runs itself.
+    mapped: MapSpec | None = None
+    # For such a job's instance: that job.
+    instance_of: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -125,6 +125,11 @@ def _isolation_flaw(service: Service, candidate: Candidate) -> Flaw | None:
         return Flaw(
             Reason.ISOLATION_INSUFFICIENT.text, message, f"install bubblewrap on {name}, or choose another peer"
         )
+    if registry_pb2.LIMITS_LEVEL_UNSPECIFIED < candidate.peer.limits < service.declaration.limits:
+        name = name_of(candidate.peer)
+        message = f"{service.name} demands that memory and processes are limited by control groups; {name} cannot"
+        action = f"see what 'peerd doctor' says of limits on {name}, or choose another peer"
+        return Flaw(Reason.ISOLATION_INSUFFICIENT.text, message, action)
     return None
 
 

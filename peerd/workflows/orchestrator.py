@@ -14,10 +14,11 @@ from typing import Protocol
 
 import structlog
 
-from peerd.clock import Clock
+from peerd.clock import Clock, Millis
 from peerd.config import WorkflowsConfig
 from peerd.errors import PeerdError
 from peerd.identity.peer_id import PeerId
+from peerd.jobs.paths import JobPlace
 from peerd.loops import run_every
 from peerd.store import Store, Tx
 from peerd.workflows import damage, repository
@@ -27,6 +28,7 @@ from peerd.workflows.contacts import LOOK_SECONDS, Contacts
 from peerd.workflows.dispatch import Dials, Dispatcher
 from peerd.workflows.groups import Gate
 from peerd.workflows.leases import Leases
+from peerd.workflows.lists import Lists
 from peerd.workflows.model import Timing
 from peerd.workflows.packages import Packages, SendQueue
 from peerd.workflows.releasing import Releasing
@@ -38,6 +40,7 @@ from peerd.workflows.watch import Changes
 _log = structlog.get_logger(__name__)
 
 _RELEASE_SECONDS = 2.0
+_READ_AGAIN_MS = 2000
 
 
 class Registry(Protocol):
@@ -97,6 +100,10 @@ class Orchestrator:
         self._releasing = Releasing(store, self._dispatcher, self._contacts, is_revoked)
         packages = Packages(sends, data_dir=data_dir, own_peer_id=own_peer_id, store_id=store.store_id)
         self._waking = Waking(clock)
+        self._lists = Lists(store, self.post)
+        self._reading: set[tuple[int, str]] = set()
+        self._data_dir = data_dir
+        self._own_peer_id = own_peer_id
         self._surroundings = Surroundings(
             store=store,
             clock=clock,
@@ -115,6 +122,7 @@ class Orchestrator:
             perform=self._dispatcher.perform,
             under_way=self._dispatcher.under_way,
             absences=self._contacts.absences,
+            expand=self._expand,
             changed=self._execution_changed,
         )
 
@@ -211,6 +219,30 @@ class Orchestrator:
             await self._store.write(functools.partial(damage.hold, execution_id=execution_id, error=error))
         except PeerdError as fault:
             _log.warning("execution.held_unsaid", workflow_execution_id=execution_id, message=fault.message)
+
+    def _expand(self, runner: Runner, node: str) -> None:
+        """Have the list of a map read, unless that is under way."""
+        if self._tasks is not None and (runner.execution_id, node) not in self._reading:
+            self._reading.add((runner.execution_id, node))
+            self._tasks.create_task(self._read_list(runner, node))
+
+    async def _read_list(self, runner: Runner, node: str) -> None:
+        home = JobPlace(
+            data_dir=self._data_dir,
+            orchestrator=self._own_peer_id,
+            workflow_execution_id=runner.execution_id,
+            executor=self._own_peer_id,
+            job_execution_id=0,
+        )
+        try:
+            await self._lists.expand(runner.state, runner.definition(node), home, runner.learn_items)
+        except Exception as error:  # noqa: BLE001 - a disk that is full now must not end the others
+            _log.exception("execution.list_unread", workflow_execution_id=runner.execution_id, node=node)
+            message = error.message if isinstance(error, PeerdError) else f"{type(error).__name__}: {error}"
+            again = Millis(self._clock.steady() + _READ_AGAIN_MS)
+            runner.tell(e.JobHeldUp(node=node, placement=0, reason="list", message=message, retry_at=again))
+        finally:
+            self._reading.discard((runner.execution_id, node))
 
     def _posted(self, execution_id: int, posted: Posted) -> None:
         runner = self._runners.get(execution_id)

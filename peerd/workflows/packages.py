@@ -98,7 +98,7 @@ class Packages:
             withdraw.append(ordered)
         if wanted is not None and wanted != ordered and not settled:
             self._ordered[name] = wanted
-            folder = self._place(state.spec.execution_id).package / job.spec.node_id
+            folder = self._place(state.spec.execution_id).package / (job.spec.instance_of or job.spec.node_id)
             send.append(OutgoingTransfer(key=wanted, source=Source(root=folder)))
 
     def _key(self, state: ExecutionState, job: JobState, edge_id: int) -> TransferKey:

@@ -61,6 +61,7 @@ class ProblemReason(Enum):
     # The graph
     NO_JOBS = "add at least one job"
     TOO_MANY_JOBS = "split the workflow"
+    TOO_MANY_EDGES = "let one job gather the files, and the others take them from there; or split the workflow"
     BAD_REFERENCE = "write JOB, JOB.output, JOB.output/PATH, JOB.stdout, JOB.stderr or JOB.mounts/PATH"
     UNKNOWN_JOB = "name a job of this workflow"
     SELF_REFERENCE = "take the files from another job"

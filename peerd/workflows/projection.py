@@ -52,7 +52,7 @@ class Projection:
         tx.execute(
             "UPDATE workflow_executions SET version = version + 1, status = ?, error = ?, "
             "cancel_reason = coalesce(?, cancel_reason), reason = ?, "
-            "next_action = ?, since = ?, started_at = ?, ended_at = ?, settled = ? WHERE id = ?",
+            "next_action = ?, since = ?, started_at = ?, ended_at = ?, settled = ?, job_count = ? WHERE id = ?",
             (*self.execution, self.execution_id),
         )
         changed = "(SELECT version FROM workflow_executions WHERE id = ?)"
@@ -105,6 +105,7 @@ def _execution_row(state: ExecutionState, name_of: NameOf) -> Row:
         state.started_at,
         state.ended_at,
         int(state.settled),
+        len(state.jobs),
     )
 
 

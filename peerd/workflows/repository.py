@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from peerd.clock import Millis
 from peerd.digest import digest
@@ -20,10 +20,13 @@ from peerd.v1 import workflows_pb2
 from peerd.workflows import events as e
 from peerd.workflows.damage import unreadable
 from peerd.workflows.definition import Reading, decode_stored
-from peerd.workflows.edges import Edge, edges_of
+from peerd.workflows.edges import edges_of
+from peerd.workflows.growth import NewJob, insert_edges, insert_jobs
 from peerd.workflows.matrix import expanded
-from peerd.workflows.model import EdgeStatus, ExecutionSpec, ExecutionStatus, WorkflowJobStatus
+from peerd.workflows.model import ExecutionSpec, ExecutionStatus
 from peerd.workflows.requests import execution_spec
+from peerd.workflows.reuse import Rerun, Reused, sent_again, with_reused, without_reused
+from peerd.workflows.reused_rows import insert_reused, read_reused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +49,10 @@ class ExecutionRecord:
     spec: ExecutionSpec
     workflow_id: int
     definition: workflows_pb2.WorkflowDefinition
-    """Of plain jobs: a matrix is written out."""
+    """Of plain jobs, a matrix being written out, and of those with a map, which become more later."""
     params: Mapping[str, str]
+    reused: Mapping[str, Reused] = field(default_factory=dict)
+    """Jobs that are not run, because they completed in the execution that this one runs again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +123,18 @@ def workflow_query(name_or_id: str, version: int) -> tuple[str, Sequence[object]
     )
 
 
+async def read_pinned(store: Store, execution_id: int) -> WorkflowVersion:
+    """The definition that an execution ran. Raises NOT_FOUND, STORE_CORRUPT."""
+    row = await store.one(
+        f"{_VERSIONS} JOIN workflow_executions x ON x.workflow_id = v.workflow_id AND x.workflow_version = v.version "
+        "WHERE x.id = ?",
+        (execution_id,),
+    )
+    if row is None:
+        raise no_such_execution(execution_id)
+    return to_version(row)
+
+
 def stored_version(tx: Tx, workflow_id: int, version: int, *, name: str) -> WorkflowVersion:
     """A version that somebody stored, the newest of these for 0: not what only came along with a run.
 
@@ -180,14 +197,23 @@ _VERSIONS = (
 
 
 def create_execution(
-    tx: Tx, workflow: WorkflowVersion, params: Mapping[str, str], *, keep: bool = False, started_by: str = ""
+    tx: Tx,
+    workflow: WorkflowVersion,
+    params: Mapping[str, str],
+    *,
+    keep: bool = False,
+    started_by: str = "",
+    rerun: Rerun | None = None,
 ) -> ExecutionRecord:
-    """All rows of a new execution, and the first event of its log."""
+    """All rows of a new execution, and the first events of its log."""
     definition = expanded(workflow.definition)
+    reused = rerun.reused if rerun is not None else {}
+    needless = reused.keys() - sent_again(definition, reused.keys())
+    definition = without_reused(definition, reused)
     edges = edges_of(definition)
     execution_id = tx.insert(
-        "INSERT INTO workflow_executions (workflow_id, workflow_version, params, job_count, kept, started_by, status, "
-        "since, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO workflow_executions (workflow_id, workflow_version, params, job_count, kept, started_by, "
+        "rerun_of, status, since, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             workflow.workflow_id,
             workflow.version,
@@ -195,6 +221,7 @@ def create_execution(
             len(definition.jobs),
             int(keep),
             started_by,
+            rerun.of if rerun is not None else None,
             ExecutionStatus.PENDING.value,
             tx.now,
             tx.now,
@@ -202,49 +229,28 @@ def create_execution(
     )
     last = tx.one("SELECT seq FROM sqlite_sequence WHERE name = 'workflow_jobs'")
     first_id = 1 + (last["seq"] if last is not None else 0)
-    tx.executemany(
-        "INSERT INTO workflow_jobs (id, workflow_execution_id, workflow_id, node_id, job_name, service_id, status, "
-        "since) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+    insert_jobs(
+        tx,
+        execution_id,
+        workflow.workflow_id,
         (
-            (
-                first_id + index,
-                execution_id,
-                workflow.workflow_id,
-                job.name,
-                job.description or job.name,
-                job.service,
-                WorkflowJobStatus.PENDING.value,
-                tx.now,
+            NewJob(
+                workflow_job_id=first_id + index,
+                node_id=job.name,
+                title=job.description or job.name,
+                service=job.service,
+                since=tx.now,
             )
             for index, job in enumerate(definition.jobs)
         ),
     )
-    _insert_edges(tx, execution_id, edges)
-    append_events(tx, execution_id, 1, [e.ExecutionRequested(at=tx.now)])
-    spec = execution_spec(execution_id, tx.now, definition, edges, first_id, params)
-    return ExecutionRecord(spec=spec, workflow_id=workflow.workflow_id, definition=definition, params=dict(params))
-
-
-def _insert_edges(tx: Tx, execution_id: int, edges: Iterable[Edge]) -> None:
-    tx.executemany(
-        "INSERT INTO execution_edges (workflow_execution_id, edge_id, source_node_id, source_kind, source_path, "
-        "destination_node_id, destination_kind, destination_path, directory, status) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            (
-                execution_id,
-                edge.edge_id,
-                edge.source,
-                edge.source_kind,
-                edge.shown_path,
-                edge.destination,
-                edge.destination_kind,
-                edge.destination_path,
-                edge.directory,
-                EdgeStatus.WAITING.value,
-            )
-            for edge in edges
-        ),
+    insert_edges(tx, execution_id, edges)
+    insert_reused(tx, execution_id, reused)
+    over = [e.JobReused(node=job.name, at=tx.now) for job in definition.jobs if job.name in needless]
+    append_events(tx, execution_id, 1, [e.ExecutionRequested(at=tx.now), *over])
+    spec = with_reused(execution_spec(execution_id, tx.now, definition, edges, first_id, params), reused)
+    return ExecutionRecord(
+        spec=spec, workflow_id=workflow.workflow_id, definition=definition, params=dict(params), reused=reused
     )
 
 
@@ -279,8 +285,13 @@ async def load_execution(store: Store, execution_id: int) -> ExecutionRecord:
         params = json.loads(row["params"])
     except ValueError as error:
         raise unreadable("what the execution was given as parameters", error) from error
-    spec = execution_spec(execution_id, row["created_at"], definition, edges_of(definition), row["first"], params)
-    return ExecutionRecord(spec=spec, workflow_id=row["workflow_id"], definition=definition, params=params)
+    reused = await read_reused(store, execution_id) if row["rerun_of"] is not None else {}
+    definition = without_reused(definition, reused)
+    edges = edges_of(definition)
+    spec = with_reused(execution_spec(execution_id, row["created_at"], definition, edges, row["first"], params), reused)
+    return ExecutionRecord(
+        spec=spec, workflow_id=row["workflow_id"], definition=definition, params=params, reused=reused
+    )
 
 
 def no_such_execution(execution_id: int) -> PeerdError:

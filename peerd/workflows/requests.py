@@ -10,18 +10,21 @@ from peerd.clock import Millis
 from peerd.transfers.selection import Selection
 from peerd.v1 import jobs_pb2, workflows_pb2
 from peerd.v1.catalog_pb2 import MOUNT_FUNCTION_INPUT, MOUNT_FUNCTION_OUTPUT, InterfaceKind, MountFunction
-from peerd.workflows.edges import Edge
+from peerd.workflows.edges import Edge, edges_of_maps
+from peerd.workflows.matrix import places_of
 from peerd.workflows.model import (
     EdgeNews,
     EdgeStatus,
     ExecutionSpec,
     JobSpec,
     JobStatus,
+    MapSpec,
     Report,
     WorkflowJobStatus,
 )
 from peerd.workflows.params import substituted
 from peerd.workflows.quantities import parse_duration, parse_exit_codes, parse_memory
+from peerd.workflows.reuse import Reused, reuse_request
 from peerd.workflows.state import ExecutionState, JobState
 
 _DEFAULT_BACKOFF = "1s"
@@ -55,7 +58,13 @@ def execution_spec(
     first_workflow_job_id: int,
     params: Mapping[str, str] | None = None,
 ) -> ExecutionSpec:
-    """What the engine must know of a valid definition of plain jobs."""
+    """What the engine must know of a valid definition of plain jobs and maps."""
+    edges, bounded = tuple(edges), places_of(definition)
+    lists = {edge.list_of: edge for edge in edges if edge.list_of}
+    mapped = {
+        name: MapSpec(list_edge=lists[name].edge_id, list_source=lists[name].source, edges=templates)
+        for name, templates in edges_of_maps(definition).items()
+    }
     jobs = tuple(
         JobSpec(
             node_id=job.name,
@@ -71,6 +80,9 @@ def execution_spec(
             queue_timeout=_limit(job.queue_timeout),
             start_timeout=_limit(job.start_timeout),
             transfer_timeout=_limit(job.transfer_timeout),
+            places=bounded.get(job.name, ""),
+            max_parallel=job.max_parallel if job.name in bounded or job.HasField("map") else 0,
+            mapped=mapped.get(job.name),
         )
         for index, job in enumerate(definition.jobs)
     )
@@ -78,7 +90,7 @@ def execution_spec(
         execution_id=execution_id,
         created_at=created_at,
         jobs=jobs,
-        edges=tuple(edges),
+        edges=edges,
         params=params or {},
     )
 
@@ -100,8 +112,11 @@ def create_request(
     workflow_id: int,
     params: Mapping[str, str],
     lease_seconds: float,
+    reused: Reused | None = None,
 ) -> jobs_pb2.CreateJobRequest:
     """Phase one. It carries no request id: the key is one, and lasts longer than an answer is kept."""
+    if reused is not None:
+        return reuse_request(key, job, reused, workflow_id=workflow_id, lease_seconds=lease_seconds)
     job = substituted(job, params)
     request = jobs_pb2.CreateJobRequest(
         key=key,
@@ -146,7 +161,7 @@ def start_request(
     state: ExecutionState, job: JobState, key: jobs_pb2.JobKey, generation: int, own_peer_id: str
 ) -> jobs_pb2.StartJobRequest:
     """Phase two: every interface with both ids of every peer at its other end."""
-    request = jobs_pb2.StartJobRequest(key=key, job_execution_id=job.remote_id, generation=generation)
+    request = jobs_pb2.StartJobRequest(key=key, job_execution_id=job.remote_id, generation=generation, hold=job.hold)
     interfaces: dict[tuple[InterfaceKind.ValueType, str], jobs_pb2.JobInterface] = {}
 
     def add(

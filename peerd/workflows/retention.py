@@ -83,7 +83,7 @@ class ExecutionRetention(Retention):
 
     def _delete_rows(self, tx: Tx, before: int) -> int:
         ids = [(row["id"],) for row in tx.all(_OLD_ROWS, (before, _BATCH))]
-        for table in ("execution_events", "execution_inbox", "execution_edges", "workflow_jobs"):
+        for table in ("execution_events", "execution_inbox", "execution_edges", "workflow_maps", "workflow_jobs"):
             tx.executemany(f"DELETE FROM {table} WHERE workflow_execution_id = ?", ids)  # noqa: S608
         for (execution_id,) in ids:
             forget_job(tx, self._own_peer_id, None, execution_id, 0)  # also what an earlier store, since restored, knew

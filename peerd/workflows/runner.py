@@ -30,9 +30,12 @@ from peerd.workflows import events as e
 from peerd.workflows import repository
 from peerd.workflows.assigned import Assigned
 from peerd.workflows.damage import unreadable
-from peerd.workflows.decide import Command, CreateJob, PlaceJob, StartJob, decide, due
+from peerd.workflows.decide import Command, CreateJob, ExpandMap, PlaceJob, StartJob, decide, due
 from peerd.workflows.edges import Edge
 from peerd.workflows.evolve import evolve
+from peerd.workflows.growth import grown
+from peerd.workflows.lists import read_items
+from peerd.workflows.maps import Values, mapped_instance
 from peerd.workflows.model import ExecutionSpec, Timing, Turn
 from peerd.workflows.packages import Packages
 from peerd.workflows.placing import Nobody, Placed, Waits
@@ -100,6 +103,8 @@ class Surroundings:
     under_way: Callable[[Runner, Command], bool]
     # Which peers are away now, as events.
     absences: Callable[[], Sequence[e.PeerAway]]
+    # Read the list of that job with a map; an event follows.
+    expand: Callable[[Runner, str], None]
     # Rows of this execution have changed.
     changed: Callable[[int], None]
 
@@ -128,6 +133,7 @@ class Runner:
         self.execution_id = record.spec.execution_id
         self._around = surroundings
         self._definitions = {job.name: job for job in record.definition.jobs}
+        self._items: dict[str, Sequence[Values]] = {}
         self._inputs: list[_Input] = []
         self._in_hand: list[_Input] = []
         self._taken_over: set[int] = set()
@@ -144,6 +150,18 @@ class Runner:
     def let_go(self) -> None:
         """It is over: nobody waits for it any more."""
         self._built.set()
+
+    def definition(self, node: str) -> workflows_pb2.JobDefinition:
+        """Of a job; that of an instance of a map is made each time, as ten thousand of them would fill the memory."""
+        spec = self.state.jobs[node].spec
+        if not spec.instance_of:
+            return self._definitions[node]
+        index = spec.workflow_job_id - self.state.maps[spec.instance_of].first_workflow_job_id
+        return mapped_instance(self._definitions[spec.instance_of], index, self._items[spec.instance_of][index])
+
+    def learn_items(self, node: str, items: Sequence[Values]) -> None:
+        """What the list of a job with a map holds; before the event that says so."""
+        self._items[node] = items
 
     def tell(self, event: e.Event) -> None:
         """Something has happened; it is applied soon."""
@@ -196,7 +214,12 @@ class Runner:
                 evolve(state, event)
             except Exception as error:  # it was applied before it was stored
                 raise unreadable(f"event {number} of the log", error) from error
+        state.fresh_maps.clear()  # their rows came with their events
         self.state, self._next_seq = state, len(log) + 1
+        if any(job.mapped is not None for job in self._spec.jobs):
+            self._items = await read_items(around.store, self.execution_id)
+            if any(len(self._items.get(node, ())) != one.count for node, one in state.maps.items()):
+                raise unreadable("the list of a map")
         self._taken_over.clear()
         for absence in around.absences():
             evolve(state, absence)
@@ -268,6 +291,9 @@ class Runner:
                     if placed is not None:
                         pending.append(placed)
                     continue
+                if isinstance(command, ExpandMap):
+                    self._around.expand(self, command.node)
+                    continue
                 if self._around.under_way(self, command):
                     continue  # its answer is awaited; a failure will have this job looked at again
                 step.orders.append(self._order(command, job))
@@ -285,8 +311,14 @@ class Runner:
         return self.state.turn is not None and not self.state.cancel and not self.state.status.final
 
     def _place(self, command: PlaceJob, job: JobState, assigned: Mapping[str, int], now: Millis) -> e.Event | None:
+        if (reused := self.record.reused.get(command.node)) is not None:  # only there are its files
+            away = self.state.away.get(reused.peer_id)
+            if away is None or not away.gone:
+                return e.JobPlaced(node=command.node, placement=command.placement, peer=reused.peer_id, at=now)
+            message = f"its files are on {self._around.name_of(reused.peer_id)}, which was revoked"
+            return e.JobUnplaceable(node=command.node, message=message, at=now)
         edges = [self.state.edges[edge_id].spec for edge_id in (*job.inputs, *job.outputs)]
-        definition, excluded = self._definitions[command.node], command.excluded
+        definition, excluded = self.definition(command.node), command.excluded
         present = excluded | self.state.away.keys()  # what the registry thinks of a peer may be older
         sources = {self.state.edges[edge_id].spec.source for edge_id in job.inputs}
         near = Counter(
@@ -318,10 +350,11 @@ class Runner:
         if isinstance(command, CreateJob):
             request: Message = create_request(
                 key,
-                self._definitions[command.node],
+                self.definition(command.node),
                 workflow_id=self.record.workflow_id,
                 params=self.record.params,
                 lease_seconds=around.timing.lease / 1000,
+                reused=self.record.reused.get(command.node),
             )
         elif isinstance(command, StartJob):
             request = start_request(self.state, job, key, command.generation, around.own_peer_id)
@@ -332,11 +365,13 @@ class Runner:
     async def _commit(self, step: _Step, inbox_ids: Sequence[int]) -> None:
         around, first_seq = self._around, self._next_seq
         shipments = around.packages.due(self.state, self.state.changed_jobs)
+        growth = grown(self.state, self.record.workflow_id, self._definitions, self._items)
         projection: Projection = project(self.state, around.name_of)
         areas = _areas(step.log, self.state)
 
         def commit(tx: Tx) -> None:
             repository.append_events(tx, self.execution_id, first_seq, step.log)
+            growth.write(tx)
             projection.write(tx)
             repository.clear_inbox(tx, inbox_ids)
             shipments.order(tx)

@@ -18,6 +18,7 @@ from peerd.workflows.orchestrator import Orchestrator
 from peerd.workflows.placing import Placer
 from peerd.workflows.planning import explain_placement, plan
 from peerd.workflows.requesting import Requests, Stored, read
+from peerd.workflows.rerunning import Rerunning
 from peerd.workflows.retention import ExecutionRetention
 from peerd.workflows.watch import watch_execution
 
@@ -44,6 +45,7 @@ class WorkflowServicer(workflows_pb2_grpc.WorkflowServiceServicer):
         self._logs = logs
         self._viewer = viewer
         self._requests = Requests(store, orchestrator, viewer, retention, lifecycle, stored)
+        self._rerunning = Rerunning(store, viewer, lifecycle, logs.dials)
 
     async def ValidateWorkflow(
         self, request: workflows_pb2.ValidateWorkflowRequest, context: object
@@ -112,6 +114,11 @@ class WorkflowServicer(workflows_pb2_grpc.WorkflowServiceServicer):
     ) -> workflows_pb2.RunWorkflowResponse:
         return await self._requests.run(current_caller().peer_id, request)
 
+    async def RerunExecution(
+        self, request: workflows_pb2.RerunExecutionRequest, context: object
+    ) -> workflows_pb2.RerunExecutionResponse:
+        return await self._rerunning.rerun(current_caller().peer_id, request)
+
     async def ListExecutions(
         self, request: workflows_pb2.ListExecutionsRequest, context: object
     ) -> workflows_pb2.ListExecutionsResponse:
@@ -120,8 +127,7 @@ class WorkflowServicer(workflows_pb2_grpc.WorkflowServiceServicer):
     async def GetExecution(
         self, request: workflows_pb2.GetExecutionRequest, context: object
     ) -> workflows_pb2.GetExecutionResponse:
-        execution, _ = await views.read_execution(self._store, self._viewer, request.workflow_execution_id)
-        return workflows_pb2.GetExecutionResponse(execution=execution)
+        return await views.execution_page(self._store, self._viewer, request)
 
     async def WatchExecution(
         self, request: workflows_pb2.WatchExecutionRequest, context: object

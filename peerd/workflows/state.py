@@ -18,6 +18,7 @@ from itertools import islice
 from peerd.clock import Millis
 from peerd.workflows.edges import LOCAL_PEER, Edge
 from peerd.workflows.events import JobHeldUp
+from peerd.workflows.matrix import instance_name
 from peerd.workflows.model import (
     EdgeStatus,
     ExecutionSpec,
@@ -28,6 +29,7 @@ from peerd.workflows.model import (
     Turn,
     WorkflowJobStatus,
 )
+from peerd.workflows.parallel import Places
 from peerd.workflows.upstream import upstream_of
 
 
@@ -49,6 +51,11 @@ class EdgeState:
     def delivery(self) -> bool:
         """Whether it ends at Local Peer."""
         return self.spec.destination == LOCAL_PEER
+
+    @property
+    def brought_home(self) -> bool:
+        """Whether it is one of the deliveries that were asked for, and not a list that is read here."""
+        return self.delivery and not self.spec.list_of
 
     @property
     def package(self) -> bool:
@@ -105,6 +112,8 @@ class JobState:
     stale: bool = False
     # From the first StartJob on nobody but the executor knows whether it ran.
     start_sent: bool = False
+    # What it was sent, if anything, told it not to start: it waits for one of its places.
+    hold: bool = False
     report: Report | None = None
 
     # Peers that will not take it, with what they said.
@@ -128,6 +137,11 @@ class JobState:
     def gives_nothing(self) -> bool:
         """Whether no files will ever come from it."""
         return self.final and self.status is not WorkflowJobStatus.COMPLETED
+
+    @property
+    def may_have_run(self) -> bool:
+        """Whether nobody but its executor knows if it ran, or runs."""
+        return self.start_sent and not self.hold
 
     @property
     def needs_start(self) -> bool:
@@ -169,6 +183,11 @@ class ExecutionState:
     unplaced: set[str] = field(default_factory=set)
     # Jobs whose upstream has ended, and whose gate has not been judged.
     gates: dict[str, None] = field(default_factory=dict)
+    # Maps whose lists were read. Of these, the ones that have no rows yet.
+    maps: dict[str, Expanded] = field(default_factory=dict)
+    fresh_maps: list[str] = field(default_factory=list)
+    # By the job whose instances share them.
+    places: dict[str, Places] = field(default_factory=dict)
     away: dict[str, Away] = field(default_factory=dict)
     # What it waits for before it may begin; see groups.
     turn: Turn | None = None
@@ -189,10 +208,15 @@ class ExecutionState:
         return self.status.final and not self.stopping
 
     def job_of_number(self, workflow_job_id: int) -> JobState | None:
-        """The job with that workflow_job_id: they are numbered without gaps."""
+        """The job with that workflow_job_id: those of the definition are numbered without gaps, as those of a map."""
         jobs = self.spec.jobs
         index = workflow_job_id - jobs[0].workflow_job_id
-        return self.jobs[jobs[index].node_id] if 0 <= index < len(jobs) else None
+        if 0 <= index < len(jobs):
+            return self.jobs[jobs[index].node_id]
+        for node, expanded in self.maps.items():
+            if 0 <= (index := workflow_job_id - expanded.first_workflow_job_id) < expanded.count:
+                return self.jobs[instance_name(node, index)]
+        return None
 
     def touch(self, job: JobState) -> None:
         """Look at this job again, and at its row."""
@@ -218,6 +242,16 @@ class ExecutionState:
     def next_timer(self) -> Millis | None:
         """When something is due next."""
         return Millis(self.timers[0][0]) if self.timers else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expanded:
+    """A map whose list was read."""
+
+    first_workflow_job_id: int
+    count: int
+    first_edge_id: int
+    edge_count: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,6 +296,7 @@ def initial_state(spec: ExecutionSpec, timing: Timing, *, ahead: int = 0) -> Exe
             awaited_by=upstream.waiting[job.node_id],
             gated=job.node_id in upstream.gated,
             open=job.node_id not in upstream.gated,
+            hold=bool(job.places),
             since=spec.created_at,
         )
         for job in spec.jobs
@@ -273,9 +308,10 @@ def initial_state(spec: ExecutionSpec, timing: Timing, *, ahead: int = 0) -> Exe
         ahead=ahead,
         edges={edge.edge_id: EdgeState(spec=edge) for edge in spec.edges},
         remaining=len(jobs),
-        home_open=sum(edge.destination == LOCAL_PEER for edge in spec.edges),
+        home_open=sum(edge.destination == LOCAL_PEER and not edge.list_of for edge in spec.edges),
         unplaced={node for node, job in jobs.items() if job.open},
         gates={node: None for node, job in jobs.items() if job.gated and not job.upstream},
+        places={job.places: Places(limit=job.max_parallel) for job in spec.jobs if job.places},
     )
     for job in spec.jobs:
         if job.deadline_at is not None:
@@ -308,4 +344,6 @@ def durable_view(state: ExecutionState) -> dict[str, object]:
         "load": {peer: count for peer, count in state.load.items() if count},
         "unplaced": set(state.unplaced),
         "gates": set(state.gates),
+        "maps": dict(state.maps),
+        "places": {name: (places.taken, sorted(places.waiting)) for name, places in state.places.items()},
     }

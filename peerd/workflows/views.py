@@ -21,6 +21,9 @@ DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
 # What an answer may hold is limited, and nobody reads more; of one job, ExplainJob tells it whatever their number.
 _EXPLAINED_EDGES = 2000
+PIECE_BYTES = 2 * 1024 * 1024
+"""Of an execution in one message; half of what a message may have."""
+_PER_ENTRY = 8
 
 _EXECUTIONS = "SELECT x.*, w.name FROM workflow_executions x JOIN workflows w ON w.id = x.workflow_id"
 
@@ -35,9 +38,12 @@ class Viewer:
 
 
 async def read_execution(
-    store: Store, viewer: Viewer, execution_id: int, *, since: int = 0
+    store: Store, viewer: Viewer, execution_id: int, *, since: int = 0, after_job: int = 0, after_edge: int = 0
 ) -> tuple[workflows_pb2.Execution, int]:
-    """An execution with the jobs and edges changed after a version (all for 0), and its version. Raises NOT_FOUND."""
+    """An execution with the jobs and edges changed after a version (all for 0), and its version. Raises NOT_FOUND.
+
+    ``after_job`` and ``after_edge`` leave out those up to these numbers.
+    """
     row = await store.one(f"{_EXECUTIONS} WHERE x.id = ?", (execution_id,))
     if row is None:
         raise no_such_execution(execution_id)
@@ -45,18 +51,66 @@ async def read_execution(
     after = since if since else -1
     execution = to_execution(row, viewer)
     for job in await store.all(
-        "SELECT * FROM workflow_jobs WHERE workflow_execution_id = ? AND changed > ? ORDER BY id",
-        (execution_id, after),
+        "SELECT * FROM workflow_jobs WHERE workflow_execution_id = ? AND changed > ? AND id > ? ORDER BY id",
+        (execution_id, after, after_job),
     ):
         execution.jobs.append(_to_job(job, viewer))
     for edge in await store.all(
-        "SELECT * FROM execution_edges WHERE workflow_execution_id = ? AND changed > ? ORDER BY edge_id",
-        (execution_id, after),
+        "SELECT * FROM execution_edges WHERE workflow_execution_id = ? AND changed > ? AND edge_id > ? "
+        "ORDER BY edge_id",
+        (execution_id, after, after_edge),
     ):
         execution.edges.append(_to_edge(edge))
-    if not since and len(execution.edges) <= _EXPLAINED_EDGES:
+    if not since and not after_job and len(execution.edges) <= _EXPLAINED_EDGES:
         explain_edges(execution)
     return execution, row["version"]
+
+
+async def execution_page(
+    store: Store, viewer: Viewer, request: workflows_pb2.GetExecutionRequest
+) -> workflows_pb2.GetExecutionResponse:
+    """As much of an execution as fits a message. Raises NOT_FOUND, INVALID_PAGE_TOKEN."""
+    after = [0, 0]
+    if request.page_token:
+        numbers = request.page_token.split(".")
+        after = [page(0, number)[1] for number in numbers if number]
+        if len(numbers) != 2 or len(after) != 2:
+            raise PeerdError(Reason.INVALID_PAGE_TOKEN, "that page token is not from here")
+    execution, _ = await read_execution(
+        store, viewer, request.workflow_execution_id, after_job=after[0], after_edge=after[1]
+    )
+    first, *others = pieces(execution)
+    if not others:
+        return workflows_pb2.GetExecutionResponse(execution=first)
+    last_job = first.jobs[-1].workflow_job_id if first.jobs else after[0]
+    last_edge = first.edges[-1].edge_id if first.edges else after[1]
+    return workflows_pb2.GetExecutionResponse(execution=first, next_page_token=f"{last_job}.{last_edge}")
+
+
+def pieces(execution: workflows_pb2.Execution) -> list[workflows_pb2.Execution]:
+    """The same in messages that can be sent: the jobs in order, then the edges."""
+    if execution.ByteSize() <= PIECE_BYTES:
+        return [execution]
+    head = workflows_pb2.Execution()
+    head.CopyFrom(execution)
+    del head.jobs[:], head.edges[:]
+    made: list[workflows_pb2.Execution] = []
+    room = 0
+
+    def piece(size: int) -> workflows_pb2.Execution:
+        nonlocal room
+        room -= size
+        if room < 0 or not made:
+            made.append(workflows_pb2.Execution())
+            made[-1].CopyFrom(head)
+            room = PIECE_BYTES - size
+        return made[-1]
+
+    for job in execution.jobs:
+        piece(job.ByteSize() + _PER_ENTRY).jobs.append(job)
+    for edge in execution.edges:
+        piece(edge.ByteSize() + _PER_ENTRY).edges.append(edge)
+    return made
 
 
 def execution_row(tx: Tx, viewer: Viewer, execution_id: int) -> workflows_pb2.Execution:
@@ -119,6 +173,7 @@ def to_execution(row: sqlite3.Row, viewer: Viewer) -> workflows_pb2.Execution:
         kept=bool(row["kept"]),
         files_removed=row["files"] != "present",
         started_by=row["started_by"],
+        rerun_of=row["rerun_of"],
         concurrency_group=row["group_name"],
         waits_for_turn=bool(row["group_name"]) and row["turn_at"] is None and row["ended_at"] is None,
     )
@@ -150,7 +205,7 @@ def page(size: int, token: str) -> tuple[int, int]:
 
 
 def _to_job(row: sqlite3.Row, viewer: Viewer) -> workflows_pb2.WorkflowJob:
-    peer = row["executor_peer_id"] or ""
+    peer = row["executor_peer_id"] or row["reused_peer_id"] or ""
     return workflows_pb2.WorkflowJob(
         workflow_job_id=row["id"],
         node_id=row["node_id"],
@@ -172,6 +227,8 @@ def _to_job(row: sqlite3.Row, viewer: Viewer) -> workflows_pb2.WorkflowJob:
         exit_code=row["exit_code"],
         bytes_received=row["bytes_received"],
         bytes_sent=row["bytes_sent"],
+        reused_execution_id=row["reused_execution_id"],
+        reused_job_execution_id=row["reused_job_execution_id"],
     )
 
 

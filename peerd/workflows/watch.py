@@ -56,7 +56,10 @@ async def watch_execution(
             if newest < version:  # a token from before the store was restored
                 execution, newest = await views.read_execution(store, viewer, execution_id, since=0)
             if first or newest > version:
-                yield workflows_pb2.WatchExecutionResponse(execution=execution, resume_token=newest)
+                *parts, last = views.pieces(execution)
+                for part in parts:  # who is cut off between them gets all of it again
+                    yield workflows_pb2.WatchExecutionResponse(execution=part, resume_token=version, more=True)
+                yield workflows_pb2.WatchExecutionResponse(execution=last, resume_token=newest)
             first, version = False, newest
             if views.is_final(execution):
                 return

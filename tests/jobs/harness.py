@@ -214,11 +214,12 @@ class Host:
         job_id: int,
         *interfaces: jobs_pb2.JobInterface,
         generation: int = 1,
+        hold: bool = False,
         caller: PeerId = ORCHESTRATOR,
         key: jobs_pb2.JobKey | None = None,
     ) -> jobs_pb2.JobReport:
         request = jobs_pb2.StartJobRequest(
-            key=key or job_key(), job_execution_id=job_id, generation=generation, interfaces=interfaces
+            key=key or job_key(), job_execution_id=job_id, generation=generation, interfaces=interfaces, hold=hold
         )
         with calling(caller):
             return (await self.servicer.StartJob(request, None)).report  # type: ignore[no-any-return]
@@ -285,7 +286,7 @@ def job_key(workflow_job_id: int = 27, placement: int = 1, **fields: Any) -> job
 
 
 def create_request(*, key: jobs_pb2.JobKey | None = None, **fields: Any) -> jobs_pb2.CreateJobRequest:
-    if "command" not in fields:
+    if not fields.keys() & {"command", "reused"}:
         fields.setdefault("service", "work")
     return jobs_pb2.CreateJobRequest(key=key or job_key(), node_id="node", job_name="node", **fields)
 

@@ -15,7 +15,7 @@ from peerd.failpoints import FAILPOINTS
 OF_JOBS = [name for name in FAILPOINTS if name.startswith("job.")]
 OF_A_CANCEL = [name for name in OF_JOBS if ".cancel." in name]
 # What comes after the end of a run, or happens in no usual one, is walked with real daemons.
-AFTERWARDS = [name for name in OF_JOBS if name.startswith(("job.release.", "job.gc.", "job.quota."))]
+AFTERWARDS = [name for name in OF_JOBS if name.startswith(("job.release.", "job.gc.", "job.quota.", "job.reuse."))]
 OF_A_RUN = [name for name in OF_JOBS if name not in OF_A_CANCEL and name not in AFTERWARDS]
 
 

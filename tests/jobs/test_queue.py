@@ -16,7 +16,7 @@ from peerd.jobs.model import JobStatus, Resources
 from peerd.store import Store
 from peerd.v1 import jobs_pb2, registry_pb2
 
-from .harness import ORCHESTRATOR, OTHER, Host, calling, ended, job_key
+from .harness import ORCHESTRATOR, OTHER, Host, calling, ended, interface, job_key, sender_at
 
 
 async def put(host: Host, number: int, *, caller: PeerId = ORCHESTRATOR, **fields: Any) -> int:
@@ -193,3 +193,34 @@ async def test_the_record_shows_what_was_reserved_and_what_was_in_force(idle: Ho
     assert job.limits == jobs_pb2.JobLimits(
         level=registry_pb2.LIMITS_LEVEL_RLIMITS, memory_bytes=64 << 20, pids=1024, disk_bytes=1 << 20
     )
+
+
+async def test_a_job_that_is_held_back_takes_its_files_and_starts_when_it_is_told(idle: Host) -> None:
+    key = job_key(1)
+    held = await idle.create(key=key)
+    told = await idle.start(held, interface("input", sender_at(1)), key=key, hold=True)
+    assert told.status == jobs_pb2.JOB_STATUS_WAITING_INPUTS
+    idle.run()
+    await idle.receive(idle.incoming(held, 1), "a.txt")
+    assert (await idle.until(held, JobStatus.READY)).reason == "held"
+    await idle.restart()
+    after = await put(idle, 2)
+    await idle.until(after, JobStatus.RUNNING)
+    assert (await idle.job(held)).reason == "held", "a place is free, and it has not started"
+    told = await idle.start(held, interface("input", sender_at(1)), key=key, generation=2)
+    assert (told.status, told.reason) == (jobs_pb2.JOB_STATUS_READY, "slot")
+    await idle.until(held, JobStatus.RUNNING)
+
+
+async def test_data_that_is_held_back_is_not_offered(idle: Host, tmp_path: Path) -> None:
+    (tmp_path / "offered").write_text("x")
+    await idle.catalog.sync([{"name": "data", "kind": "SERVICE_KIND_DATA", "path": str(tmp_path / "offered")}])
+    key = job_key(1)
+    held = await idle.create(key=key, service="data")
+    await idle.start(held, key=key, hold=True)
+    idle.run()
+    other = await put(idle, 2, service="data")
+    await idle.until(other, JobStatus.COMPLETED)
+    assert (await idle.job(held)).reason == "held"
+    await idle.start(held, key=key, generation=2)
+    await idle.until(held, JobStatus.COMPLETED)

@@ -11,7 +11,7 @@ import pytest
 
 from peerd.catalog.declaration import to_declaration
 from peerd.catalog.model import Service, ServiceKind
-from peerd.config import load_config, show_config
+from peerd.config_reading import load_config, show_config
 from peerd.errors import PeerdError, Reason
 from peerd.jobs.admission import Orderer
 from peerd.jobs.commands import command_work, service_work

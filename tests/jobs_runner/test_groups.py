@@ -8,12 +8,13 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from peerd.jobs.runner import bounds
 from peerd.jobs.runner.limits import v1, v2
-from peerd.jobs.runner.limits.base import Group, own_paths, quota_us
+from peerd.jobs.runner.limits.base import Group, make, own_paths, quota_us
 from peerd.jobs.runner.spec import Limits
 
 WANTED = Limits(memory_bytes=64 << 20, cpus=0.5, pids=20)
@@ -168,3 +169,24 @@ def test_a_limit_above_the_hard_one_of_this_machine_is_that_one(tmp_path: Path) 
         [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True, timeout=30
     )
     assert done.stdout.split("\n")[:2] == [f"({5 << 20}, {5 << 20})", f"({1 << 20}, {5 << 20})"]
+
+
+def test_a_group_above_that_goes_away_while_it_is_looked_at_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    above = tmp_path / "peerd" / "owner"
+    above.mkdir(parents=True)
+    real, seen = Path.mkdir, list[Path]()
+
+    def removed_meanwhile(self: Path, *args: Any, **options: Any) -> None:
+        if not seen:
+            seen.append(self)
+            above.rmdir()
+            raise FileExistsError(17, "File exists", str(above))  # as mkdir says it of a parent that was there
+        real(self, *args, **options)
+
+    monkeypatch.setattr(Path, "mkdir", removed_meanwhile)
+    make(above / "7")
+    assert (above / "7").is_dir()
+    with pytest.raises(FileExistsError):
+        make(above / "7")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from peerd.jobs.runner import Exit, Limits, Outcome, ProcessRunner, ProcessSpec, Recovery, bounds, wrapper
+from peerd.jobs.runner import Exit, Limits, Outcome, ProcessRunner, ProcessSpec, Recovery, bounds, processes
 from peerd.jobs.runner.limits import probe
 from peerd.jobs.runner.runner import _owner
 from peerd.v1 import registry_pb2
@@ -72,7 +72,7 @@ async def run(runner: ProcessRunner, spec: ProcessSpec, control: Path) -> Exit:
     await runner.start(control, spec)
     ended = await runner.wait(control)
     assert ended is not None, (control / "wrapper.log").read_text()
-    assert wrapper.marked(spec.marker) == set()
+    assert processes.marked(spec.marker) == set()
     return ended
 
 
@@ -190,7 +190,7 @@ async def test_nothing_is_left_when_the_wrapper_is_killed(
             await asyncio.sleep(0.01)
     assert GROUPS is None or not grouped(runner) or len(GROUPS.names(_owner(tmp_path))) == 1
     again = await ProcessRunner.probe(sandbox="none", hidden=[], limits="auto" if grouped(runner) else "rlimits")
-    for pid, _ in wrapper.running():
+    for pid, _ in processes.running():
         if str(control).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(pid, signal.SIGKILL)
     async with asyncio.timeout(10):
@@ -200,11 +200,11 @@ async def test_nothing_is_left_when_the_wrapper_is_killed(
     if grouped(runner):
         assert not [
             pid
-            for pid, _ in wrapper.running()
+            for pid, _ in processes.running()
             if Path(f"/proc/{pid}/cmdline").read_bytes().endswith(f"{name}\0".encode())
         ]
     else:  # what nothing ties to its job any more; not so in bubblewrap, which ended with its wrapper
-        for pid, _ in wrapper.running():
+        for pid, _ in processes.running():
             if Path(f"/proc/{pid}/cmdline").read_bytes().endswith(f"sleep\0{name}\0".encode()):
                 os.kill(pid, signal.SIGKILL)
 
@@ -217,7 +217,7 @@ async def test_groups_of_attempts_that_are_over_are_swept_and_no_others(spec: Pr
     for name in ("1", "2"):
         await runner.start(tmp_path / "control" / name, replace(sleeper, marker=f"{spec.marker}-{name}"))
     async with asyncio.timeout(10):
-        while len(wrapper.marked(f"{spec.marker}-1") | wrapper.marked(f"{spec.marker}-2")) < 2:
+        while len(processes.marked(f"{spec.marker}-1") | processes.marked(f"{spec.marker}-2")) < 2:
             await asyncio.sleep(0.01)
     foreign = GROUPS.create("foreign/7-x", Limits())
     try:
@@ -227,7 +227,7 @@ async def test_groups_of_attempts_that_are_over_are_swept_and_no_others(spec: Pr
         assert GROUPS.names("foreign") == ["foreign/7-x"]
         swept = await runner.wait(tmp_path / "control" / "1")
         assert swept is not None and swept.exit_code == 137
-        assert wrapper.marked(f"{spec.marker}-2")
+        assert processes.marked(f"{spec.marker}-2")
     finally:
         await runner.stop(tmp_path / "control" / "2", 1)
         assert bounds.remove({"folders": foreign.folders, "above": foreign.above})

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from peerd.errors import PeerdError, Reason
-from peerd.jobs.runner import Exit, Outcome, ProcessRunner, ProcessSpec, Recovery, wrapper
+from peerd.jobs.runner import Exit, Outcome, ProcessRunner, ProcessSpec, Recovery, processes
 
 MODES = [
     "none",
@@ -83,7 +83,7 @@ async def started(spec: ProcessSpec, text: str = "up") -> None:
 @pytest.fixture(autouse=True)
 def nothing_lives(spec: ProcessSpec) -> Iterator[None]:
     yield
-    assert wrapper.marked(spec.marker) == set()
+    assert processes.marked(spec.marker) == set()
 
 
 @pytest.mark.parametrize(

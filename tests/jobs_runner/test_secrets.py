@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from peerd.errors import PeerdError, Reason
-from peerd.jobs.runner import ProcessRunner, ProcessSpec, Secrets, wrapper
+from peerd.jobs.runner import Limits, ProcessRunner, ProcessSpec, Secrets, processes
 from peerd.v1.registry_pb2 import ISOLATION_LEVEL_BUBBLEWRAP
 
 SECRET = b"s3cret-\xc3\xa9-value"
@@ -47,7 +47,7 @@ def spec(tmp_path: Path) -> ProcessSpec:
 
 
 def command_lines() -> Iterator[bytes]:
-    for pid, _ in wrapper.running():
+    for pid, _ in processes.running():
         try:
             yield Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
@@ -144,3 +144,19 @@ async def test_files_need_a_sandbox(spec: ProcessSpec, tmp_path: Path) -> None:
 def test_a_spec_in_a_log_shows_no_value(spec: ProcessSpec) -> None:
     shown = repr(replace(spec, secrets=Secrets(env={"TOKEN": SECRET}, files={"a": SECRET})))
     assert "s3cret" not in shown and os.fsdecode(SECRET) not in shown
+
+
+@BOXED
+async def test_a_secret_is_whole_though_it_is_larger_than_what_the_job_may_write(
+    spec: ProcessSpec, tmp_path: Path
+) -> None:
+    runner = await ProcessRunner.probe(sandbox="auto", hidden=[])
+    large = b"0123456789abcdef" * 4000
+    program = "import os; print(len(open(os.environ['PEERD_SECRETS'] + '/key', 'rb').read()))"
+    limited = replace(
+        spec,
+        argv=(sys.executable, "-c", program),
+        secrets=Secrets(files={"key": large}),
+        limits=Limits(disk_bytes=8192),
+    )
+    assert await finish(runner, tmp_path / "control", limited) == f"{len(large)}\n".encode()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from peerd.errors import PeerdError
+from peerd.workflows.condition_answers import End, Facts
 from peerd.workflows.condition_tokens import ConditionError
-from peerd.workflows.conditions import End, Facts, parse_condition
+from peerd.workflows.conditions import parse_condition
 from peerd.workflows.matrix import expanded
 from peerd.workflows.params import run_params
 

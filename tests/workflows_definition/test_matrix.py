@@ -136,3 +136,36 @@ def test_directories_of_instances_do_not_lie_in_each_others_way() -> None:
     problem = only_problem(jobs.replace("DIRECTORY", "a.1/x"))
     assert problem.reason is ProblemReason.COLLIDING_DESTINATIONS
     assert "input/a.1" in problem.message
+
+
+def test_a_few_lines_that_become_millions_of_edges_are_refused_before_they_are_made() -> None:
+    values = ", ".join(map(str, range(100)))
+    axes = f"[{{name: x, values: [{values}]}}, {{name: y, values: [{values}]}}]"
+    first = f"name: w\njobs:\n  - {{name: a, service: s, matrix: {axes}}}\n"
+    taking = only_problem(f"{first}  - {{name: b, service: s, matrix: {axes}, inputs: [{{from: a}}]}}\n")
+    assert (taking.field, taking.reason) == ("jobs[1].inputs", ProblemReason.TOO_MANY_EDGES)
+    needing = only_problem(f"{first}  - {{name: b, service: s, matrix: {axes}, needs: [a]}}\n")
+    assert (needing.field, needing.reason) == ("jobs[1].needs", ProblemReason.TOO_MANY_EDGES)
+    inputs = ", ".join(f"{{from: a, to: d{number}}}" for number in range(11))
+    plain = only_problem(f"{first}  - {{name: b, service: s, inputs: [{inputs}]}}\n")
+    assert (plain.field, plain.reason) == ("jobs[1].inputs", ProblemReason.TOO_MANY_EDGES)
+    home = only_problem(f"{first}deliver: [{inputs}]\n")
+    assert (home.field, home.reason) == ("deliver[10]", ProblemReason.TOO_MANY_EDGES)
+    valid(f"{first}  - {{name: b, service: s, needs: [a], inputs: [{{from: a}}]}}\n")
+
+
+def test_what_instances_take_in_memory_is_bounded() -> None:
+    values = ", ".join(map(str, range(300)))
+    matrix = f"matrix: [{{name: x, values: [{values}]}}]"
+    start = f"name: w\njobs:\n  - {{name: a, service: s, {matrix}"
+    package = only_problem(f"{start}, package: [{{path: p, text: {'x' * 1_000_000}}}]}}\n")
+    assert (package.field, package.reason) == ("jobs[0].matrix", ProblemReason.TOO_LARGE)
+    long = f"name: w\njobs:\n  - {{name: a, service: s, matrix: [{{name: x, values: [1, {'v' * 4000}]}}]"
+    text = only_problem(f"{long}, params: {{p: '{'${each.x}' * 17}'}}}}\n")
+    assert (text.field, text.reason) == ("jobs[0].params.p", ProblemReason.OUT_OF_RANGE)
+    valid(f"{long}, params: {{p: '{'${each.x}' * 16}'}}}}\n")
+
+
+def test_a_number_of_thousands_of_digits_is_no_instance() -> None:
+    many = "name: w\njobs:\n  - {name: a, service: s, matrix: [{name: x, values: [1]}]}\n"
+    assert only_problem(f"{many}  - {{name: a.{'9' * 5000}, service: s}}\n").reason is ProblemReason.BAD_NAME

@@ -109,6 +109,15 @@ FITS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("a command", COMMAND, {}),
     ("a command where isolation is unknown", COMMAND, {"isolation": 0}),
     ("declared service without isolation", {}, {"isolation": int(registry_pb2.ISOLATION_LEVEL_NONE)}),
+    ("limits of which nothing is known", {}, {"services": (service(limits=registry_pb2.LIMITS_LEVEL_CGROUP),)}),
+    (
+        "limits as strict as demanded",
+        {},
+        {
+            "services": (service(limits=registry_pb2.LIMITS_LEVEL_CGROUP),),
+            "limits": int(registry_pb2.LIMITS_LEVEL_CGROUP),
+        },
+    ),
     ("itself, whatever its grants", {}, {"is_self": True, "grants": frozenset()}),
     ("large enough", {"cpus": 2.0, "memory_bytes": 1 << 30}, {"cpu_cores": 2, "memory_bytes": 1 << 30}),
     ("of unknown size", {"cpus": 64.0, "memory_bytes": 1 << 40}, {}),
@@ -224,6 +233,17 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str, str]] = [
         "isolation_insufficient",
         "isolation",
         "bubblewrap",
+    ),
+    (
+        "limits that are kept less strictly",
+        {},
+        {
+            "services": (service(limits=registry_pb2.LIMITS_LEVEL_CGROUP),),
+            "limits": int(registry_pb2.LIMITS_LEVEL_RLIMITS),
+        },
+        "isolation_insufficient",
+        "control groups",
+        "peerd doctor",
     ),
     (
         "a command without isolation",

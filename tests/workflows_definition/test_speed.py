@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "bench-definition"
 
 
 def measured(jobs: int) -> dict[str, float]:
-    command = [sys.executable, SCRIPT, str(jobs), "3"]
+    command = [sys.executable, str(SCRIPT), str(jobs), "3"]
     figures: dict[str, float] = json.loads(
         subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
     )

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 
 from peerd.workflows.edges import LOCAL_PEER
-from peerd.workflows.model import ExecutionSpec, JobSpec, WorkflowJobStatus
+from peerd.workflows.model import JobSpec, WorkflowJobStatus
+from peerd.workflows.state import ExecutionState
 
 PARAMS = {"mode": "full"}
 # What stands in `when` -> whether it asks how jobs ended.
@@ -55,9 +56,16 @@ def controls() -> st.SearchStrategy[Control]:
     )
 
 
-def upstream(spec: ExecutionSpec, job: JobSpec) -> set[str]:
-    """Those it builds on."""
-    return {*job.needs, *(x.source for x in spec.edges if x.destination == job.node_id and x.source != LOCAL_PEER)}
+def upstream(state: ExecutionState, job: JobSpec) -> set[str]:
+    """Those it builds on; of a map, also all its instances."""
+    if job.instance_of:
+        return upstream(state, state.jobs[job.instance_of].spec)
+    maps = [one.mapped for one in state.spec.jobs if one.mapped is not None]
+    edges = [*state.spec.edges, *(edge for mapped in maps for edge in mapped.edges)]
+    found = {*job.needs, *(x.source for x in edges if x.destination == job.node_id and x.source != LOCAL_PEER)}
+    if job.mapped is not None:
+        found.add(job.mapped.list_source)
+    return found | {name for name, one in state.jobs.items() if one.spec.instance_of in found - {""}}
 
 
 def holds(when: str, ends: Iterable[tuple[WorkflowJobStatus, bool]]) -> bool:

@@ -46,6 +46,9 @@ class FakeExecutor(jobs_pb2_grpc.JobServiceServicer):
         self.jobs: dict[bytes, jobs_pb2.JobReport] = {}
         self.requests: list[Any] = []
         self.released: list[tuple[int, bool]] = []
+        self.removed: set[int] = set()
+        self.also_missing: list[int] = []
+        """Jobs whose files retention has taken."""
         self.started: dict[str, jobs_pb2.StartJobRequest] = {}
         self.refuse: PeerdError | None = None
         self.finish_at_start = True
@@ -93,7 +96,9 @@ class FakeExecutor(jobs_pb2_grpc.JobServiceServicer):
             peers = [peer for interface in request.interfaces for peer in interface.peers]
             waits = any(peer.mount_function == catalog_pb2.MOUNT_FUNCTION_OUTPUT for peer in peers)
             report.status = S.JOB_STATUS_WAITING_INPUTS if waits else S.JOB_STATUS_RUNNING
-        if self.finish_at_start:
+        if request.hold and report.status < S.JOB_STATUS_COMPLETED:
+            report.status = S.JOB_STATUS_READY
+        elif self.finish_at_start:
             self.end(report)
         return jobs_pb2.StartJobResponse(report=report)
 
@@ -144,6 +149,14 @@ class FakeExecutor(jobs_pb2_grpc.JobServiceServicer):
 
     def asked(self, kind: type) -> list[Any]:
         return [request for request in self.requests if isinstance(request, kind)]
+
+    async def CheckJobFiles(
+        self, request: jobs_pb2.CheckJobFilesRequest, context: Any
+    ) -> jobs_pb2.CheckJobFilesResponse:
+        known = {report.job_execution_id for report in self.jobs.values()} - self.removed
+        wanted = [job.job_execution_id for job in request.jobs]
+        missing = [*self.also_missing, *(one for one in wanted if one not in known)]
+        return jobs_pb2.CheckJobFilesResponse(missing_job_execution_ids=missing)
 
     async def ReleaseJobs(self, request: jobs_pb2.ReleaseJobsRequest, context: Any) -> jobs_pb2.ReleaseJobsResponse:
         self.released += [(key.workflow_job_id, request.keep) for key in request.keys]

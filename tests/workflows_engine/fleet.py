@@ -153,13 +153,14 @@ class Fleet:
         """What the detector of failures says: it sees who is down, not who is cut off from one."""
         return not self.network.hosts[name].down and not self.network.hosts[name].paused
 
-    def request(self, home: str, spec: ExecutionSpec, pins: dict[str, str], *, stop_policy: bool) -> None:
+    def request(self, home: str, spec: ExecutionSpec, pins: dict[str, str], *, stop_policy: bool, items: int) -> None:
         orchestrator = self.machines[home].orchestrator
         execution = Orchestration(
             spec=spec,
             home=orchestrator,
             pins=pins,
             stop_policy=stop_policy,
+            items=items,
             watch=self.model.written,
             check=self.model.check,
         )

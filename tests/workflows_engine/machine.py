@@ -101,10 +101,10 @@ class Executor:
         if request.generation > job.generation and not ended_badly:
             if self.refuses is Reason.ILLEGAL_INTERFACE:
                 raise PeerdError(Reason.ILLEGAL_INTERFACE, "the service takes no such thing")
-            self._take_interfaces(self.jobs[job.id], request.generation, to_edges(request))
+            self._take_interfaces(self.jobs[job.id], request.generation, to_edges(request), hold=request.hold)
         return self.report(self.jobs[job.id])
 
-    def _take_interfaces(self, job: Job, generation: int, wanted: Sequence[Edge]) -> None:
+    def _take_interfaces(self, job: Job, generation: int, wanted: Sequence[Edge], *, hold: bool) -> None:
         edges = self.edges[job.id]
         merged = merge(job, edges.values(), wanted)
         for edge in merged.drop:
@@ -121,7 +121,7 @@ class Executor:
         if job.started or job.status.final:
             self._touch(job, generation=generation)
         else:
-            self._move(job, self._readiness(job), generation=generation)
+            self._move(job, self._readiness(job), generation=generation, hold=hold)
 
     def cancel(self, key: JobKey) -> Report:
         job = self._find(key)
@@ -221,7 +221,7 @@ class Executor:
         """All that could be done next."""
         found: list[Step] = list(self.sender.steps())
         for job in self.jobs.values():
-            if job.status is JobStatus.READY and (job.next_try_at or 0) <= self.network.now:
+            if job.status is JobStatus.READY and not job.hold and (job.next_try_at or 0) <= self.network.now:
                 found.append(lambda job=job: self._begin(job))  # type: ignore[misc]
             for edge in self.edges[job.id].values():
                 if edge.status is EdgeStatus.CLEARING:

@@ -91,6 +91,7 @@ class Model:
                     assert other.excused, f"{name} runs twice at once: also in placement {other.placement}"
         assert len({placement, *(effect.placement for effect in before)}) <= spec.attempts
         self._check_gate(name)
+        self._check_places(name)
         self._check_inputs(executor, job, inputs)
         self.effects[executor, attempt_id] = Effect(
             name=name,
@@ -107,7 +108,7 @@ class Model:
         # What comes from a job that ended without files is not waited for.
         incoming = [
             x
-            for x in execution.spec.edges
+            for x in [edge.spec for edge in execution.state.edges.values()]
             if x.destination == job.node_id and not execution.state.jobs[x.source].gives_nothing
         ]
         assert set(inputs) == {edge.edge_id for edge in incoming}, f"{job.node_id} runs with {inputs}"
@@ -120,11 +121,29 @@ class Model:
         """A job with conditions runs when all it builds on has ended, and they hold."""
         execution = self.executions[name[0]]
         spec = execution.state.jobs[name[1]].spec
-        above = [execution.state.jobs[node] for node in upstream(execution.spec, spec)]
+        above = [execution.state.jobs[node] for node in upstream(execution.state, spec)]
+        if spec.instance_of:
+            assert self.finals[name[0], spec.instance_of] is WorkflowJobStatus.COMPLETED, f"{name} runs without a list"
+            return
         if not (spec.when or spec.needs or any(other.spec.continue_on_failure for other in above)):
             return
         assert all((name[0], other.spec.node_id) in self.finals for other in above), f"{name} runs too early"
         assert holds(spec.when, [(other.status, other.spec.continue_on_failure) for other in above])
+
+    def _check_places(self, name: Name) -> None:
+        """Of the jobs that share places, no more run than there are; those that were given up do not count."""
+        jobs = self.executions[name[0]].state.jobs
+        spec = jobs[name[1]].spec
+        if not spec.places:
+            return
+        sharing = [
+            x.name
+            for x in self.effects.values()
+            if x.name[0] == name[0] and x.name != name and x.how == "running"
+            and jobs[x.name[1]].spec.places == spec.places
+            and not jobs[x.name[1]].final and jobs[x.name[1]].placement == x.placement
+        ]  # fmt: skip
+        assert len(sharing) < spec.max_parallel, f"{name} runs beside {sharing}"
 
     def _made_by(self, manifest: Manifest) -> Name:
         """Whose files they are; only a job that ended well has any."""
@@ -182,7 +201,7 @@ class Model:
                 if (home, node) not in self.finals and home not in self.cancelled and placement == len(known) + 1:
                     self._check_lease(execution, node, placement - 1, event.at)
                     known[placement] = peer
-            case e.JobStartSent(node=node, placement=placement):
+            case e.JobStartSent(node=node, placement=placement) if not execution.state.jobs[node].hold:
                 self.started.add((home, node, placement))
             case (
                 e.JobReported(node=node, placement=placement, report=report)
@@ -250,8 +269,13 @@ class Model:
     def _check_end(self, execution: Orchestration, job: JobState, name: Name, end: Job | None) -> None:
         """A job ends for a reason that is true."""
         truth = end.status.value if end is not None else ""
-        above = [execution.state.jobs[x] for x in upstream(execution.spec, job.spec)]
+        above = [execution.state.jobs[x] for x in upstream(execution.state, job.spec)]
         match job.status, job.reason:
+            case WorkflowJobStatus.COMPLETED, _ if job.spec.mapped is not None:
+                assert self._items(execution, name[1]) == max(0, execution.items), f"{name} has other instances"
+            case _, "map":
+                made = execution.state.jobs[job.spec.mapped.list_source] if job.spec.mapped is not None else None
+                assert made is not None and (made.gives_nothing or execution.items < 0)
             case WorkflowJobStatus.COMPLETED, _:
                 assert truth == "completed", f"{name} is completed, and on {job.peer} it is {truth or 'not over'}"
             case WorkflowJobStatus.CANCELLED, _:
@@ -281,12 +305,16 @@ class Model:
             case _, reason:
                 raise AssertionError(f"{name} failed for {reason!r}: {job.message}")
 
+    @staticmethod
+    def _items(execution: Orchestration, node: str) -> int:
+        return sum(job.spec.instance_of == node for job in execution.state.jobs.values())
+
     def _present(self, job: JobState, name: Name) -> list[Effect]:
         return [x for x in self.effects.values() if x.name == name and x.placement == job.placement]
 
     def _check_deliveries(self, execution: Orchestration) -> None:
         home = execution.home.name
-        for edge in execution.spec.edges:
-            if not edge.destination and not execution.state.jobs[edge.source].gives_nothing:
+        for edge in [one.spec for one in execution.state.edges.values() if one.brought_home]:
+            if not execution.state.jobs[edge.source].gives_nothing:
                 job = execution.state.jobs[edge.source]
                 assert self.arrived[home, edge.edge_id, home, 0][:2] == (job.peer, job.remote_id), "a stale result"

@@ -17,7 +17,7 @@ from peerd.jobs.model import JobKey
 from peerd.transfers.model import TransferKey
 from peerd.workflows import events as e
 from peerd.workflows.contacts import UNREACHABLE, Contacts
-from peerd.workflows.decide import CancelJob, Command, CreateJob, PlaceJob, StartJob, decide, due
+from peerd.workflows.decide import CancelJob, Command, CreateJob, ExpandMap, PlaceJob, StartJob, decide, due
 from peerd.workflows.dispatch import Dispatcher
 from peerd.workflows.evolve import evolve
 from peerd.workflows.leases import is_news
@@ -29,7 +29,7 @@ from peerd.workflows.state import ExecutionState, JobState, durable_view, initia
 from .network import Network
 from .parcels import Manifest
 from .rows import Create
-from .simulation import TIMING, replay
+from .simulation import TIMING, read_list, replay
 
 STORE = "store"
 SYNC_MS = 200
@@ -100,7 +100,10 @@ class Orchestration:
     # Jobs whose selector names one peer.
     pins: dict[str, str]
     stop_policy: bool
+    # Of the list of its map, if it has one; -1: it is no list.
+    items: int = 0
     # Durable
+    lists_read: set[str] = field(default_factory=set)
     log: list[tuple[str, str, int]] = field(default_factory=list)
     inbox: list[e.Event] = field(default_factory=list)
     # In memory
@@ -128,6 +131,12 @@ class Orchestration:
                 if isinstance(command, PlaceJob):
                     placed = self.home.place(self, command, job)
                     batch += [placed] if placed is not None else []
+                elif isinstance(command, ExpandMap):
+                    if (
+                        command.node not in self.lists_read
+                    ):  # stored with the event, which is applied in some later step
+                        self.lists_read.add(command.node)
+                        self.inbox.append(read_list(self.state, command.node, self.items, self.home.now))
                 elif command not in self.taken:
                     orders.append((command, self._message(command, job)))
                     if isinstance(command, StartJob) and command.new:

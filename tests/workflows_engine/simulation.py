@@ -8,15 +8,15 @@ make it and shrink it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from peerd.clock import Millis
 from peerd.v1 import catalog_pb2, jobs_pb2
 from peerd.workflows import events as e
-from peerd.workflows.decide import CancelJob, Command, CreateJob, PlaceJob, StartJob, decide, due
+from peerd.workflows.decide import CancelJob, Command, CreateJob, ExpandMap, PlaceJob, StartJob, decide, due
 from peerd.workflows.edges import LOCAL_PEER, Edge
 from peerd.workflows.evolve import evolve
-from peerd.workflows.model import EdgeNews, EdgeStatus, ExecutionSpec, JobSpec, JobStatus, Report, Timing
+from peerd.workflows.model import EdgeNews, EdgeStatus, ExecutionSpec, JobSpec, JobStatus, MapSpec, Report, Timing
 from peerd.workflows.requests import job_key, start_request
 from peerd.workflows.state import ExecutionState, JobState, durable_view, initial_state
 
@@ -50,6 +50,39 @@ def spec_of(
     )
 
 
+def with_map(spec: ExecutionSpec, node: str, list_source: str) -> ExecutionSpec:
+    """The same with a map in place of that job, over a list that another makes."""
+    plain = [edge for edge in spec.edges if node not in (edge.source, edge.destination)]
+    plain.append(
+        Edge(
+            edge_id=0,
+            source=list_source,
+            source_kind=OUTPUT,
+            destination=LOCAL_PEER,
+            destination_kind=INPUT,
+            directory=node,
+            list_of=node,
+        )
+    )
+    mapped = MapSpec(
+        list_edge=len(plain),
+        list_source=list_source,
+        edges=tuple(replace(edge, edge_id=0) for edge in spec.edges if node in (edge.source, edge.destination)),
+    )
+    return replace(
+        spec,
+        jobs=tuple(replace(job, mapped=mapped) if job.node_id == node else job for job in spec.jobs),
+        edges=tuple(replace(edge, edge_id=number) for number, edge in enumerate(plain, 1)),
+    )
+
+
+def read_list(state: ExecutionState, node: str, count: int, now: Millis) -> e.Event:
+    """What the shell leaves for the engine: the same however often the list is read. A bad list has -1 items."""
+    if count < 0:
+        return e.MapFailed(node=node, message="the list is none", at=now)
+    return e.MapExpanded(node=node, count=count, first_workflow_job_id=1000, at=now)
+
+
 @dataclass
 class Held:
     """A job execution in an executor's store."""
@@ -66,6 +99,7 @@ class Held:
     received: set[int] = field(default_factory=set)
     sent: set[int] = field(default_factory=set)
     runs: int = 0
+    hold: bool = False
 
     def set(self, status: JobStatus) -> None:
         self.status = status
@@ -119,6 +153,7 @@ class Executor:
     def _take_interfaces(self, job: Held, request: jobs_pb2.StartJobRequest) -> None:
         job.generation = request.generation
         job.revision += 1
+        job.hold = request.hold
         sources: dict[int, tuple[str, int]] = {}
         destinations: dict[int, tuple[str, int]] = {}
         for interface in request.interfaces:
@@ -149,7 +184,8 @@ class Executor:
 class World:
     """Everything, and the laws it must obey."""
 
-    def __init__(self, spec: ExecutionSpec, peers: Sequence[str]) -> None:
+    def __init__(self, spec: ExecutionSpec, peers: Sequence[str], *, items: int = 0) -> None:
+        self.items = items
         self.spec = spec
         self.now = START
         self.executors = {name: Executor(name, 100 * (number + 1)) for number, name in enumerate(peers)}
@@ -174,6 +210,8 @@ class World:
             for command in decide(self.state, self.state.take_dirty(10**9), self.now):
                 if isinstance(command, PlaceJob):
                     batch += self.place(command)
+                elif isinstance(command, ExpandMap):
+                    self.wire.append(read_list(self.state, command.node, self.items, self.now))
                 else:
                     commands.append(command)
                     if isinstance(command, StartJob):
@@ -221,12 +259,15 @@ class World:
             source = self.state.jobs.get(edge.spec.source)
             assert edge.settled or source is None or not source.gives_nothing, "nothing will come along it"
         assert self.state.remaining == sum(not job.final for job in self.state.jobs.values())
-        open_home = [x for x in self.state.edges.values() if x.delivery and not x.settled]
+        open_home = [x for x in self.state.edges.values() if x.brought_home and not x.settled]
         assert self.state.home_open == len(open_home)
         loaded = [job.peer for job in self.state.jobs.values() if job.peer and not job.final]
         assert sum(self.state.load.values()) == len(loaded)
         stopping = [peer for job in self.state.jobs.values() for peer in job.stops.values()]
         assert sum(self.state.stopping.values()) == len(stopping)
+        for name, places in self.state.places.items():
+            having = [job for job in self.state.jobs.values() if job.spec.places == name and not job.final]
+            assert places.taken == sum(not job.hold for job in having) <= places.limit
         if isinstance(event, e.JobReported | e.JobCreated | e.JobStarted | e.JobStopped):
             old = before[event.node][1]
             if event.placement < old:
@@ -326,7 +367,7 @@ class World:
         match job.status:
             case JobStatus.WAITING_INPUTS if set(job.sources) <= job.received:
                 job.set(JobStatus.READY)
-            case JobStatus.READY:
+            case JobStatus.READY if not job.hold:
                 job.runs += 1
                 job.set(JobStatus.RUNNING)
             case JobStatus.RUNNING:

@@ -308,6 +308,7 @@ def test_a_job_on_a_peer_that_is_away_says_for_whom_and_until_when() -> None:
 
 SAMPLES: list[e.Event] = [
     e.ExecutionRequested(at=START),
+    e.JobReused(node="a", at=START),
     placed("a"),
     e.JobUnplaceable(node="a", message="nobody", at=START),
     created("a", 3),
@@ -321,6 +322,8 @@ SAMPLES: list[e.Event] = [
     e.CancelRequested(reason="Ünicode \n", at=START),
     e.DeadlinePassed(node="a", waiting="for p", at=START),
     e.JobGated(node="a", verdict=e.SKIP, reason="when", message="does not hold: failure()", at=START),
+    e.MapExpanded(node="a", count=3, first_workflow_job_id=17, at=START),
+    e.MapFailed(node="a", message="item 1 is an array", at=START),
     e.TimedOut(node="a", limit="queue_timeout", message="no peer had taken it", at=START),
 ]
 

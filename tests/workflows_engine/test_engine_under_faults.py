@@ -11,7 +11,7 @@ from peerd.workflows.model import ExecutionStatus, JobSpec, JobStatus, WorkflowJ
 from peerd.workflows.state import JobState, durable_view
 
 from .controls import CONDITIONS, PARAMS, PLAIN, controls, holds, upstream
-from .simulation import START, World, replay, spec_of
+from .simulation import START, World, replay, spec_of, with_map
 
 SHAPES = {
     "single": (["a"], [], ["a"]),
@@ -21,7 +21,13 @@ SHAPES = {
     "diamond": (["a", "b", "c", "d"], [("a", "b"), ("a", "c"), ("b", "d"), ("c", "d")], ["d", "a"]),
     "two islands": (["a", "b", "c"], [("a", "b")], ["b", "c"]),
     "double edge": (["a", "b"], [("a", "b"), ("a", "b")], []),
+    "map": (["a", "b", "m", "z"], [("b", "m"), ("m", "z"), ("b", "z")], ["z", "m"]),
 }
+# In place of the first there is a map over a list that the second makes.
+MAPS = {"map": ("m", "a")}
+
+# Jobs that share one place, as instances of one job with max_parallel do.
+SHARING = {"fan out": "bc", "fan in": "ab", "diamond": "bc", "two islands": "ac", "map": "m"}
 
 ACTIONS = ["deliver"] * 6 + ["double", "lose", "work", "work", "work", "work", "tell", "tell"]
 RARE = ["down", "up", "crash", "wait", "long wait", "fail", "lose job", "forget", "cancel", "late report"]
@@ -29,7 +35,9 @@ RARE = ["down", "up", "crash", "wait", "long wait", "fail", "lose job", "forget"
 
 @st.composite
 def worlds(draw: st.DrawFn) -> World:
-    names, edges, deliver = SHAPES[draw(st.sampled_from(sorted(SHAPES)))]
+    shape = draw(st.sampled_from(sorted(SHAPES)))
+    names, edges, deliver = SHAPES[shape]
+    sharing = SHARING.get(shape, "") if draw(st.booleans()) else ""
     drawn = draw(st.just([PLAIN] * 4) | st.lists(controls(), min_size=4, max_size=4))
     jobs = [
         JobSpec(
@@ -44,10 +52,15 @@ def worlds(draw: st.DrawFn) -> World:
             continue_on_failure=control.continue_on_failure,
             queue_timeout=control.queue_timeout,
             transfer_timeout=control.transfer_timeout,
+            places="shared" if name in sharing and shape not in MAPS else "",
+            max_parallel=1 if name in sharing else 0,
         )
         for index, (name, control) in enumerate(zip(names, drawn, strict=False))
     ]
-    return World(spec_of(jobs, edges, deliver, PARAMS), ["p", "q", "r"][: draw(st.integers(1, 3))])
+    spec = spec_of(jobs, edges, deliver, PARAMS)
+    if shape in MAPS:
+        spec = with_map(spec, *MAPS[shape])
+    return World(spec, ["p", "q", "r"][: draw(st.integers(1, 3))], items=draw(st.sampled_from([0, 1, 2, 3, 3, -1])))
 
 
 def act(world: World, action: str, number: int) -> None:
@@ -122,7 +135,7 @@ def check_truth(world: World) -> None:
         case ExecutionStatus.COMPLETED:
             assert not any(job.failed_for_good for job in world.state.jobs.values())
             assert WorkflowJobStatus.CANCELLED not in statuses
-            home = [x for x in world.state.edges.values() if x.delivery]
+            home = [x for x in world.state.edges.values() if x.brought_home]
             for edge in home:
                 done = world.state.jobs[edge.spec.source].status is WorkflowJobStatus.COMPLETED
                 assert (edge.status.value == "delivered") == done
@@ -136,9 +149,12 @@ def check_truth(world: World) -> None:
 def check_gate(world: World, job: JobState) -> None:
     """Whoever has conditions ran exactly if they held."""
     spec = job.spec
-    if world.state.cancel or job.reason in ("timeout", "refused", "transfer"):
+    if world.state.cancel or job.reason in ("timeout", "refused", "transfer", "map"):
         return
-    above = [world.state.jobs[name] for name in upstream(world.spec, spec)]
+    if spec.instance_of:
+        assert world.state.jobs[spec.instance_of].status is WorkflowJobStatus.COMPLETED
+        return
+    above = [world.state.jobs[name] for name in upstream(world.state, spec)]
     ends = [(one.status, one.spec.continue_on_failure) for one in above]
     ran = job.reason != "upstream_failed" and job.status is not WorkflowJobStatus.SKIPPED
     if spec.when or spec.needs or job.gated:
@@ -153,7 +169,8 @@ def check_gate(world: World, job: JobState) -> None:
     steps=st.lists(st.tuples(st.sampled_from([*ACTIONS, "crash"]), st.integers(0, 1000)), max_size=150),
 )
 def test_without_lost_machines_every_job_runs_exactly_once(shape: str, steps: list[tuple[str, int]]) -> None:
-    world = World(spec_of(*SHAPES[shape]), ["p", "q"])
+    spec = spec_of(*SHAPES[shape])
+    world = World(with_map(spec, *MAPS[shape]) if shape in MAPS else spec, ["p", "q"], items=3)
     for action, number in steps:
         act(world, action, number)
     world.settle()
@@ -162,4 +179,4 @@ def test_without_lost_machines_every_job_runs_exactly_once(shape: str, steps: li
     for executor in world.executors.values():
         for (node, _), job in executor.jobs.items():
             runs[node] += job.runs
-    assert set(runs.values()) == {1}
+    assert runs == {node: int(job.spec.mapped is None) for node, job in world.state.jobs.items()}

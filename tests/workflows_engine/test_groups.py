@@ -236,3 +236,49 @@ async def test_whatever_happens_no_more_than_the_limit_begin_and_nobody_is_overt
         assert most >= 4
     finally:
         await store.close()
+
+
+# With other things that a job may wait for
+
+
+async def test_a_job_whose_queue_timeout_passes_before_its_execution_has_its_turn_fails(tmp_path: Path) -> None:
+    async with home(tmp_path, "p") as made:
+        made.fleet.executors["p"].finish_at_start = False
+        first = await made.run(grouped("one"))
+        await begun(made, first)
+        second = await made.run(grouped("two", job("a", queue_timeout="300ms"), job("b", "a")))
+        waiting = await made.show(second)
+        assert (waiting.status, waiting.waits_for_turn) == (PENDING, True)
+        execution = await made.finished(second)
+        entry, behind = execution.jobs
+        assert (entry.reason, behind.reason) == ("timeout", "upstream_failed")
+        assert "queue_timeout" in entry.message
+        assert not entry.executor_peer_id
+        assert created(made) == {first}
+        third = await made.run(grouped("one"))
+        await end(made, first)
+        await begun(made, third)  # the one that timed out holds no place
+
+
+async def test_the_queue_timeout_of_a_gated_job_begins_with_its_gate_not_with_the_wait_for_a_turn(
+    tmp_path: Path,
+) -> None:
+    async with home(tmp_path, "p") as made:
+        executor = made.fleet.executors["p"]
+        executor.finish_at_start = False
+        first = await made.run(grouped("one"))
+        await begun(made, first)
+        late = job("late", needs=["a"], when='params.target == "test"', queue_timeout="300ms")
+        never = job("never", when='params.target == "live"', queue_timeout="1ms")
+        second = await made.run(grouped("two", job("a"), late, never))
+        await made.clock.sleep(0.5)  # longer than the queue timeout
+        execution = await made.show(second)
+        by_node = {entry.node_id: entry for entry in execution.jobs}
+        pending = workflows_pb2.WORKFLOW_JOB_STATUS_PENDING
+        assert by_node["late"].status == by_node["a"].status == pending
+        assert "turn in group deploy" in by_node["late"].message
+        assert by_node["never"].status == workflows_pb2.WORKFLOW_JOB_STATUS_SKIPPED, "that needs no peer and no turn"
+        executor.finish_at_start = True
+        await end(made, first)
+        execution = await made.finished(second)
+        assert execution.status == E.EXECUTION_STATUS_COMPLETED

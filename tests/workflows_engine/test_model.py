@@ -15,11 +15,12 @@ from peerd.clock import Millis
 from peerd.errors import Reason
 from peerd.workflows import events as e
 from peerd.workflows.model import ExecutionSpec, ExecutionStatus, JobSpec, WorkflowJobStatus
+from peerd.workflows.state import ExecutionState, JobState
 
 from .controls import PARAMS, PLAIN, Control, controls
 from .fleet import NAMES, Fleet
-from .simulation import START, spec_of
-from .test_engine_under_faults import SHAPES
+from .simulation import START, spec_of, with_map
+from .test_engine_under_faults import MAPS, SHAPES, SHARING
 
 COUNTS = {"sequences": 0, "steps": 0}
 
@@ -37,9 +38,14 @@ class Order:
     rules: list[tuple[int, bool, int]]
     controls: list[Control]
     stop_policy: bool
+    # Jobs that could be instances of one job share one place.
+    shares: bool
+    # Of the list of a map.
+    items: int
 
     def spec(self, gentle: bool) -> ExecutionSpec:
         names, edges, deliver = SHAPES[self.shape]
+        sharing = SHARING.get(self.shape, "") if self.shares else ""
         jobs = [
             JobSpec(
                 node_id=name,
@@ -54,12 +60,15 @@ class Order:
                 queue_timeout=None if gentle else control.queue_timeout,
                 start_timeout=None if gentle else control.queue_timeout,
                 transfer_timeout=None if gentle else control.transfer_timeout,
+                places="shared" if name in sharing and self.shape not in MAPS else "",
+                max_parallel=1 if name in sharing else 0,
             )
             for index, (name, (attempts, retry_lost, deadline), control) in enumerate(
                 zip(names, self.rules, self.controls, strict=False)
             )
         ]
-        return spec_of(jobs, edges, deliver, PARAMS)
+        spec = spec_of(jobs, edges, deliver, PARAMS)
+        return with_map(spec, *MAPS[self.shape]) if self.shape in MAPS else spec
 
 
 def orders() -> st.SearchStrategy[Order]:
@@ -71,6 +80,8 @@ def orders() -> st.SearchStrategy[Order]:
         rules=st.lists(rules, min_size=4, max_size=4),
         controls=st.just([PLAIN] * 4) | st.lists(controls(), min_size=4, max_size=4),
         stop_policy=st.booleans(),
+        shares=st.booleans(),
+        items=st.sampled_from([0, 1, 2, 3, 3, -1]),
     )
 
 
@@ -90,7 +101,11 @@ class Faults(RuleBasedStateMachine):
     def requested(self, orders: list[Order]) -> None:
         for home, order in zip(NAMES, orders, strict=False):
             self.fleet.request(
-                home, order.spec(self.gentle), order.pins, stop_policy=order.stop_policy and not self.gentle
+                home,
+                order.spec(self.gentle),
+                order.pins,
+                stop_policy=order.stop_policy and not self.gentle,
+                items=max(0, order.items) if self.gentle else order.items,
             )
 
     @precondition(lambda self: not self.gentle)
@@ -243,7 +258,7 @@ class Faults(RuleBasedStateMachine):
             for node, job in execution.state.jobs.items():
                 effects = [x for x in self.fleet.model.effects.values() if x.name == (execution.home.name, node)]
                 well = [x for x in effects if x.how == "ok"]
-                if job.status is WorkflowJobStatus.COMPLETED:
+                if job.status is WorkflowJobStatus.COMPLETED and job.spec.mapped is None:
                     assert sum(x.placement == job.placement for x in well) == 1
                 if not job.spec.retry_lost:
                     assert len(well) <= 1, f"{node} was done {len(well)} times"
@@ -257,11 +272,20 @@ class Gentle(Faults):
     def teardown(self) -> None:
         super().teardown()
         for execution in self.fleet.executions:
+            if any(lacks_its_list(execution.state, job) for job in execution.state.jobs.values()):
+                continue
             assert execution.state.status is ExecutionStatus.COMPLETED, execution.state.error
             if not any(job.spec.retry_lost for job in execution.state.jobs.values()):
                 done = [x.name for x in self.fleet.model.effects.values() if x.name[0] == execution.home.name]
-                skipped = [job for job in execution.state.jobs.values() if job.status is WorkflowJobStatus.SKIPPED]
+                jobs = execution.state.jobs.values()
+                skipped = [x for x in jobs if x.status is WorkflowJobStatus.SKIPPED or x.spec.mapped is not None]
                 assert len(done) == len(set(done)) == len(execution.state.jobs) - len(skipped)
+
+
+def lacks_its_list(state: ExecutionState, job: JobState) -> bool:
+    """A map that is to run although the job that makes its list was skipped: ``when: always()``."""
+    mapped = job.spec.mapped
+    return mapped is not None and job.reason == "map" and state.jobs[mapped.list_source].gives_nothing
 
 
 HOW = settings(

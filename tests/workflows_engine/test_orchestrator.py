@@ -10,8 +10,10 @@ import pytest
 
 from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId
+from peerd.store import Tx
 from peerd.transfers.model import Received, TransferKey
 from peerd.v1 import jobs_pb2, workflows_pb2
+from peerd.workflows import views
 
 from .fakes import HOME, INACTIVE, OVERLOADED, Home, home, job, source, workflow
 
@@ -161,6 +163,25 @@ async def test_a_deadline_fails_a_job_that_waits_and_what_depends_on_it(tmp_path
         assert (jobs["late"].reason, jobs["after"].reason) == ("timeout", "upstream_failed")
         assert "deadline" in jobs["late"].message and "waits for p" in jobs["late"].message
         assert execution.error.startswith("2 of 2 jobs failed")
+
+
+async def test_a_job_that_is_given_up_fails_and_what_waits_for_its_end_goes_on(tmp_path: Path) -> None:
+    async with home(tmp_path, "p", "q") as made:
+        made.fleet.executors["p"].finish_at_start = False
+        definition = workflow(
+            job("a", on={"peer": "p"}, continue_on_failure=True),
+            job("b", on={"peer": "q"}, needs=["a"], when="always()"),
+        )
+        number = await made.run(definition)
+        await made.until(number, lambda x: by_node(x)["a"].remote_job_execution_id)
+        await made.fleet.executors["p"].stop()
+        await made.store.write(lambda tx: made.lifecycle.give_up(tx, number, "a", "its peer went away"))
+        jobs = by_node(await made.until(number, lambda x: by_node(x)["b"].status == J.WORKFLOW_JOB_STATUS_COMPLETED))
+        assert (jobs["a"].reason, jobs["a"].message) == ("timeout", "its deadline passed: its peer went away")
+        for of in (number, number + 1):  # over, and not there
+            await made.store.write(lambda tx, of=of: made.lifecycle.give_up(tx, of, "a", "again"))  # type: ignore[misc]
+        rows = await made.store.all("SELECT 1 FROM execution_inbox WHERE workflow_execution_id = ?", (number + 1,))
+        assert rows == []
 
 
 @pytest.mark.parametrize("set_by", [-86_400, 86_400])
@@ -401,3 +422,126 @@ async def test_a_commit_that_fails_is_made_again_from_what_is_durable(tmp_path: 
         assert failures[0] < 0
         assert execution.status == E.EXECUTION_STATUS_COMPLETED
         assert len(made.fleet.executors["p"].jobs) == 1
+
+
+async def test_what_is_too_large_for_a_message_comes_in_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with home(tmp_path, "p", "q") as made:
+        names = [f"j{number}" for number in range(30)]
+        execution_id = await made.run(workflow(*(job(name) for name in names), job("all", *names)))
+        whole = await made.finished(execution_id)
+        monkeypatch.setattr(views, "PIECE_BYTES", 500)
+        request = workflows_pb2.GetExecutionRequest(workflow_execution_id=execution_id)
+        jobs, edges, pages = [], [], 0
+        while True:
+            answer = await made.workflows.GetExecution(request, None)
+            assert answer.ByteSize() < 1000
+            jobs += [entry.node_id for entry in answer.execution.jobs]
+            edges += [entry.edge_id for entry in answer.execution.edges]
+            pages += 1
+            if not answer.next_page_token:
+                break
+            request.page_token = answer.next_page_token
+        assert jobs == [entry.node_id for entry in whole.jobs] and edges == [entry.edge_id for entry in whole.edges]
+        assert pages > 3
+        watch = workflows_pb2.WatchExecutionRequest(workflow_execution_id=execution_id)
+        updates = [update async for update in made.workflows.WatchExecution(watch, None)]
+        assert [update.more for update in updates] == [True] * (len(updates) - 1) + [False]
+        assert [update.resume_token for update in updates[:-1]] == [0] * (len(updates) - 1)
+        assert [entry.node_id for update in updates for entry in update.execution.jobs] == jobs
+        for token in ("x", "1", "1.", ".2", "1.2.3"):
+            request.page_token = token
+            with pytest.raises(PeerdError) as raised:
+                await made.workflows.GetExecution(request, None)
+            assert raised.value.reason is Reason.INVALID_PAGE_TOKEN
+
+
+class Listed:
+    """An execution with a map over that list, whose file has come."""
+
+    def __init__(self, made: Home, items: str) -> None:
+        self.made = made
+        self.items = items
+
+    async def start(self, **more: Any) -> int:
+        made = self.made
+        each = {**job("each"), "map": {"from": "make"}, "description": "One", **more}
+        execution_id = await made.run(workflow(job("make"), each, job("all", "each")))
+        await made.until(execution_id, lambda x: by_node(x)["make"].status == J.WORKFLOW_JOB_STATUS_COMPLETED)
+        await self.arrives(execution_id)
+        return execution_id
+
+    async def arrives(self, execution_id: int) -> None:
+        made = self.made
+        key = delivery_key(made, await made.show(execution_id), "make", 1)
+
+        def take(tx: Tx) -> None:
+            place = made.local_peer.expect(tx, key)
+            place.directory.mkdir(parents=True, exist_ok=True)
+            (place.directory / "list.txt").write_text(self.items)
+            made.local_peer.received(tx, key, RECEIVED)
+
+        await made.store.write(take)
+
+
+async def test_a_list_that_arrives_becomes_rows_and_jobs_that_another_execution_does_not_number_alike(
+    tmp_path: Path,
+) -> None:
+    async with home(tmp_path, "p", "q") as made:
+        listed = Listed(made, "x\ny\n")
+        first, second = await listed.start(), await listed.start(max_parallel=1)
+        one, two = await made.finished(first), await made.finished(second)
+        assert one.status == two.status == E.EXECUTION_STATUS_COMPLETED
+        assert [x.node_id for x in one.jobs] == ["make", "each", "all", "each.0", "each.1"]
+        assert [x.job_name for x in one.jobs][3:] == ["One (item=x)", "One (item=y)"]
+        assert one.job_count == 5
+        numbers = [x.workflow_job_id for x in (*one.jobs, *two.jobs)]
+        assert len(set(numbers)) == len(numbers)
+        ends = {(x.source_node_id, x.destination_node_id) for x in one.edges}
+        assert ends == {("make", "each"), ("each.0", "all"), ("each.1", "all")}
+        assert await made.store.all("SELECT * FROM execution_inbox") == []
+
+
+async def test_what_is_too_large_for_a_list_is_refused_before_it_comes(tmp_path: Path) -> None:
+    async with home(tmp_path, "p") as made:
+        execution_id = await made.run(workflow(job("make"), job("each", map={"from": "make"}), deliver=["make"]))
+        await made.until(execution_id, lambda x: by_node(x)["make"].status == J.WORKFLOW_JOB_STATUS_COMPLETED)
+        execution = await made.show(execution_id)
+        edge_of = {edge.destination_node_id: edge.edge_id for edge in execution.edges}
+        home_key = delivery_key(made, execution, "make", edge_of[""])
+        key = delivery_key(made, execution, "make", edge_of["each"])
+        await made.store.write(lambda tx: made.local_peer.accepted(tx, home_key, 10**9))
+        await made.store.write(lambda tx: made.local_peer.accepted(tx, key, 4 << 20))
+        with pytest.raises(PeerdError) as caught:
+            await made.store.write(lambda tx: made.local_peer.accepted(tx, key, (4 << 20) + 1))
+        assert caught.value.reason is Reason.TOO_LARGE
+        assert not caught.value.retryable, "its sender gives up, so the map fails"
+
+
+async def test_a_restart_at_any_step_of_a_map_makes_its_jobs_once(tmp_path: Path) -> None:
+    async with home(tmp_path, "p") as made:
+        execution_id = await Listed(made, "x\ny\nz\n").start(max_parallel=2)
+        for _ in range(3):
+            await made.stop()
+            await made.start()
+        execution = await made.finished(execution_id)
+        assert execution.status == E.EXECUTION_STATUS_COMPLETED
+        assert [x.node_id for x in execution.jobs] == ["make", "each", "all", "each.0", "each.1", "each.2"]
+        created = made.fleet.executors["p"].asked(jobs_pb2.CreateJobRequest)
+        assert {x.node_id for x in created} == {"make", "all", "each.0", "each.1", "each.2"}
+        assert len({x.key.SerializeToString() for x in created}) == 5
+
+
+async def test_an_instance_of_a_list_that_is_just_being_read_is_not_there_yet(tmp_path: Path) -> None:
+    async with home(tmp_path, "p") as made:
+        made.fleet.executors["p"].finish_at_start = False
+        number = await made.run(workflow(job("make"), job("each", map={"from": "make"})))
+        statement = "INSERT INTO workflow_maps (workflow_execution_id, node_id, items) VALUES (?, 'each', ?)"
+        await made.store.write(lambda tx: tx.execute(statement, (number, '[{"item": "x"}]')))
+        for name in ("each.0", "each.1", "each.00", "each." + "9" * 5000):
+            with pytest.raises(PeerdError) as caught:
+                await made.workflows.ExplainJob(
+                    workflows_pb2.ExplainJobRequest(workflow_execution_id=number, node_id=name), None
+                )
+            assert caught.value.reason is Reason.NOT_FOUND

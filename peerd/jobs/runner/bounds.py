@@ -251,6 +251,10 @@ def resident(pids: Iterable[int]) -> int:
     return pages * resource.getpagesize()
 
 
+LONGEST_PATH = 3800
+"""In bytes; with one more name it is still short enough for the kernel."""
+
+
 def occupied(folders: Iterable[str]) -> int:
     """Bytes on the disk below some folders; a file with several names counts once."""
     seen: set[tuple[int, int]] = set()
@@ -268,21 +272,32 @@ def lengths(folders: Iterable[str]) -> list[int]:
 
 
 def statuses(folders: Iterable[str]) -> list[os.stat_result]:
-    """Of all below some folders, links not followed. What vanishes meanwhile is passed over."""
+    """Of all below some folders, links not followed. What vanishes meanwhile is passed over.
+
+    Where paths become too long for the kernel they begin anew at a descriptor, so that nothing hides in the depth.
+    """
     found = []
     waiting = list(folders)
+    held: list[int] = []
     while waiting:
         try:
             with os.scandir(waiting.pop()) as entries:
                 for entry in entries:
                     try:
                         found.append(entry.stat(follow_symlinks=False))
-                        if entry.is_dir(follow_symlinks=False):
+                        if not entry.is_dir(follow_symlinks=False):
+                            continue
+                        if len(os.fsencode(entry.path)) <= LONGEST_PATH:
                             waiting.append(entry.path)
+                        else:
+                            held.append(os.open(entry.path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
+                            waiting.append(f"/proc/self/fd/{held[-1]}")
                     except OSError:
                         continue
         except OSError:
             continue
+    for descriptor in held:
+        os.close(descriptor)
     return found
 
 

@@ -26,7 +26,7 @@ import structlog
 
 from peerd.clock import Millis
 from peerd.errors import PeerdError, Reason
-from peerd.jobs.runner import wrapper
+from peerd.jobs.runner import processes, wrapper
 from peerd.jobs.runner.limits import Backend, base
 from peerd.jobs.runner.limits import probe as probe_groups
 from peerd.jobs.runner.sandbox import FIRST_SECRET_DESCRIPTOR, INSIDE, SANDBOX_PIDS, Bubblewrap
@@ -166,7 +166,8 @@ class ProcessRunner:
             limits = replace(limits, pids=limits.pids + SANDBOX_PIDS)
         rlimits = {"RLIMIT_CORE": 0}
         if limits.disk_bytes:
-            rlimits["RLIMIT_FSIZE"] = limits.disk_bytes
+            # The sandbox writes the files of secrets, within the limits of the job.
+            rlimits["RLIMIT_FSIZE"] = max([limits.disk_bytes, *map(len, spec.secrets.files.values())])
         if limits.memory_bytes and self._groups is None:
             rlimits["RLIMIT_DATA"] = 2 * limits.memory_bytes + _DATA_MARGIN_BYTES
         group = None
@@ -232,9 +233,9 @@ class ProcessRunner:
             marker = json.loads((control / "spec.json").read_text(encoding="utf-8"))["marker"]
         except (OSError, ValueError, KeyError):
             return
-        while rest := await asyncio.to_thread(wrapper.marked, marker):
+        while rest := await asyncio.to_thread(processes.marked, marker):
             for pid in rest:
-                wrapper.send(pid, signal.SIGKILL)
+                processes.send(pid, signal.SIGKILL)
             await asyncio.sleep(_POLL_SECONDS)
 
 
@@ -334,10 +335,10 @@ def _signal_wrapper(control: Path, number: signal.Signals) -> None:
 def send_to(program: str, control: Path, number: signal.Signals) -> None:
     """Signal who holds this control directory, found by its command line: pids are reused, paths are not."""
     wanted = str(control).encode()
-    for pid, _ in wrapper.running():
+    for pid, _ in processes.running():
         try:
             command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
         if wanted in command and program.encode() in command:
-            wrapper.send(pid, number)
+            processes.send(pid, number)

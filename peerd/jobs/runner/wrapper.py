@@ -30,13 +30,16 @@ import time
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing at each start
 if TYPE_CHECKING or __name__ != "__main__":
     from peerd.jobs.runner import bounds
+    from peerd.jobs.runner.capped import Capped
     from peerd.jobs.runner.masking import Masker
+    from peerd.jobs.runner.processes import executable, family, send
 else:
     sys.path.append(os.path.dirname(os.path.abspath(__file__)))
     import bounds
+    from capped import Capped
     from masking import Masker
+    from processes import executable, family, send
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -92,33 +95,6 @@ def keep(control: str, name: str, content: dict[str, object]) -> None:
     directory = os.open(control, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     os.fsync(directory)
     os.close(directory)
-
-
-class Capped:
-    """A log file with a longest length and without secrets; counts what did not fit."""
-
-    def __init__(self, path: str, cap: int, masker: Masker) -> None:
-        self.masker = masker
-        self.file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        self.left = cap
-        self.dropped = 0
-
-    def write(self, data: bytes) -> None:
-        """Write what fits of it, masked."""
-        self.put(self.masker.feed(data))
-
-    def finish(self) -> None:
-        """The stream has ended: what may have become a secret did not."""
-        self.put(self.masker.finish())
-        os.fsync(self.file)
-
-    def put(self, data: bytes) -> None:
-        """Write what fits of it as it is."""
-        fits = data[: self.left]
-        self.dropped += len(data) - len(fits)
-        self.left -= len(fits)
-        while fits:
-            fits = fits[os.write(self.file, fits) :]
 
 
 class Attempt:
@@ -340,66 +316,6 @@ class Attempt:
                     return
             if rest:
                 time.sleep(POLL_SECONDS)
-
-
-def send(pid: int, number: int) -> None:
-    """Signal a process that may be gone."""
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        pass
-
-
-def executable(pid: int) -> str | None:
-    """The program a process runs, or None."""
-    try:
-        return os.readlink(f"/proc/{pid}/exe")
-    except OSError:
-        return None
-
-
-def family(marker: str) -> set[int]:
-    """Pids of this program's descendants and of processes that carry the job's marker."""
-    me = os.getpid()
-    parents = {pid: parent for pid, parent in running()}
-    return {pid for pid in parents if descends(pid, me, parents)} | marked(marker)
-
-
-def marked(marker: str) -> set[int]:
-    """Pids of living processes with ``PEERD_JOB=<marker>`` in their environment, however they were started."""
-    wanted = b"PEERD_JOB=" + marker.encode()
-    found = set()
-    for pid, _ in running():
-        try:
-            with open(f"/proc/{pid}/environ", "rb") as file:
-                if wanted in file.read().split(b"\0"):
-                    found.add(pid)
-        except OSError:
-            continue
-    return found - {os.getpid()}
-
-
-def running() -> Iterator[tuple[int, int]]:
-    """(pid, parent) of every process that is not a zombie."""
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        try:
-            with open(f"/proc/{entry}/stat", "rb") as file:
-                fields = file.read().rpartition(b")")[2].split()
-        except OSError:
-            continue
-        if fields[0] not in (b"Z", b"X"):
-            yield int(entry), int(fields[1])
-
-
-def descends(pid: int, ancestor: int, parents: dict[int, int]) -> bool:
-    """Whether a process is a child, grandchild ... of another."""
-    while pid in parents:
-        pid = parents[pid]
-        if pid == ancestor:
-            return True
-    return False
 
 
 if __name__ == "__main__":

@@ -74,6 +74,10 @@ def make(folder: Path) -> None:
             folder.mkdir(parents=True)
         except FileNotFoundError:
             continue
+        except FileExistsError as error:
+            if error.filename == str(folder):
+                raise
+            continue  # one above was there, and was gone when it was looked at
         return
     folder.mkdir(parents=True)
 

@@ -70,6 +70,10 @@ class VersionTwo:
                 return self._make(group, name, limits)
             except FileNotFoundError:
                 continue  # another daemon removed an empty folder above it, just now
+            except FileExistsError as error:
+                if error.filename == str(self._top / name):
+                    raise
+                continue  # the same, between two looks at that folder
         return self._make(group, name, limits)
 
     def _make(self, group: Group, name: str, limits: Limits) -> Group:
