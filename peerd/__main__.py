@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from peerd import __version__
-from peerd.config import CONFIG_FILE, Config, load_config, show_config
+from peerd.config import CONFIG_FILE, Config
+from peerd.config_reading import load_config, show_config
 from peerd.datadir import DataDir
 from peerd.errors import PeerdError, Reason
 from peerd.failpoints import FAILPOINTS
@@ -112,9 +113,10 @@ def identity(data_dir: Path | None) -> None:
 @click.pass_obj
 def run(data_dir: Path | None, listen: str) -> None:
     """Run the daemon until SIGTERM or SIGINT."""
-    from peerd.daemon import run_until_signalled
+    from peerd.daemon import allocator, run_until_signalled
     from peerd.logs import configure_logs
 
+    allocator.keep_little()
     config = load_config(data_dir=data_dir, flags={"peer.listen": listen} if listen else {})
     configure_logs(config.log)
     if asyncio.run(run_until_signalled(config)):
@@ -176,6 +178,43 @@ def install(data_dir: Path | None, prefix: Path | None, user: str, no_isolation:
     click.echo(f"unit       {path}{'' if changed else ' (unchanged)'}")
     if changed:
         click.echo("next       systemctl daemon-reload && systemctl enable --now peerd")
+
+
+@cli.group()
+def simulate() -> None:
+    """Things to try peerd with."""
+
+
+@simulate.command("miner")
+@click.option("--dir", "folder", required=True, type=click.Path(path_type=Path), help="As [devices] simulated says.")
+@click.option("--name", default="sim1", help="Of its file in the directory.")
+@click.option("--serial", default="", help="Of its USB; without one it is a clone like many.")
+@click.option("--usb-path", default="", help="Where it seems to be plugged in. Default: its name.")
+@click.option("--wallet", default="", help="With a worker's name after a dot, if you like.")
+@click.option("--pool", default="public-pool.io:21496", metavar="HOST:PORT")
+@click.option("--password", default="x", help="Of the pool; it is printed as boards do, and must be seen nowhere.")
+@click.option("--rate", default=55.0, help="In KH/s.")
+@click.option("--fault", default="none", help="no-wifi, stall, refuse, portal, silent, idle, crash, noise or gps.")
+@click.option("--clone", is_flag=True, help="Print what cheap boards print: one status line, and a comma too many.")
+@click.option("--every", "seconds", default=5.0, help="Seconds between its status lines.")
+@click.option("--speed", default=1.0, help="So many times as fast.")
+@click.option("--boot-on-open", is_flag=True, help="Boot when its port is opened, as boards do that are reset by that.")
+@click.option("--replay", type=click.Path(path_type=Path), help="Print a recording instead.")
+def simulate_miner(**options: Any) -> None:
+    """A miner on a pseudo-terminal. Orders on stdin: reboot, unplug, plug, fault NAME, print TEXT, quit."""
+    from peerd.devices.simulator.command import simulate as run_simulation
+
+    run_simulation(**options)
+
+
+@simulate.command("record")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--seconds", default=60.0, help="For so long.")
+def record_console(path: Path, seconds: float) -> None:
+    """Print what a serial port says, with times and without passwords, for --replay. Nobody else may have it open."""
+    from peerd.devices.simulator.command import record
+
+    record(path, seconds)
 
 
 @cli.group()

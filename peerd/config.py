@@ -1,34 +1,22 @@
-"""What an operator can set, where each value comes from, and nothing that is not here.
+"""What an operator can set, and nothing that is not here; where values come from is in :mod:`peerd.config_reading`.
 
-Sources, later ones win: the defaults below, ``<data dir>/peerd.toml``, environment variables
-``PEERD_<SECTION>_<FIELD>``, command-line flags. Unknown keys are errors that name the nearest known one, so that a
-typing mistake never silently means "default".
+[peer]
+name = "alpha"
+listen = "0.0.0.0:7373"
 
-    [peer]
-    name = "alpha"
-    listen = "0.0.0.0:7373"
-
-    [[services]]            # what this peer offers; see docs/services.md
-    name = "word-counter"
+[[services]]            # what this peer offers; see docs/services.md
+name = "word-counter"
 """
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import os
-import re
 import socket
-import tomllib
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from peerd.disk import Reserve
-from peerd.errors import PeerdError, Reason
-from peerd.secret_config import SecretConfig, read_secrets
+from peerd.secret_config import SecretConfig
 
 DEFAULT_PORT = 7373
 CONFIG_FILE = "peerd.toml"
@@ -74,6 +62,8 @@ class JobsConfig:
     """What jobs may reserve together; all of the machine when 0."""
     memory_bytes: int = 0
     """The same."""
+    gpus: int = -1
+    """The same, counted from the first; all of the machine when -1."""
     default_memory_bytes: int = 0
     """The most a job may use that asks for nothing itself; no limit when 0."""
     default_disk_bytes: int = 0
@@ -205,10 +195,98 @@ class RetentionConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScansConfig:
+    """What this machine takes of signed scans; see docs/scans.md."""
+
+    max_bytes: int = 512 * 1024**2
+    """Largest scan."""
+    http_max_bytes: int = 10_000_000
+    """Largest body of a request over HTTP."""
+    max_records: int = 5_000_000
+    """Records and skipped lines of one scan; one with more fails."""
+    max_seconds: float = 3600
+    """How long one scan may be read in one go; one that takes longer fails."""
+    submissions_per_minute: float = 60
+    """Of each scanner, and besides of each caller: a peer, or an address over HTTP. 0 limits nobody."""
+    max_queued: int = 1000
+    """Ingest jobs that are not final; more are refused with ``overloaded``."""
+    max_queued_per_scanner: int = 200
+    """The same, of one scanner."""
+    keep_data_days: float = 7
+    """How long the bytes of a scan are kept after its ingest job is final, to process it again."""
+    keep_skipped_days: float = 90
+    """How long it is kept which lines were skipped, after that."""
+    keep_jobs_days: float = 0
+    """How long an ingest job that is final is known by its scan id; 0 for ever, so that the id stays unique."""
+    allowed_networks: tuple[str, ...] = ()
+    """CIDR. The service port-scan is offered here, and scans what these contain; not offered when empty."""
+    scan_roles: tuple[str, ...] = ()
+    """Roles of peers that may have this one scan; all with the grant ``operate`` when empty."""
+    scan_seconds: float = 600
+    """How long one run of nmap may take."""
+    ingest_url: str = ""
+    """Of this machine's own HTTP, such as ``http://127.0.0.1:9205``. With it the service scan-ingest is offered, whose
+    jobs hand in there what they are sent, each signed by a registered scanner."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InventoryConfig:
+    """What is known of scanned hosts."""
+
+    asn_database: str = ""
+    """MMDB file with autonomous systems, such as GeoLite2-ASN; nothing is said of them when empty."""
+    country_database: str = ""
+    """MMDB file with countries, such as GeoLite2-Country."""
+    observations_days: float = 90
+    """Older observations are thinned out to those with which something changed."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class AuditConfig:
     """The log of who changed what."""
 
     retention_days: float = 365
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodesConfig:
+    """Probing nodes of organizations from this machine; see docs/nodes.md."""
+
+    prober: bool = False
+    """Whether the service node-prober is offered here."""
+    allowed_networks: tuple[str, ...] = ()
+    """CIDR. Only addresses that these and the organization's own allowed networks contain are dialed; none if empty."""
+    blocked_hosts: tuple[str, ...] = ()
+    """Host names (with all below them when they begin with a dot), addresses and CIDR that are never dialed."""
+    allow_special: tuple[str, ...] = ()
+    """``loopback``, ``link-local``: special addresses that may be dialed where their networks are allowed."""
+    connects_per_second: float = 200
+    """Of one job, at most."""
+    max_running: int = 8
+    """Jobs that probe at once."""
+    allowed_roles: tuple[str, ...] = ()
+    """Roles of peers that may have this one probe; all with the grant ``operate`` when empty."""
+    protocols_dir: str = ""
+    """Directory with more protocols (*.toml), beside the built-in ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DevicesConfig:
+    """USB-serial miners at this machine."""
+
+    watch: tuple[str, ...] = ()
+    """USB ids, ``VENDOR`` or ``VENDOR:PRODUCT``, of ports that may be opened; others are listed only. None by default;
+    miners come with 10c4, 303a and 1a86."""
+    simulated: str = ""
+    """A directory of ``peerd simulate miner``, whose pseudo-terminals are watched as if they were plugged in."""
+    reset_on_open: bool = False
+    """Whether boards are made to boot when their port is opened, so that they print everything."""
+    trust_ports: bool = False
+    """Whether the USB port says which miner it is where nothing else tells two apart."""
+    detail_hours: float = 24
+    """How long readings are kept by the minute."""
+    history_days: float = 90
+    """How long they are kept by the hour."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +314,11 @@ class Config:
     http: HttpConfig = field(default_factory=HttpConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     retention: RetentionConfig = field(default_factory=RetentionConfig)
+    scans: ScansConfig = field(default_factory=ScansConfig)
+    inventory: InventoryConfig = field(default_factory=InventoryConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
+    nodes: NodesConfig = field(default_factory=NodesConfig)
+    devices: DevicesConfig = field(default_factory=DevicesConfig)
     log: LogConfig = field(default_factory=LogConfig)
     secrets: Mapping[str, SecretConfig] = field(default_factory=dict)
     """By name: where to find them, never what they are."""
@@ -249,157 +331,3 @@ class Config:
     def peer_name(self) -> str:
         """The configured name, or the host name."""
         return self.peer.name or socket.gethostname().split(".")[0]
-
-
-_SECTIONS: dict[str, type] = {
-    "peer": PeerConfig,
-    "jobs": JobsConfig,
-    "containers": ContainersConfig,
-    "transfers": TransfersConfig,
-    "workflows": WorkflowsConfig,
-    "mesh": MeshConfig,
-    "store": StoreConfig,
-    "http": HttpConfig,
-    "limits": LimitsConfig,
-    "retention": RetentionConfig,
-    "audit": AuditConfig,
-    "log": LogConfig,
-}
-
-
-def default_data_dir(environ: Mapping[str, str]) -> Path:
-    """``PEERD_DATA_DIR``, else systemd's state directory, else /var/lib/peerd for root, else the XDG state home."""
-    if explicit := environ.get("PEERD_DATA_DIR"):
-        return Path(explicit)
-    if state := environ.get("STATE_DIRECTORY"):
-        return Path(state.split(":")[0])
-    if os.geteuid() == 0:
-        return Path("/var/lib/peerd")
-    return Path(environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "peerd"
-
-
-def load_config(
-    *,
-    data_dir: Path | None = None,
-    environ: Mapping[str, str] | None = None,
-    flags: Mapping[str, str] | None = None,
-) -> Config:
-    """Merge all sources. ``flags`` are ``section.field`` -> text. Raises INVALID_CONFIG naming file and key."""
-    environ = os.environ if environ is None else environ
-    folder = (data_dir or default_data_dir(environ)).absolute()
-    file = folder / CONFIG_FILE
-    values: dict[str, dict[str, object]] = {section: {} for section in _SECTIONS}
-    origins: dict[str, str] = {}
-    services: tuple[Mapping[str, object], ...] = ()
-    secrets: Mapping[str, SecretConfig] = {}
-    socket_path = folder / "run" / "peerd.sock"
-
-    def put(section: str, key: str, value: object, origin: str) -> None:
-        values[section][key] = _convert(_SECTIONS[section], section, key, value, origin)
-        origins[f"{section}.{key}"] = origin
-
-    for section, content in _read_toml(file).items():
-        if section == "services":
-            services = _services(content, file)
-        elif section == "secrets":
-            secrets = read_secrets(content, str(file))
-        elif section == "socket" and isinstance(content, str):
-            socket_path, origins["socket"] = Path(content), str(file)
-        elif section in _SECTIONS and isinstance(content, dict):
-            for key, value in content.items():
-                put(section, key, value, str(file))
-        else:
-            raise _unknown(str(file), section, [*_SECTIONS, "secrets", "services", "socket"])
-    for name, text in environ.items():
-        match = re.fullmatch(rf"PEERD_({'|'.join(s.upper() for s in _SECTIONS)})_([A-Z_]+)", name)
-        if match:
-            put(match[1].lower(), match[2].lower(), text, f"environment variable {name}")
-    if named := environ.get("PEERD_SOCKET"):
-        socket_path, origins["socket"] = Path(named), "environment variable PEERD_SOCKET"
-    for dotted, text in (flags or {}).items():
-        section, _, key = dotted.partition(".")
-        put(section, key, text, "command line")
-    sections = {section: cls(**values[section]) for section, cls in _SECTIONS.items()}
-    return Config(
-        data_dir=folder,
-        socket=socket_path.absolute(),
-        secrets=secrets,
-        services=services,
-        origins=origins,
-        **sections,
-    )
-
-
-def show_config(config: Config) -> list[tuple[str, object, str]]:
-    """(``section.field``, value, origin) of everything, for ``peerd config show``."""
-    rows: list[tuple[str, object, str]] = [
-        ("data_dir", str(config.data_dir), "--data-dir or default"),
-        ("socket", str(config.socket), config.origins.get("socket", "default")),
-    ]
-    for section in _SECTIONS:
-        content = getattr(config, section)
-        for entry in dataclasses.fields(content):
-            dotted = f"{section}.{entry.name}"
-            rows.append((dotted, getattr(content, entry.name), config.origins.get(dotted, "default")))
-    rows.extend(
-        (f"secrets.{name}", secret.shown, str(config.data_dir / CONFIG_FILE)) for name, secret in config.secrets.items()
-    )
-    rows.extend(
-        (f"services[{index}]", service.get("name", "?"), str(config.data_dir / CONFIG_FILE))
-        for index, service in enumerate(config.services)
-    )
-    return rows
-
-
-def _read_toml(file: Path) -> dict[str, object]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PeerdError(Reason.INVALID_CONFIG, f"{file} is not TOML: {error}") from error
-
-
-def _services(content: object, file: Path) -> tuple[Mapping[str, object], ...]:
-    if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
-        raise PeerdError(Reason.INVALID_CONFIG, f"{file}: 'services' must be [[services]] tables")
-    return tuple(content)
-
-
-def _unknown(where: str, key: str, known: list[str]) -> PeerdError:
-    near = difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
-    return PeerdError(Reason.INVALID_CONFIG, f"{where}: unknown key {key!r}; {hint}")
-
-
-def _convert(cls: type, section: str, key: str, value: object, origin: str) -> object:
-    """The value as the type of the field. Text (from environment and flags) is parsed, TOML must already fit."""
-    hints = typing.get_type_hints(cls)
-    if key not in hints:
-        raise _unknown(origin, f"{section}.{key}", [f"{section}.{name}" for name in hints])
-    wanted = hints[key]
-    try:
-        return _fit(wanted, value)
-    except (TypeError, ValueError) as error:
-        kind = "list of texts" if isinstance(wanted, types.GenericAlias) else wanted.__name__
-        raise PeerdError(Reason.INVALID_CONFIG, f"{origin}: {section}.{key} must be a {kind}, not {value!r}") from error
-
-
-_BOOLEANS = {"true": True, "false": False}
-
-
-def _fit(wanted: object, value: object) -> object:
-    if wanted == tuple[str, ...]:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        if isinstance(value, list) and all(isinstance(part, str) for part in value):
-            return tuple(value)
-    elif wanted is int and not isinstance(value, bool) and isinstance(value, int | str):
-        return int(value)
-    elif wanted is float and not isinstance(value, bool) and isinstance(value, int | float | str):
-        return float(value)
-    elif wanted is str and isinstance(value, str):
-        return value
-    elif wanted is bool and (isinstance(value, bool) or str(value).lower() in _BOOLEANS):
-        return value if isinstance(value, bool) else _BOOLEANS[str(value).lower()]
-    raise TypeError

@@ -183,6 +183,12 @@ class Reason(Enum):
     )
     NO_PEER_FITS = _Rule("FAILED_PRECONDITION", True, "see 'peerctl workflows plan FILE' for what each peer lacks")
 
+    # Devices
+    DEVICE_BUSY = _Rule(
+        "FAILED_PRECONDITION", True, "end the program that has the port open ('fuser PORT'); it is tried again"
+    )
+    DEVICE_GONE = _Rule("FAILED_PRECONDITION", True, "plug it in again, and see that the daemon may open its port")
+
     # Transfers
     NOT_YET_EXPECTED = _Rule("FAILED_PRECONDITION", True, "wait: the receiver's job has no interfaces yet")
     OFFER_FIRST = _Rule("FAILED_PRECONDITION", True, "nothing to do: the sender offers again")
@@ -197,6 +203,36 @@ class Reason(Enum):
         "correct 'files' or 'from' of the edge, or write 'optional: true' if none may come",
     )
     COLLIDING_NAMES = _Rule("FAILED_PRECONDITION", False, "rename so that every file keeps a name of its own")
+
+    # Scans
+    INVALID_STATEMENT = _Rule(
+        "INVALID_ARGUMENT", False, "correct the field that the message names and sign the statement anew; docs/scans.md"
+    )
+    WRONG_AUDIENCE = _Rule(
+        "PERMISSION_DENIED", False, "sign a statement whose audience is this peer's id or that of its mesh"
+    )
+    UNKNOWN_SCANNER = _Rule(
+        "PERMISSION_DENIED", False, "have an admin register the key there: 'peerctl scanners add NAME KEY'"
+    )
+    SCANNER_REVOKED = _Rule("PERMISSION_DENIED", False, "sign with another key, and have an admin register that")
+    STATEMENT_EXPIRED = _Rule("FAILED_PRECONDITION", False, "sign the statement anew, if the scan still counts")
+    SCAN_CONFLICT = _Rule("ALREADY_EXISTS", False, "give a scan with other content an id of its own")
+    SCAN_DATA_MISMATCH = _Rule("INVALID_ARGUMENT", False, "state the size and SHA-256 of the bytes that you send")
+    NO_VALID_HOSTS = _Rule(
+        "INVALID_ARGUMENT", False, "see why its records were skipped: 'peerctl scans show ID --skipped'"
+    )
+    SCAN_DATA_REMOVED = _Rule("FAILED_PRECONDITION", False, "hand the scan in again, under a new id")
+    INGEST_STUCK = _Rule(
+        "FAILED_PRECONDITION", False, "read the daemon's log; 'peerctl scans retry ID' processes it once more"
+    )
+    UNKNOWN_SCAN_FORMAT = _Rule(
+        "INVALID_ARGUMENT", False, "name the format if it is one of those that docs/scan-formats.md lists"
+    )
+    INVALID_SCAN = _Rule("INVALID_ARGUMENT", False, "hand in the file as the scanner wrote it")
+    SCAN_LIMIT = _Rule("RESOURCE_EXHAUSTED", False, "hand in the scan in smaller files")
+    TARGET_NOT_ALLOWED = _Rule(
+        "PERMISSION_DENIED", False, "ask the owner of that machine to allow the network: [scans] allowed_networks"
+    )
 
     def __init__(self, rule: _Rule) -> None:
         self.code = rule.code

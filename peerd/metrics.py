@@ -53,6 +53,19 @@ jobs_finished = Counter("peerd_jobs_finished_total", "Jobs that ended here.", ["
 job_duration = Histogram(
     "peerd_job_duration_seconds", "From the start of a job's process to its end.", buckets=_SLOW, registry=REGISTRY
 )
+ingest_jobs = Gauge("peerd_ingest_jobs", "Ingest jobs that are not final.", ["state"], registry=REGISTRY)
+ingest_jobs_finished = Counter(
+    "peerd_ingest_jobs_finished_total", "Ingest jobs that ended.", ["result"], registry=REGISTRY
+)
+scan_submissions = Counter("peerd_scan_submissions_total", "Scans handed in.", ["result"], registry=REGISTRY)
+scan_records = Counter("peerd_scan_records_total", "Records of scans that were stored.", registry=REGISTRY)
+scan_skipped = Counter("peerd_scan_skipped_total", "Records and lines of scans that were skipped.", registry=REGISTRY)
+schedule_firings = Counter(
+    "peerd_schedule_firings_total",
+    "Planned times of schedules by what became of them: fired, skipped_overlap, missed, failed.",
+    ["status"],
+    registry=REGISTRY,
+)
 transfers_active = Gauge("peerd_transfers_active", "Transfers that are being sent now.", registry=REGISTRY)
 transfers_finished = Counter(
     "peerd_transfers_finished_total", "Transfers that ended.", ["direction", "result"], registry=REGISTRY
@@ -67,6 +80,16 @@ transfer_pushed_bytes = Counter(
 )
 transfer_duration = Histogram(
     "peerd_transfer_duration_seconds", "Sending all files of one transfer.", buckets=_SLOW, registry=REGISTRY
+)
+miners = Gauge("peerd_miners", "Onboarded miners of this peer by status.", ["status"], registry=REGISTRY)
+miners_unwell = Gauge(
+    "peerd_miners_unwell", "Active miners of this peer that do not work as they should.", registry=REGISTRY
+)
+miners_hash_rate = Gauge(
+    "peerd_miners_hash_rate_hashes_per_second", "Hash rate of this peer's miners together.", registry=REGISTRY
+)
+devices_unconfigured = Gauge(
+    "peerd_devices_unconfigured", "USB-serial devices of this peer that nobody has onboarded.", registry=REGISTRY
 )
 grpc_handled = Counter(
     "grpc_server_handled_total",

@@ -32,6 +32,12 @@ def matches(pattern: str, text: str) -> bool:
     return _compiled(pattern).fullmatch(text) is not None
 
 
+def captured(pattern: str, text: str) -> str | None:
+    """If the pattern matches the whole text: what its group ``(?P<value>...)`` matched, or the text; else None."""
+    found = _compiled(pattern).fullmatch(text)
+    return None if found is None else str(found.groupdict().get("value") or text)
+
+
 @lru_cache(maxsize=256)
 def _compiled(pattern: str) -> Any:
     options = re2.Options()

@@ -1,4 +1,7 @@
-"""Three real daemons: job rate, time to start, transfer rate, cost of doing nothing, time of ``peerctl --help``."""
+"""Three real daemons: job rate, time to start, transfer rate, cost of doing nothing, time of ``peerctl --help``.
+
+``map --jobs N`` measures a map over N items instead.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,7 +19,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tests.e2e.fleet import Daemon, Fleet, tool
-from tests.e2e.workflow import definition, job, start
+from tests.e2e.workflow import FINAL, definition, job, short, start
 
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -100,15 +104,62 @@ def help_time() -> float:
     return median(times)
 
 
+def mapped(fleet: Fleet, count: int, max_parallel: int) -> dict[str, Any]:
+    """No-op jobs over a list that a job makes, on all three peers; the memory of each daemon before, at most, after."""
+    lines = "".join(f"{number}\n" for number in range(count))
+    made = job("list", "a", package=[{"path": "made", "text": lines}])
+    work: dict[str, Any] = {"name": "work", "service": "noop", "map": {"from": "list.output/seen/package/made"}}
+    if max_parallel:
+        work["max_parallel"] = max_parallel
+    before = {name: resident(daemon, "VmRSS") for name, daemon in fleet.daemons.items()}
+    begun = time.monotonic()
+    run = start(fleet, "c", definition("mapped", made, work))
+    status, most = "", dict(before)
+    while status not in FINAL:
+        time.sleep(0.5)
+        most = {name: max(most[name], resident(daemon, "VmRSS")) for name, daemon in fleet.daemons.items()}
+        # The list has neither jobs nor edges: asking for ten thousand of them would be measured, too.
+        listed = fleet["c"].json("executions", "list")["executions"]
+        status = short(next(one["status"] for one in listed if int(one["workflow_execution_id"]) == run.id))
+    seconds = time.monotonic() - begun
+    view = run.view()
+    statuses = Counter(short(one["status"]) for one in view["jobs"])
+    places = Counter(one.get("executor_name", "") for one in view["jobs"])
+    return {
+        "jobs": count,
+        "max_parallel": max_parallel,
+        "status": status,
+        "jobs_by_status": dict(statuses),
+        "jobs_by_peer": {name: number for name, number in places.items() if name},
+        "seconds": round(seconds, 1),
+        "jobs_per_second": round(count / seconds, 1),
+        "orchestrator_growth_mib": round(most["c"] - before["c"], 1),
+        "rss_before_mib": {name: round(mib, 1) for name, mib in before.items()},
+        "rss_most_mib": {name: round(mib, 1) for name, mib in most.items()},
+    }
+
+
+def resident(daemon: Daemon, field: str) -> float:
+    """A figure of the daemon's process in MiB."""
+    assert daemon.process is not None
+    status = Path(f"/proc/{daemon.process.pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(field)) / 1024
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", nargs="?", choices=["all", "map"], default="all")
     parser.add_argument("--jobs", type=int, default=200)
+    parser.add_argument("--max-parallel", type=int, default=0, help="of the map")
     parser.add_argument("--megabytes", type=int, default=512)
     options = parser.parse_args()
     fleet = Fleet()
     noop_service = '\n[[services]]\nname = "noop"\nkind = "SERVICE_KIND_PROCESS"\nargv = ["/bin/true"]\n'
     try:
         fleet.found(configure=dict.fromkeys("cab", noop_service))
+        if options.what == "map":
+            print(json.dumps(mapped(fleet, options.jobs, options.max_parallel), indent=2))
+            return
         idle = idle_cost(fleet["b"], 10)
         figures = {
             "jobs_per_second": job_rate(fleet, options.jobs),

@@ -10,6 +10,7 @@ import click
 from peerd.cli.app import Noun
 from peerd.cli.output import enum_word, local_time, print_json, print_table
 from peerd.cli.settings import Settings, call, comma_list, pass_settings
+from peerd.cli.workflows import parse_params
 
 if TYPE_CHECKING:
     from peerd.client import Client
@@ -159,6 +160,48 @@ def cancel_execution(settings: Settings, execution_id: int, reason: str, wait: b
             click.echo(f"waits for {execution.reason}")
     else:
         click.echo(f"execution {execution_id} is {status}")
+
+
+@executions.command("rerun")
+@click.argument("execution_id", type=int, metavar="EXECUTION")
+@click.option("--from", "jobs", multiple=True, metavar="JOB", help="This job and all that builds on it; repeatable.")
+@click.option("--failed", is_flag=True, help="Only what did not complete, and what builds on it.")
+@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", callback=parse_params, help="Changed ones.")
+@click.option("--request-id", default="", metavar="ID", help="Repeating it with the same id starts nothing new.")
+@click.option("--keep", is_flag=True, help="Retention never takes its files, here or where its jobs run.")
+@click.option("--watch", is_flag=True, help="Show how it goes until it ends.")
+@click.option("--wait", is_flag=True, help="Say nothing until it ends.")
+@pass_settings
+def rerun_execution(
+    settings: Settings,
+    execution_id: int,
+    jobs: tuple[str, ...],
+    failed: bool,
+    params: dict[str, str],
+    request_id: str,
+    keep: bool,
+    watch: bool,
+    wait: bool,
+) -> None:
+    """Run an execution that has ended again, and print the id of the new one.
+
+    With --from or --failed the jobs before are not run: their files are sent again from where they are.
+    """
+    from peerd.cli.watching import follow
+
+    run = call(
+        settings,
+        lambda peerd: peerd.rerun(
+            execution_id, from_jobs=jobs, failed=failed, params=params, request_id=request_id, keep=keep
+        ),
+    )
+    if watch or wait:
+        follow(settings, run.id, quiet=wait and not watch)
+    elif settings.as_json:
+        print_json(run.last)
+    else:
+        click.echo(run.id)
+        click.echo(f"next: peerctl executions watch {run.id}", err=True)
 
 
 @executions.command("keep")

@@ -143,6 +143,7 @@ def _print_peer(peer: registry_pb2.Peer) -> None:
             "platform": peer.platform,
             "version": peer.peerd_version,
             "isolation": enum_word(registry_pb2.IsolationLevel, peer.isolation),
+            "limits": f"kept by {enum_word(registry_pb2.LimitsLevel, peer.limits)}" if peer.limits else "",
             "cpu": cpu,
             "memory": size(hardware.memory_bytes) if hardware.memory_bytes else "",
             "disks": ", ".join(f"{disk.path} {size(disk.total_bytes)}" for disk in hardware.disks),

@@ -144,16 +144,17 @@ def _print_services(found: Iterable[catalog_pb2.Service], names: Mapping[str, st
             enum_word(catalog_pb2.ServiceKind, service.declaration.kind),
             enum_word(catalog_pb2.ServiceStatus, service.status),
             service.origin,
+            demands(service.declaration),
             service.declaration.description,
         )
         for service in found
     ]
-    headings = (*(("PEER",) if names else ()), "ID", "NAME", "KIND", "STATUS", "ORIGIN", "DESCRIPTION")
+    headings = (*(("PEER",) if names else ()), "ID", "NAME", "KIND", "STATUS", "ORIGIN", "DEMANDS", "DESCRIPTION")
     print_table(headings, rows, empty=empty)
 
 
 def _print_service(service: catalog_pb2.Service) -> None:
-    from peerd.v1 import catalog_pb2, registry_pb2
+    from peerd.v1 import catalog_pb2
 
     declared = service.declaration
     print_fields(
@@ -176,11 +177,21 @@ def _print_service(service: catalog_pb2.Service) -> None:
             "reads": ", ".join(declared.read_only_paths),
             "writes": ", ".join(declared.writable_paths),
             "network": "the host's" if declared.network else "",
-            "isolation": enum_word(registry_pb2.IsolationLevel, declared.isolation),
+            "demands": demands(declared),
             "allowed peers": ", ".join(declared.allowed_peers),
             "allowed roles": ", ".join(declared.allowed_roles),
         }
     )
+
+
+def demands(declared: catalog_pb2.ServiceDeclaration) -> str:
+    """What a machine must be able to, or else it refuses the service's jobs."""
+    from peerd.v1 import registry_pb2
+
+    isolation = enum_word(registry_pb2.IsolationLevel, declared.isolation) if declared.isolation else ""
+    limits = enum_word(registry_pb2.LimitsLevel, declared.limits) if declared.limits else ""
+    parts = (f"isolation {isolation}" if isolation else "", f"limits by {limits}" if limits else "")
+    return ", ".join(part for part in parts if part)
 
 
 def _interface_words(interface: catalog_pb2.ServiceInterface) -> str:

@@ -65,6 +65,8 @@ def tree(execution: workflows_pb2.Execution, names: Mapping[str, str]) -> Iterat
     yield f"execution {execution.workflow_execution_id}  {execution.workflow_name}{version}  {styled(status)}  {took}"
     orchestrator = execution.orchestrator_peer_id
     yield f"  orchestrator  {_named(orchestrator, names.get(orchestrator, ''))}"
+    if execution.rerun_of:
+        yield f"  rerun of      execution {execution.rerun_of}"
     if execution.started_by:
         yield f"  started by    {execution.started_by}"
     if execution.concurrency_group:
@@ -99,6 +101,9 @@ def _job_lines(
     tries = f"  attempt {job.attempt}" if job.attempt > 1 else ""
     places = f"  placement {job.placement}" if job.placement > 1 else ""
     remote = str(job.remote_job_execution_id) if job.remote_job_execution_id else "none yet"
+    if job.reused_job_execution_id:
+        earlier = f"{job.reused_job_execution_id} of execution {job.reused_execution_id}"
+        remote = f"{remote}, which sends what {earlier} made" if job.remote_job_execution_id else earlier
     yield (
         f"{'└' if last else '├'}─ {job.node_id}  {styled(status)}  {took}".rstrip()
         + f"  in {size(came)}, out {size(went)}{tries}{places}"

@@ -218,7 +218,15 @@ def _print_plan(answer: workflows_pb2.PlanWorkflowResponse) -> None:
     rows = []
     for job in answer.jobs:
         where = job.peer_name or short(job.peer_id) or "nobody"
-        when = "waits for it" if job.waits else "now" if job.peer_id else "cannot run"
+        when = (
+            "later"
+            if job.waits and job.rule
+            else "waits for it"
+            if job.waits
+            else "now"
+            if job.peer_id
+            else "cannot run"
+        )
         rows.append((job.node_id, where, when, job.rule))
     print_table(("JOB", "PEER", "WHEN", "WHY"), rows, empty="no jobs")
     for job in answer.jobs:

@@ -28,8 +28,13 @@ import grpc
 from grpc import aio
 
 from peerd.client.calls import CALL_SECONDS, PAGE_SIZE, connection_lost, new_request_id
+from peerd.client.devices import DeviceCalls
 from peerd.client.fetching import write_files
+from peerd.client.inventory import InventoryCalls
+from peerd.client.nodes import NodeCalls
+from peerd.client.registry import RegistryCalls
 from peerd.client.run import Run
+from peerd.client.scans import ScanCalls
 from peerd.client.schedules import ScheduleCalls
 from peerd.client.workflow import Workflow
 from peerd.v1 import (
@@ -72,7 +77,7 @@ _FINAL = frozenset(
 )
 
 
-class Client(ScheduleCalls):
+class Client(RegistryCalls, ScheduleCalls, InventoryCalls, ScanCalls, NodeCalls, DeviceCalls):
     """One daemon, spoken to over its unix socket. Use it as an async context manager."""
 
     def __init__(
@@ -307,6 +312,31 @@ class Client(ScheduleCalls):
         answer = await self._call(self._workflows.RunWorkflow, request)
         return Run(self, answer.execution) if isinstance(source, Workflow) else answer
 
+    async def rerun(
+        self,
+        execution_id: int,
+        *,
+        from_jobs: Sequence[str] = (),
+        failed: bool = False,
+        params: Mapping[str, str] | None = None,
+        request_id: str = "",
+        keep: bool = False,
+    ) -> Run:
+        """Run an execution that has ended again, as a new one: all of it, or from some of its jobs on.
+
+        ``failed``: only what did not complete and what builds on it; ``from_jobs``: these as well. The others are not
+        run: their files are sent again from where they are. ``params`` take the place of what it had.
+        """
+        request = workflows_pb2.RerunExecutionRequest(
+            request_id=request_id or new_request_id(),
+            workflow_execution_id=execution_id,
+            from_jobs=from_jobs,
+            failed=failed,
+            params=params,
+            keep=keep,
+        )
+        return Run(self, (await self._call(self._workflows.RerunExecution, request)).execution)
+
     async def handle(self, execution_id: int) -> Run:
         """A handle on an execution that was started before."""
         return Run(self, await self.execution(execution_id))
@@ -345,7 +375,14 @@ class Client(ScheduleCalls):
     async def execution(self, execution_id: int) -> workflows_pb2.Execution:
         """One execution with its jobs and edges."""
         request = workflows_pb2.GetExecutionRequest(workflow_execution_id=execution_id)
-        return (await self._call(self._workflows.GetExecution, request)).execution
+        answer = await self._call(self._workflows.GetExecution, request)
+        whole = answer.execution
+        while answer.next_page_token:
+            request.page_token = answer.next_page_token
+            answer = await self._call(self._workflows.GetExecution, request)
+            whole.jobs.extend(answer.execution.jobs)
+            whole.edges.extend(answer.execution.edges)
+        return whole
 
     async def events(
         self, execution_id: int, *, node_id: str = "", limit: int | None = None
@@ -396,6 +433,8 @@ class Client(ScheduleCalls):
                     lost_at = None
                     resume_token = update.resume_token
                     merge_execution(whole, update.execution)
+                    if update.more:
+                        continue
                     copy = workflows_pb2.Execution()
                     copy.CopyFrom(whole)
                     yield copy

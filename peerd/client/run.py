@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,6 +73,12 @@ class Run:
     async def cancel(self, *, reason: str = "") -> None:
         """End it; returns when the wish is durable, not when all has stopped."""
         await self._client.cancel(self.id, reason=reason)
+
+    async def rerun(
+        self, *, from_jobs: Sequence[str] = (), failed: bool = False, params: Mapping[str, str] | None = None
+    ) -> Run:
+        """Run it again once it has ended: all of it, from some jobs on, or only what did not complete."""
+        return await self._client.rerun(self.id, from_jobs=from_jobs, failed=failed, params=params)
 
     def _repr_markdown_(self) -> str:
         from peerd.client.notebook import execution_markdown

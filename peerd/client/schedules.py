@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import cached_property
 
-from peerd.client.calls import CALL_SECONDS, PAGE_SIZE, new_request_id
-from peerd.client.registry import RegistryCalls
+from peerd.client.calls import PAGE_SIZE, Calls, new_request_id
 from peerd.v1 import schedules_pb2, schedules_pb2_grpc, workflows_pb2
 
 
-class ScheduleCalls(RegistryCalls):
+class ScheduleCalls(Calls):
     """The calls about schedules."""
 
-    def __init__(
-        self,
-        *,
-        socket: str | Path | None = None,
-        peer: str | None = None,
-        timeout: float = CALL_SECONDS,
-        cache: Path | None = None,
-    ) -> None:
-        super().__init__(socket=socket, peer=peer, timeout=timeout, cache=cache)
-        self._schedules = schedules_pb2_grpc.ScheduleServiceStub(self._channel)
+    @cached_property
+    def _schedules(self) -> schedules_pb2_grpc.ScheduleServiceAsyncStub:
+        return schedules_pb2_grpc.ScheduleServiceStub(self._channel)
 
     async def put_schedule(
         self,

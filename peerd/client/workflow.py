@@ -131,12 +131,17 @@ class Workflow:
     # Building
 
     def job(self, name: str, *, inputs: Iterable[Source] = (), **fields: Any) -> Job:
-        """Add a job. ``run`` may be a list of words, ``package`` names with texts or bytes; else as in a file."""
+        """Add a job. ``run`` may be a list of words, ``package`` names with texts or bytes, ``map`` an output.
+
+        All else is as in a file.
+        """
         values: dict[str, Any] = {"name": name, **fields}
         if isinstance(values.get("run"), list | tuple):
             values["run"] = {"argv": values["run"]}
         if isinstance(values.get("package"), Mapping):
             values["package"] = [_package_file(path, body) for path, body in values["package"].items()]
+        if "map" in values:
+            values["map"] = _map(values["map"])
         values["inputs"] = [_edge(source) for source in inputs]
         index = len(self.definition.jobs)
         self.definition.jobs.extend(read_values(values, list_name="jobs", index=index).jobs)
@@ -205,6 +210,14 @@ class Workflow:
 
     def __repr__(self) -> str:
         return f"<workflow {self.name}, {len(self.definition.jobs)} jobs>"
+
+
+def _map(source: Source) -> dict[str, Any]:
+    """Where the list comes from, alone or with the name of its items."""
+    if not isinstance(source, Mapping):
+        return {"from": _edge(source)["from"]}
+    given = source.get("from")
+    return {**source, "from": _edge(given)["from"]} if isinstance(given, Job | Output) else dict(source)
 
 
 def _edge(source: Source) -> dict[str, Any]:

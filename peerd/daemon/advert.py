@@ -9,7 +9,7 @@ from peerd import __version__
 from peerd.config import Config
 from peerd.errors import PeerdError, Reason
 from peerd.profiles.profile import Followed
-from peerd.v1.registry_pb2 import Advert, Hardware, IsolationLevel, Location
+from peerd.v1.registry_pb2 import Advert, Hardware, IsolationLevel, LimitsLevel, Location
 
 _ANY = ("0.0.0.0", "[::]", "::", "")  # noqa: S104 - recognised, not bound
 _SOMEWHERE = ("192.0.2.1", 9)
@@ -23,12 +23,13 @@ def own_advert(
     *,
     port: int,
     isolation: IsolationLevel.ValueType,
+    limits: LimitsLevel.ValueType,
     catalog_digest: bytes,
 ) -> Advert:
     """The unsigned content of this peer's advert."""
     return Advert(
         name=config.peer_name,
-        addresses=config.peer.advertise or (f"{_reachable_host(config.peer.listen)}:{port}",),
+        addresses=own_addresses(config, port),
         labels=sorted({*config.peer.labels, *followed.labels}),
         profile_version=followed.version,
         groups=sorted(config.peer.groups),
@@ -37,9 +38,15 @@ def own_advert(
         platform=f"{platform.system().lower()}-{platform.machine()}",
         peerd_version=__version__,
         isolation=isolation,
+        limits=limits,
         catalog_digest=catalog_digest,
         hardware=hardware,
     )
+
+
+def own_addresses(config: Config, port: int) -> tuple[str, ...]:
+    """Where other peers find this one, as HOST:PORT."""
+    return config.peer.advertise or (f"{_reachable_host(config.peer.listen)}:{port}",)
 
 
 def _location(config: Config) -> Location:

@@ -17,7 +17,7 @@ from peerd.catalog.catalog import Catalog
 from peerd.clock import DAY_MS, Clock, SystemClock
 from peerd.config import Config, JobsConfig
 from peerd.daemon import http
-from peerd.daemon.advert import own_advert
+from peerd.daemon.advert import own_addresses, own_advert
 from peerd.daemon.engine import SWEEP_SECONDS, container_runner, with_engine
 from peerd.daemon.following import Following
 from peerd.daemon.garbage import Garbage
@@ -27,13 +27,19 @@ from peerd.daemon.measuring import LoopLag, call_ended, collect
 from peerd.daemon.neighbours import Neighbours
 from peerd.daemon.notify import Notifier
 from peerd.daemon.observing import CallObserver
+from peerd.daemon.scanning import build_scans
 from peerd.daemon.servicer import Facts
 from peerd.daemon.services import all_services
 from peerd.daemon.workshop import Workshop
 from peerd.datadir import DataDir
+from peerd.devices.devices import Devices
+from peerd.devices.directory import Directory
+from peerd.devices.moving import Moves
 from peerd.errors import PeerdError, Reason
 from peerd.identity.key import Identity, load_identity
 from peerd.identity.peer_id import PeerId
+from peerd.inventory.inventory import Inventory
+from peerd.inventory.upkeep import InventoryUpkeep
 from peerd.jobs.assembly import Bounds
 from peerd.jobs.available import this_machine
 from peerd.jobs.model import Resources
@@ -41,9 +47,11 @@ from peerd.jobs.runner import ProcessRunner
 from peerd.jobs.runner.dispatch import Runners
 from peerd.loops import run_every
 from peerd.mesh.mesh import Mesh
+from peerd.nodes.offering import prober_service
 from peerd.registry.heartbeats import FLUSH_SECONDS
 from peerd.rpc.rates import Rates
 from peerd.rpc.server import RpcServer
+from peerd.scans.offering import scan_services
 from peerd.store import Store, open_store
 from peerd.store.audit import prune
 from peerd.store.requests import forget_old_answers
@@ -61,6 +69,7 @@ _UPKEEP_SECONDS = 600.0
 _GARBAGE_SECONDS = 10.0
 _SWEEP_SECONDS = 5.0
 _COUNT_SECONDS = 2.0
+_ENRICH_SECONDS = 5.0
 _HARDWARE_SECONDS = 600.0
 _HEALTH_SECONDS = 2.0
 _DRAIN_LOOK_SECONDS = 0.1
@@ -94,6 +103,15 @@ class Daemon:
         self._backups = Backups(
             config.store, store, self._folder.store, identity.peer_id, clock, reserve=config.transfers.reserve
         )
+        self._scans = build_scans(config, clock, identity, store, self._neighbours)
+        self._inventory_reads = store.beside()
+        self._inventory = Inventory(self._inventory_reads, clock)
+        self._inventory_upkeep = InventoryUpkeep(config.inventory, store)
+        around = self._neighbours
+        registry = around.registry
+        moves = Moves(store, around.cards, around.channels, registry.name_of, registry.is_online)
+        self._devices = Devices(config.devices, store, clock, moves=moves)
+        self._directory = Directory(identity.peer_id, self._devices, around.cards, registry.name_of, registry.is_online)
         self._running: list[asyncio.Task[None]] = []
         self._web = WebServer(config.http) if config.http.listen else None
         self._lag = LoopLag(clock)
@@ -123,7 +141,10 @@ class Daemon:
         try:
             daemon = cls(config, clock, identity, store, await Mesh.load(store, identity, clock))
             await daemon._neighbours.load(own_sample=daemon._sample)
-            await daemon._catalog.sync(config.services)
+            prober = prober_service(config.nodes)
+            own = scan_services(config.scans)
+            await daemon._catalog.sync((*config.services, *([prober] if prober is not None else []), *own))
+            await daemon._scans.load()
             hidden = [config.data_dir, config.socket.parent]
             processes = await ProcessRunner.probe(sandbox=config.jobs.sandbox, hidden=hidden, limits=config.jobs.limits)
             containers = container_runner(config, identity.peer_id)
@@ -148,7 +169,7 @@ class Daemon:
             changed=self._publish_advert,
         )
         self._workshop = Workshop(
-            self._config, self._clock, self_id, self._store, neighbours, self._catalog, runner, self
+            self._config, self._clock, self_id, self._store, neighbours, self._catalog, runner, self, self._scans
         )
         self._server.register(
             all_services(
@@ -161,7 +182,12 @@ class Daemon:
                 catalog=self._catalog,
                 tokens=self._tokens,
                 backups=self._backups,
+                scans=self._scans,
+                inventory=self._inventory,
+                devices=self._devices,
+                directory=self._directory,
                 facts=self._facts,
+                own_addresses=lambda: own_addresses(self._config, self._port),
                 restart=self._end_to_restart,
             )
         )
@@ -199,17 +225,25 @@ class Daemon:
                     workshop.jobs.reporter.run(),
                     workshop.orchestrator.run(),
                     workshop.ticker.run(),
+                    self._scans.ingest.run(),
+                    workshop.nodes.applying.run(),
+                    self._devices.run(),
+                    neighbours.cards.run(self._devices),
                     self._lag.run(),
                     run_every(self._garbage.collect, seconds=_GARBAGE_SECONDS, clock=self._clock, name="garbage"),
                     self._notifier.watch(self._clock, self._is_well),
                     run_every(neighbours.heartbeats.flush, seconds=FLUSH_SECONDS, clock=self._clock, name="heartbeats"),
                     run_every(neighbours.externals.sweep, seconds=_SWEEP_SECONDS, clock=self._clock, name="externals"),
                     run_every(workshop.count, seconds=_COUNT_SECONDS, clock=self._clock, name="count jobs"),
+                    run_every(self._scans.count, seconds=_COUNT_SECONDS, clock=self._clock, name="count scans"),
                     run_every(self._say_health, seconds=_HEALTH_SECONDS, clock=self._clock, name="health"),
                     run_every(self._containers.sweep, seconds=SWEEP_SECONDS, clock=self._clock, name="containers"),
                     run_every(self._look_at_hardware, seconds=_HARDWARE_SECONDS, clock=self._clock, name="hardware"),
                     run_every(workshop.collector.keep_up, seconds=collecting, clock=self._clock, name="retention"),
                     run_every(self._backups.keep_up, seconds=_UPKEEP_SECONDS, clock=self._clock, name="backups"),
+                    run_every(
+                        self._inventory_upkeep.enrich, seconds=_ENRICH_SECONDS, clock=self._clock, name="enrichment"
+                    ),
                     run_every(self._upkeep, seconds=_UPKEEP_SECONDS, clock=self._clock, name="upkeep"),
                 )
             ]
@@ -234,6 +268,8 @@ class Daemon:
         await self._server.stop(0)
         await self._neighbours.close()
         await self._observer.close()
+        self._inventory_upkeep.close()
+        await self._inventory_reads.close()
         await self._store.close()
         if self._web is not None:
             self._web.stop()
@@ -259,8 +295,10 @@ class Daemon:
         if now is None:
             return
         await self._neighbours.heartbeats.prune()
+        await self._scans.prune(now)
         kept_ms = round(self._config.audit.retention_days * DAY_MS)
         await self._store.write(lambda tx: prune(tx, before=now - kept_ms))
+        await self._inventory_upkeep.thin(now)
 
     # -- What this peer takes; see peerd.daemon.workshop.House
 
@@ -301,6 +339,7 @@ class Daemon:
             with_engine(self._hardware, self._containers.version),
             port=self._port,
             isolation=self._workshop.isolation,
+            limits=self._workshop.limits,
             catalog_digest=self._catalog.digest,
         )
         await self._neighbours.adverts.publish(content)
@@ -347,7 +386,10 @@ class Daemon:
             peers=neighbours.registry,
             externals=neighbours.externals,
             tokens=self._tokens,
+            inventory=self._inventory,
+            scans=self._scans.web,
             profile=neighbours.profile_of,
+            devices=self._directory.everything,
             checks=self._checks,
             database=lambda: http.database(self._store, self._folder.store),
             collect=lambda: collect(neighbours.registry.peers(), self._sample(), self._started_at),

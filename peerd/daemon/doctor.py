@@ -27,6 +27,7 @@ from peerd.datadir import DataDir
 from peerd.errors import PeerdError
 from peerd.jobs.runner import ProcessRunner
 from peerd.jobs.runner.containers.finding import find_engine
+from peerd.scans.repository import look
 from peerd.store import quarantine
 from peerd.store.copies import read_only
 from peerd.store.failures import RAISED
@@ -35,6 +36,7 @@ from peerd.v1 import registry_pb2
 _MIN_SQLITE = (3, 37, 0)
 """STRICT tables, https://sqlite.org/stricttables.html"""
 _MAX_OFFSET_MS = 2_000
+_FAILED_DAYS = 7
 _STA_UNSYNC = 0x0040
 """adjtimex(2): nobody keeps this clock right."""
 
@@ -66,6 +68,7 @@ async def examine(config: Config, *, devices: Path = Path("/dev"), units: Path |
         *_modes(config),
         _store(config),
         *_quarantine(config),
+        *_scans(config),
         _disk(config),
         *_ports(config, peers is not None),
         *(
@@ -182,6 +185,29 @@ def _quarantine(config: Config) -> Iterator[Finding]:
         message=f"{len(rows)} could not be read and were put aside in the last {days} days: {named}",
         next_action=quarantine.NEXT_ACTION,
     )
+
+
+def _scans(config: Config) -> Iterator[Finding]:
+    """Ingest jobs that wait, are tried again, or failed lately."""
+    path = DataDir(config.data_dir).store
+    if not path.exists():
+        return
+    since = int(SystemClock().now()) - _FAILED_DAYS * DAY_MS
+    try:
+        with closing(sqlite3.connect(read_only(path), uri=True)) as connection:
+            seen = look(connection, since)
+    except RAISED:
+        return  # as above
+    message = f"{seen.waiting} wait to be processed, {seen.failed} failed in the last {_FAILED_DAYS} days"
+    if seen.troubled:
+        message = f"{message}; {seen.troubled} cannot be processed now and are tried again"
+        action = "see why: 'peerctl scans list'"
+        yield Finding(name="scans", verdict=Verdict.WARN, message=message, next_action=action)
+    elif seen.failed:
+        action = "see why: 'peerctl scans list --state failed'"
+        yield Finding(name="scans", verdict=Verdict.WARN, message=message, next_action=action)
+    else:
+        yield Finding(name="scans", verdict=Verdict.OK, message=message)
 
 
 def _disk(config: Config) -> Finding:

@@ -2,7 +2,8 @@
 
 Left alone, CPython walks every object each time their number has grown by a quarter; with ten thousand executions
 under way that is a pause of half a second, again and again just while they come in. What lives long is hardly ever
-garbage here, so it is walked by the clock instead, and less often the longer it takes.
+garbage here, so it is walked by the clock instead, and less often the longer it takes. What is free then goes back
+to the system.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import gc
 
 from peerd.clock import Clock
+from peerd.daemon import allocator
 
 _YOUNG = 5_000
 """Objects made and not freed until the youngest are walked, which takes about a millisecond."""
@@ -40,5 +42,6 @@ class Garbage:
         if began < self._next:
             return
         gc.collect()
+        allocator.give_back()
         ended = self._clock.monotonic()
         self._next = ended + max(_LEAST_SECONDS, _SHARE * (ended - began))

@@ -17,6 +17,7 @@ from peerd.daemon.measuring import probe_ended
 from peerd.detector.contact import Measurement
 from peerd.detector.prober import Prober
 from peerd.detector.repository import next_incarnation
+from peerd.devices.cards import Cards
 from peerd.errors import PeerdError
 from peerd.externals.externals import Externals
 from peerd.identity.key import Identity
@@ -47,6 +48,7 @@ class Neighbours:
         self.notes = Notes(store, mesh, identity)
         self.profiles: DocumentTopic[Profile] = DocumentTopic(ProfileKind(), store, mesh, identity)
         self.externals = Externals(store, mesh, identity, clock, offline_seconds=config.http.external_offline_seconds)
+        self.cards = Cards(store, mesh, identity, clock)
         self.registry = Registry(mesh, self.adverts, self.notes, clock)
         self.channels = Channels(identity, self.registry, clock, socket=config.socket)
         self.gossip = Gossip(mesh, self.channels, clock, seconds=config.mesh.exchange_seconds)
@@ -59,7 +61,7 @@ class Neighbours:
         self._store = store
         self._background: set[asyncio.Task[Any]] = set()
         self.gossip.register(self.adverts)
-        for topic in (self.notes.topic, self.profiles, self.externals.topic):
+        for topic in (self.notes.topic, self.profiles, self.externals.topic, self.cards.topic):
             self._spread(topic)
 
     def _spread(self, topic: DocumentTopic[Any]) -> None:
@@ -79,6 +81,7 @@ class Neighbours:
         await self.notes.topic.load()
         await self.profiles.load()
         await self.externals.load()
+        await self.cards.topic.load()
         self.prober = Prober(
             self.mesh,
             self._identity,

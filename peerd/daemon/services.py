@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from peerd.audit.servicer import AuditServicer
@@ -18,10 +18,16 @@ from peerd.daemon.servicer import DaemonServicer, Facts
 from peerd.daemon.workshop import Workshop
 from peerd.datadir import DataDir
 from peerd.detector.servicer import DetectorServicer
+from peerd.devices.devices import Devices
+from peerd.devices.directory import Directory
+from peerd.devices.servicer import DeviceServicer
 from peerd.identity.key import Identity
+from peerd.inventory.inventory import Inventory
+from peerd.inventory.servicer import InventoryServicer
 from peerd.mesh.servicer import MeshServicer
 from peerd.profiles.servicer import ProfileServicer
 from peerd.registry.servicer import RegistryServicer
+from peerd.scans.assembly import Scans
 from peerd.schedules.servicer import ScheduleServicer
 from peerd.space.servicer import SpaceServicer
 from peerd.store import Store
@@ -34,10 +40,14 @@ from peerd.v1 import (
     catalog_pb2_grpc,
     daemon_pb2_grpc,
     detector_pb2_grpc,
+    devices_pb2_grpc,
+    inventory_pb2_grpc,
     jobs_pb2_grpc,
     mesh_pb2_grpc,
+    nodes_pb2_grpc,
     profiles_pb2_grpc,
     registry_pb2_grpc,
+    scans_pb2_grpc,
     schedules_pb2_grpc,
     space_pb2_grpc,
     tokens_pb2_grpc,
@@ -59,7 +69,12 @@ def all_services(
     catalog: Catalog,
     tokens: Tokens,
     backups: Backups,
+    scans: Scans,
+    inventory: Inventory,
+    devices: Devices,
+    directory: Directory,
     facts: Callable[[], Facts],
+    own_addresses: Callable[[], Sequence[str]],
     restart: Callable[[], None],
 ) -> list[tuple[str, Callable[[Any], None]]]:
     """(full name, how to add it to a server) of each. ``restart`` ends the daemon after a restore."""
@@ -71,7 +86,7 @@ def all_services(
         neighbours.gossip,
         clock,
         resolve=registry.resolve,
-        own_addresses=lambda: registry.addresses(self_id),
+        own_addresses=own_addresses,
     )
     peers = RegistryServicer(
         store, registry, neighbours.notes, neighbours.heartbeats, forget_external=neighbours.externals.forget
@@ -108,8 +123,11 @@ def all_services(
         name_of=registry.name_of,
         reserve=config.transfers.reserve,
         quota_bytes=config.jobs.quota_bytes_per_orchestrator,
+        scan_bytes=scans.data_bytes,
     )
     schedules = ScheduleServicer(store, clock, workshop.schedules, registry.name_of)
+    scanned = InventoryServicer(inventory, clock)
+    miners = DeviceServicer(store, devices, directory, neighbours.cards, neighbours.channels, registry.name_of)
     add: dict[str, Callable[[Any], None]] = {
         "MeshService": lambda s: mesh_pb2_grpc.add_MeshServiceServicer_to_server(mesh, s),
         "DetectorService": lambda s: detector_pb2_grpc.add_DetectorServiceServicer_to_server(detector, s),
@@ -121,6 +139,13 @@ def all_services(
         "TransferService": lambda s: transfers_pb2_grpc.add_TransferServiceServicer_to_server(transfers, s),
         "WorkflowService": lambda s: workflows_pb2_grpc.add_WorkflowServiceServicer_to_server(workflows, s),
         "ScheduleService": lambda s: schedules_pb2_grpc.add_ScheduleServiceServicer_to_server(schedules, s),
+        "ScanService": lambda s: scans_pb2_grpc.add_ScanServiceServicer_to_server(scans.servicer, s),
+        "InventoryService": lambda s: inventory_pb2_grpc.add_InventoryServiceServicer_to_server(scanned, s),
+        "OrganizationService": lambda s: nodes_pb2_grpc.add_OrganizationServiceServicer_to_server(
+            workshop.nodes.organizations, s
+        ),
+        "NodeService": lambda s: nodes_pb2_grpc.add_NodeServiceServicer_to_server(workshop.nodes.nodes, s),
+        "DeviceService": lambda s: devices_pb2_grpc.add_DeviceServiceServicer_to_server(miners, s),
         "AuditService": lambda s: audit_pb2_grpc.add_AuditServiceServicer_to_server(audit, s),
         "TokenService": lambda s: tokens_pb2_grpc.add_TokenServiceServicer_to_server(tokens_servicer, s),
         "BackupService": lambda s: backup_pb2_grpc.add_BackupServiceServicer_to_server(backup, s),

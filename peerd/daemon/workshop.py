@@ -9,6 +9,7 @@ from peerd.clock import Clock
 from peerd.config import Config, JobsConfig
 from peerd.daemon.measuring import CountedDestinations, CountedOutcomes, JobCounter
 from peerd.daemon.neighbours import Neighbours
+from peerd.daemon.nodes import NodeWork
 from peerd.daemon.routing import RoutedDestinations, RoutedOutcomes
 from peerd.datadir import DataDir
 from peerd.errors import PeerdError
@@ -16,6 +17,8 @@ from peerd.identity.peer_id import PeerId
 from peerd.jobs.assembly import Bounds, JobFloor, Surroundings, assemble
 from peerd.jobs.model import Resources
 from peerd.jobs.runner.dispatch import Runners
+from peerd.nodes.handing_in import HandingIn
+from peerd.scans.assembly import Scans
 from peerd.schedules.firing import Firings
 from peerd.schedules.schedules import Schedules
 from peerd.schedules.ticker import Ticker
@@ -65,11 +68,13 @@ class Workshop:
         catalog: Catalog,
         runner: Runners,
         house: House,
+        scans: Scans,
     ) -> None:
         registry, channels, mesh = neighbours.registry, neighbours.channels, neighbours.mesh
         self._store = store
         self._open_jobs = 0
         self.isolation = runner.isolation
+        self.limits = runner.limits
         self._floor = JobFloor(
             data_dir=config.data_dir,
             control_root=DataDir(config.data_dir).control,
@@ -134,6 +139,8 @@ class Workshop:
         firings = Firings(self.lifecycle)
         self.schedules = Schedules(firings)
         self.ticker = Ticker(store, clock, self.schedules, firings)
+        intake = HandingIn(self_id, scans.signer, scans.receiving)
+        self.nodes = NodeWork(config, clock, self_id, store, self.lifecycle, names=registry, mesh=mesh, intake=intake)
         self.execution_retention = ExecutionRetention(
             store, clock, config.retention, data_dir=config.data_dir, own_peer_id=self_id
         )

@@ -1,12 +1,8 @@
 """Capability expressions: ``gpus>=1 AND (memory_gb>=16 OR label=big)``. Pure.
 
-    or    := and ("OR" and)*
-    and   := not ("AND" not)*
-    not   := "NOT" not | "(" or ")" | comparison
-    comparison := name operator value | word
-
-Numbers take ``= != < <= > >=``; texts take ``= !=`` and ``~`` (contains, whatever the case). A set, such as the labels,
-equals what it contains. A word alone is a label. Words are as in labels; other values stand in double quotes.
+The grammar is that of :mod:`peerd.filters`. Numbers take ``= != < <= > >=``; texts take ``= !=`` and ``~`` (contains,
+whatever the case). A set, such as the labels, equals what it contains. A word alone is a label. Words are as in labels;
+other values stand in double quotes.
 
 Gigabytes are 10^9 bytes, as machines and disks are sold: one of "16 GB" has 15.5 GiB for its programs, and is found by
 ``memory_gb>=16``. What a peer has not said compares with nothing, not even with ``!=``.
@@ -17,16 +13,28 @@ from __future__ import annotations
 import difflib
 import math
 import operator
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from peerd.errors import PeerdError, Reason, Violation
+from peerd.filters import And, Not, Or, Token, fault, parse, quoted
+from peerd.filters import Expression as Tree
 from peerd.registry.model import PeerView
-from peerd.v1.registry_pb2 import Hardware, IsolationLevel, Sample
+from peerd.v1.registry_pb2 import Hardware, IsolationLevel, LimitsLevel, Sample
 
-MAX_LENGTH = 1000
-MAX_DEPTH = 32
+__all__ = [
+    "CHANGING",
+    "NUMBERS",
+    "TEXTS",
+    "And",
+    "Comparison",
+    "Expression",
+    "Not",
+    "Or",
+    "Unmet",
+    "may_hold",
+    "parse_expression",
+    "unmet",
+]
 
 _GB = 1000**3
 
@@ -68,6 +76,14 @@ def _isolation(peer: PeerView) -> str:
     return name.removeprefix("ISOLATION_LEVEL_").lower()
 
 
+def _limits(peer: PeerView) -> str:
+    try:
+        name = LimitsLevel.Name(LimitsLevel.ValueType(peer.limits))
+    except ValueError:  # said by a newer version
+        return str(peer.limits)
+    return name.removeprefix("LIMITS_LEVEL_").lower()
+
+
 TEXTS: Mapping[str, Callable[[PeerView], frozenset[str]]] = {
     "name": lambda peer: frozenset({peer.name}),
     "hostname": lambda peer: frozenset({peer.hostname}),
@@ -75,6 +91,7 @@ TEXTS: Mapping[str, Callable[[PeerView], frozenset[str]]] = {
     "region": lambda peer: frozenset({peer.region}),
     "status": lambda peer: frozenset({peer.status.name.lower()}),
     "isolation": lambda peer: frozenset({_isolation(peer)}),
+    "limits": lambda peer: frozenset({_limits(peer)}),
     "version": lambda peer: frozenset({peer.peerd_version}),
     "cpu_model": lambda peer: frozenset({peer.hardware.cpu_model}),
     "gpu": lambda peer: frozenset(gpu.model for gpu in peer.hardware.gpus),
@@ -94,7 +111,6 @@ _ORDER: Mapping[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
 }
 _TEXT_OPERATORS = ("=", "!=", "~")
-_TOKEN = re.compile(r'\s*(?:(?P<text>"[^"]*")|(?P<operator><=|>=|!=|[=<>~()])|(?P<word>[^\s"()<>=!~]+))')
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,46 +142,7 @@ class Comparison:
         return f"{self.name}{self.operator}{_quoted(self.value)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Not:
-    """The opposite."""
-
-    of: Expression
-
-    def holds(self, peer: PeerView) -> bool:
-        return not self.of.holds(peer)
-
-    def __str__(self) -> str:
-        return f"NOT {_wrapped(self.of)}"
-
-
-@dataclass(frozen=True, slots=True)
-class And:
-    """All of them."""
-
-    parts: tuple[Expression, ...]
-
-    def holds(self, peer: PeerView) -> bool:
-        return all(part.holds(peer) for part in self.parts)
-
-    def __str__(self) -> str:
-        return " AND ".join(_wrapped(part) for part in self.parts)
-
-
-@dataclass(frozen=True, slots=True)
-class Or:
-    """Any of them."""
-
-    parts: tuple[Expression, ...]
-
-    def holds(self, peer: PeerView) -> bool:
-        return any(part.holds(peer) for part in self.parts)
-
-    def __str__(self) -> str:
-        return " OR ".join(_wrapped(part) for part in self.parts)
-
-
-Expression = Comparison | Not | And | Or
+Expression = Tree[Comparison]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +160,7 @@ class Unmet:
 
 def parse_expression(text: str) -> Expression:
     """Read an expression. Raises INVALID_EXPRESSION, which names the column."""
-    if len(text) > MAX_LENGTH:
-        raise _fault(f"{len(text)} characters; at most {MAX_LENGTH} are allowed", 0)
-    return _Parser(text).parse()
+    return parse(text, _PeerVocabulary())
 
 
 def unmet(expression: Expression, peer: PeerView) -> tuple[Unmet, ...]:
@@ -223,123 +198,35 @@ def _unmet(expression: Expression, peer: PeerView, *, wanted: bool) -> tuple[Unm
     return min(parts, key=len)
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
-    kind: str
-    text: str
-    column: int
+class _PeerVocabulary:
+    """What can be asked of a peer. A word alone is a label."""
 
-
-class _Parser:
-    def __init__(self, text: str) -> None:
-        self._tokens = list(_tokens(text))
-        self._end = _Token("end", "the end", len(text))
-        self._next = 0
-        self._depth = 0
-
-    def parse(self) -> Expression:
-        if not self._tokens:
-            raise _fault("the expression is empty", 0)
-        expression = self._or()
-        if self._peek().kind != "end":
-            raise _fault(f"expected AND, OR or the end, not {self._peek().text!r}", self._peek().column)
-        return expression
-
-    def _or(self) -> Expression:
-        parts = [self._and()]
-        while self._keyword("OR"):
-            parts.append(self._and())
-        return parts[0] if len(parts) == 1 else Or(tuple(parts))
-
-    def _and(self) -> Expression:
-        parts = [self._not()]
-        while self._keyword("AND"):
-            parts.append(self._not())
-        return parts[0] if len(parts) == 1 else And(tuple(parts))
-
-    def _not(self) -> Expression:
-        token = self._peek()
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise _fault(f"nested deeper than {MAX_DEPTH}", token.column)
-        try:
-            if self._keyword("NOT"):
-                return Not(self._not())
-            if token.text == "(" and token.kind == "operator":
-                self._take()
-                inside = self._or()
-                if self._peek().text != ")":
-                    raise _fault(f"expected ')', not {self._peek().text!r}", self._peek().column)
-                self._take()
-                return inside
-            return self._comparison()
-        finally:
-            self._depth -= 1
-
-    def _comparison(self) -> Expression:
-        name = self._take()
-        if name.kind not in ("word", "text") or name.text.upper() in _KEYWORDS:
-            raise _fault(f"expected a name or a label, not {name.text!r}", name.column)
-        sign = self._peek()
-        if name.kind == "text" or sign.kind != "operator" or sign.text in "()":
-            return Comparison("label", "=", name.text)
-        self._take()
-        value = self._take()
-        if value.kind not in ("word", "text"):
-            raise _fault(f"expected a value after {sign.text!r}, not {value.text!r}", value.column)
+    def compared(self, name: Token, sign: Token, value: Token) -> Comparison:
         return _compared(name, sign, value)
 
-    def _keyword(self, word: str) -> bool:
-        token = self._peek()
-        if token.kind == "word" and token.text.upper() == word:
-            self._next += 1
-            return True
-        return False
-
-    def _peek(self) -> _Token:
-        return self._tokens[self._next] if self._next < len(self._tokens) else self._end
-
-    def _take(self) -> _Token:
-        token = self._peek()
-        self._next += 1
-        return token
+    def alone(self, word: Token) -> Comparison:
+        return Comparison("label", "=", word.text)
 
 
-_KEYWORDS = ("AND", "OR", "NOT")
-
-
-def _compared(name: _Token, sign: _Token, value: _Token) -> Comparison:
+def _compared(name: Token, sign: Token, value: Token) -> Comparison:
     key = name.text.lower()
     if key in NUMBERS:
         if sign.text not in _ORDER:
-            raise _fault(f"{key} is a number and takes {', '.join(_ORDER)}, not {sign.text}", sign.column)
+            raise fault(f"{key} is a number and takes {', '.join(_ORDER)}, not {sign.text}", sign.column)
         try:
             number = float(value.text)
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
-            raise _fault(f"{key} is compared with a number, not with {value.text!r}", value.column)
+            raise fault(f"{key} is compared with a number, not with {value.text!r}", value.column)
         return Comparison(key, sign.text, number)
     if key in TEXTS:
         if sign.text not in _TEXT_OPERATORS:
-            raise _fault(f"{key} is a text and takes {', '.join(_TEXT_OPERATORS)}, not {sign.text}", sign.column)
+            raise fault(f"{key} is a text and takes {', '.join(_TEXT_OPERATORS)}, not {sign.text}", sign.column)
         return Comparison(key, sign.text, value.text)
     near = difflib.get_close_matches(key, [*NUMBERS, *TEXTS], n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join([*NUMBERS, *TEXTS])}"
-    raise _fault(f"unknown name {name.text!r}; {hint}", name.column)
-
-
-def _tokens(text: str) -> Iterator[_Token]:
-    position = 0
-    while text[position:].strip():
-        match = _TOKEN.match(text, position)
-        if match is None:
-            column = position + len(text[position:]) - len(text[position:].lstrip())
-            raise _fault(f"{text[column]!r} cannot stand here", column)
-        kind = str(match.lastgroup)
-        found = match[kind]
-        yield _Token(kind, found.strip('"') if kind == "text" else found, match.start(kind))
-        position = match.end()
+    raise fault(f"unknown name {name.text!r}; {hint}", name.column)
 
 
 def _rounded(number: float, asked: float) -> str:
@@ -349,19 +236,4 @@ def _rounded(number: float, asked: float) -> str:
 
 
 def _quoted(value: str | float) -> str:
-    if isinstance(value, float):
-        return repr(value).removesuffix(".0")
-    plain = _TOKEN.fullmatch(value)
-    return value if plain is not None and plain["word"] == value and value.upper() not in _KEYWORDS else f'"{value}"'
-
-
-def _wrapped(expression: Expression) -> str:
-    return f"({expression})" if isinstance(expression, And | Or) else str(expression)
-
-
-def _fault(message: str, column: int) -> PeerdError:
-    return PeerdError(
-        Reason.INVALID_EXPRESSION,
-        f"column {column + 1}: {message}",
-        violations=[Violation(field="where", message=f"column {column + 1}: {message}")],
-    )
+    return repr(value).removesuffix(".0") if isinstance(value, float) else quoted(value)

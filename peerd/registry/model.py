@@ -64,6 +64,8 @@ class PeerView:
     hostname: str = ""
     isolation: int = registry_pb2.ISOLATION_LEVEL_UNSPECIFIED
     """registry_pb2.IsolationLevel."""
+    limits: int = registry_pb2.LIMITS_LEVEL_UNSPECIFIED
+    """registry_pb2.LimitsLevel: how strictly jobs are kept to theirs."""
     catalog_digest: bytes = b""
     is_self: bool = False
     is_founder: bool = False

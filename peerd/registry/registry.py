@@ -183,6 +183,7 @@ class Registry:
             addresses=self.addresses(peer_id),
             hostname=advert.hostname,
             isolation=advert.isolation,
+            limits=advert.limits,
             catalog_digest=advert.catalog_digest,
             is_self=is_self,
             is_founder=peer_id == self._mesh.mesh_id,

@@ -24,6 +24,7 @@ def peer_message(view: PeerView) -> registry_pb2.Peer:
         platform=view.platform,
         peerd_version=view.peerd_version,
         isolation=registry_pb2.IsolationLevel.ValueType(view.isolation),
+        limits=registry_pb2.LimitsLevel.ValueType(view.limits),
         running_jobs=view.running_jobs,
         self=view.is_self,
         founder=view.is_founder,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from google.protobuf.message import DecodeError
 
+from peerd import metrics
 from peerd.clock import Millis
 from peerd.cron import Plan, parse_plan
 from peerd.errors import PeerdError, Reason
@@ -174,6 +175,7 @@ def add_missed(tx: Tx, schedule_id: int, missed: Sequence[Verdict]) -> None:
             for verdict in missed
         ),
     )
+    _count(tx, FiringStatus.MISSED, len(missed))
 
 
 def decide(
@@ -206,6 +208,13 @@ def decide(
             firing_id,
         ),
     )
+    if not status.waits:
+        _count(tx, status, 1)
+
+
+def _count(tx: Tx, status: FiringStatus, number: int) -> None:
+    """Once it is durable; what still waits is counted when it is decided."""
+    tx.on_commit(lambda: metrics.schedule_firings.labels(status.value).inc(number))
 
 
 def running(tx: Tx, schedule_id: int) -> list[int]:

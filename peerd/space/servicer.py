@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from peerd.datadir import DataDir
@@ -38,6 +38,7 @@ class SpaceServicer(space_pb2_grpc.SpaceServiceServicer):
         name_of: Callable[[str], str],
         reserve: Reserve,
         quota_bytes: int,
+        scan_bytes: Callable[[], Awaitable[int]],
     ) -> None:
         self._store = store
         self._folder = folder
@@ -46,9 +47,11 @@ class SpaceServicer(space_pb2_grpc.SpaceServiceServicer):
         self._name_of = name_of
         self._reserve = reserve
         self._quota_bytes = quota_bytes
+        self._scan_bytes = scan_bytes
 
     async def GetUsage(self, request: space_pb2.GetUsageRequest, context: Any) -> space_pb2.GetUsageResponse:
-        usage = await asyncio.to_thread(measure_usage, self._folder, self._reserve)
+        scans = await self._scan_bytes()
+        usage = await asyncio.to_thread(measure_usage, self._folder, self._reserve, scans)
         return space_pb2.GetUsageResponse(
             disk_bytes=usage.disk.total_bytes,
             free_bytes=usage.disk.free_bytes,

@@ -41,12 +41,15 @@ class Usage:
         return dict(sorted(totals.items(), key=lambda item: -item[1][0]))
 
 
-def measure_usage(folder: DataDir, reserve: Reserve) -> Usage:
-    """Walk all of it."""
+def measure_usage(folder: DataDir, reserve: Reserve, scan_bytes: int) -> Usage:
+    """Walk all of it. The bytes of scans lie in the store, and are told apart from what else does."""
     executions = sorted(_executions(folder.path / "workflows"), key=lambda entry: -entry.bytes)
+    store = trees.measure(folder.store)
+    scans = min(scan_bytes, store)  # some may still lie in the journal
     areas = {
         "workflows": sum(entry.bytes for entry in executions),
-        "store": trees.measure(folder.store),
+        "store": store - scans,
+        "scans": scans,
         "journal": sum(trees.measure(folder.store.with_name(folder.store.name + end)) for end in ("-wal", "-shm")),
         "backups": trees.measure(folder.path / "backups"),
         "control": trees.measure(folder.control),

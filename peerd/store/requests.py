@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from peerd.clock import DAY_MS
 from peerd.digest import digest
 from peerd.errors import PeerdError, Reason
-from peerd.store.audit import record
+from peerd.store.audit import note, record
 from peerd.store.writer import Tx
 
 M = TypeVar("M", bound=Message)
@@ -31,15 +31,24 @@ def once(
     request: Message,
     answer_type: type[M],
     effect: Callable[[], M],
+    target: dict[str, object] | None = None,
 ) -> M:
     """The stored answer if this caller's request was answered before, else what ``effect`` returns, stored.
 
-    An empty id asks for no protection. The first time, the audit log gets a row, too. Raises REQUEST_ID_REUSED
-    when the id came with a different request.
+    An empty id asks for no protection. The first time, the audit log gets a row, too; ``target`` is what it says of a
+    request that does not tell by its plain fields. Raises REQUEST_ID_REUSED when the id came with a different request.
     """
+
+    def keep() -> None:
+        if target is None:
+            record(tx, request, caller=caller)
+        else:
+            method = request.DESCRIPTOR.name.removesuffix("Request")
+            note(tx, method, caller=caller, target=target, request_id=request_id)
+
     if not request_id:
         answer = effect()
-        record(tx, request, caller=caller)
+        keep()
         return answer
     if len(request_id) > _MAX_ID_LENGTH:
         raise PeerdError(Reason.INVALID_ARGUMENT, f"request_id is longer than {_MAX_ID_LENGTH} characters")
@@ -50,7 +59,7 @@ def once(
             raise PeerdError(Reason.REQUEST_ID_REUSED, f"request id {request_id!r} came before with another request")
         return answer_type.FromString(row["answer"])
     answer = effect()
-    record(tx, request, caller=caller)
+    keep()
     tx.execute(
         "INSERT INTO requests (caller, request_id, digest, answer, answered_at) VALUES (?, ?, ?, ?, ?)",
         (caller, request_id, fingerprint, answer.SerializeToString(), tx.steady),
@@ -69,16 +78,40 @@ async def once_outside(
 ) -> M:
     """The same for work that is no transaction, such as handling files; a kill in between lets it be done again."""
 
-    def ask(effect: Callable[[], M]) -> Callable[[Tx], M]:
-        return lambda tx: once(
-            tx, caller=caller, request_id=request_id, request=request, answer_type=answer_type, effect=effect
+    known = await answered(store, caller=caller, request_id=request_id, request=request, answer_type=answer_type)
+    if known is not None:
+        return known
+    answer = await work()
+    return await store.write(
+        lambda tx: once(
+            tx,
+            caller=caller,
+            request_id=request_id,
+            request=request,
+            answer_type=answer_type,
+            effect=lambda: answer,
         )
+    )
 
+
+async def answered(store: Writes, *, caller: str, request_id: str, request: Message, answer_type: type[M]) -> M | None:
+    """The stored answer of a request that was answered before: for whoever must look around before the effect.
+
+    Raises REQUEST_ID_REUSED.
+    """
     try:
-        return await store.write(ask(_not_yet))
+        return await store.write(
+            lambda tx: once(
+                tx,
+                caller=caller,
+                request_id=request_id,
+                request=request,
+                answer_type=answer_type,
+                effect=_not_yet,
+            )
+        )
     except _NotYetError:
-        answer = await work()
-        return await store.write(ask(lambda: answer))
+        return None
 
 
 class Writes(Protocol):

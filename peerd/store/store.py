@@ -15,6 +15,7 @@ import aiosqlite
 from peerd.clock import Clock, to_datetime
 from peerd.errors import PeerdError, Reason
 from peerd.store.backup import list_backups
+from peerd.store.beside import Beside
 from peerd.store.failures import FULL_ERRNOS, RAISED, translate
 from peerd.store.migrate import migrate
 from peerd.store.writer import Tx, Writer
@@ -85,6 +86,10 @@ class Store:
         """Not what a capability found in one row of its own: that is put aside."""
         if isinstance(error, PeerdError) and error.reason is Reason.STORE_CORRUPT and str(self._path) in error.message:
             self.damage = error.message
+
+    def beside(self) -> Beside:
+        """Reads that may take long. Whoever asked for it closes it."""
+        return Beside(self._path)
 
     async def close(self) -> None:
         """Finish pending writes and close both connections."""

@@ -120,6 +120,7 @@ class Advert(_message.Message):
     HARDWARE_FIELD_NUMBER: _builtins.int
     HOSTNAME_FIELD_NUMBER: _builtins.int
     PROFILE_VERSION_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
     peer_id: _builtins.str
     version: _builtins.int
     """Grows with each change."""
@@ -133,6 +134,7 @@ class Advert(_message.Message):
     """As the machine calls itself; two machines may have one."""
     profile_version: _builtins.int
     """The version of its role's profile that it follows; 0 for none."""
+    limits: Global___LimitsLevel.ValueType
     @_builtins.property
     def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """host:port, best first."""
@@ -165,10 +167,11 @@ class Advert(_message.Message):
         hardware: Global___Hardware | None = ...,
         hostname: _builtins.str = ...,
         profile_version: _builtins.int = ...,
+        limits: Global___LimitsLevel.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hardware", b"hardware", "issued_at", b"issued_at", "location", b"location"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "catalog_digest", b"catalog_digest", "groups", b"groups", "hardware", b"hardware", "hostname", b"hostname", "isolation", b"isolation", "issued_at", b"issued_at", "labels", b"labels", "location", b"location", "name", b"name", "peer_id", b"peer_id", "peerd_version", b"peerd_version", "platform", b"platform", "profile_version", b"profile_version", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "catalog_digest", b"catalog_digest", "groups", b"groups", "hardware", b"hardware", "hostname", b"hostname", "isolation", b"isolation", "issued_at", b"issued_at", "labels", b"labels", "limits", b"limits", "location", b"location", "name", b"name", "peer_id", b"peer_id", "peerd_version", b"peerd_version", "platform", b"platform", "profile_version", b"profile_version", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -446,6 +449,7 @@ class Peer(_message.Message):
     FORGOTTEN_FIELD_NUMBER: _builtins.int
     JOINED_AT_FIELD_NUMBER: _builtins.int
     PROFILE_VERSION_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
     peer_id: _builtins.str
     name: _builtins.str
     status: Global___PeerStatus.ValueType
@@ -469,6 +473,7 @@ class Peer(_message.Message):
     """For an external peer: the peer that it beats to."""
     forgotten: _builtins.bool
     profile_version: _builtins.int
+    limits: Global___LimitsLevel.ValueType
     @_builtins.property
     def status_since(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -535,10 +540,11 @@ class Peer(_message.Message):
         forgotten: _builtins.bool = ...,
         joined_at: _timestamp_pb2.Timestamp | None = ...,
         profile_version: _builtins.int = ...,
+        limits: Global___LimitsLevel.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_clock_offset_ms", b"_clock_offset_ms", "_latency_ms", b"_latency_ms", "clock_offset_ms", b"clock_offset_ms", "hardware", b"hardware", "joined_at", b"joined_at", "last_seen_at", b"last_seen_at", "latency_ms", b"latency_ms", "location", b"location", "maintenance", b"maintenance", "sample", b"sample", "sample_at", b"sample_at", "status_since", b"status_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_offset_ms", b"_clock_offset_ms", "_latency_ms", b"_latency_ms", "addresses", b"addresses", "clock_offset_ms", b"clock_offset_ms", "external", b"external", "forgotten", b"forgotten", "founder", b"founder", "grants", b"grants", "groups", b"groups", "hardware", b"hardware", "hostname", b"hostname", "isolation", b"isolation", "joined_at", b"joined_at", "labels", b"labels", "last_seen_at", b"last_seen_at", "latency_ms", b"latency_ms", "location", b"location", "maintenance", b"maintenance", "name", b"name", "peer_id", b"peer_id", "peerd_version", b"peerd_version", "platform", b"platform", "profile_version", b"profile_version", "roles", b"roles", "running_jobs", b"running_jobs", "sample", b"sample", "sample_at", b"sample_at", "self", b"self", "status", b"status", "status_reason", b"status_reason", "status_since", b"status_since", "via_peer_id", b"via_peer_id", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_offset_ms", b"_clock_offset_ms", "_latency_ms", b"_latency_ms", "addresses", b"addresses", "clock_offset_ms", b"clock_offset_ms", "external", b"external", "forgotten", b"forgotten", "founder", b"founder", "grants", b"grants", "groups", b"groups", "hardware", b"hardware", "hostname", b"hostname", "isolation", b"isolation", "joined_at", b"joined_at", "labels", b"labels", "last_seen_at", b"last_seen_at", "latency_ms", b"latency_ms", "limits", b"limits", "location", b"location", "maintenance", b"maintenance", "name", b"name", "peer_id", b"peer_id", "peerd_version", b"peerd_version", "platform", b"platform", "profile_version", b"profile_version", "roles", b"roles", "running_jobs", b"running_jobs", "sample", b"sample", "sample_at", b"sample_at", "self", b"self", "status", b"status", "status_reason", b"status_reason", "status_since", b"status_since", "via_peer_id", b"via_peer_id", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__clock_offset_ms: _TypeAlias = _typing.Literal["clock_offset_ms"]  # noqa: Y015
     _WhichOneofArgType__clock_offset_ms: _TypeAlias = _typing.Literal["_clock_offset_ms", b"_clock_offset_ms"]  # noqa: Y015

@@ -112,7 +112,7 @@ class Area(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     BYTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """store, journal, backups, workflows, control, other."""
+    """store (without the bytes of scans in it), scans, journal, backups, workflows, control, other."""
     bytes: _builtins.int
     def __init__(
         self,

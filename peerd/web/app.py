@@ -16,10 +16,12 @@ from peerd import metrics
 from peerd.clock import to_datetime
 from peerd.errors import PeerdError, Reason
 from peerd.rpc.rates import Rates
-from peerd.web import nodes
+from peerd.web import miners, nodes
 from peerd.web.bodies import read_heartbeat, read_object, read_registration
 from peerd.web.errors import on_failure, on_http_error, on_refusal
 from peerd.web.gate import CALLER, STRANGER, Gate
+from peerd.web.inventory import InventoryPaths
+from peerd.web.scans import ScanPaths
 from peerd.web.surroundings import Check, Surroundings
 
 SERVICE = "peerd"
@@ -102,6 +104,14 @@ class Paths:
             raise PeerdError(Reason.NOT_FOUND, f"Profile not found: {role[:80]}")
         return JSONResponse(nodes.profile_of(found))
 
+    async def herd_data(self, request: Request) -> Response:
+        """All miners and their sums, in the words of the source document."""
+        return JSONResponse(miners.herd_data(await self._around.devices()))
+
+    async def device_state(self, request: Request) -> Response:
+        """Every device, with a name or without."""
+        return JSONResponse(miners.device_state(await self._around.devices(), self._around.clock.now()))
+
     async def register(self, request: Request) -> Response:
         """A machine without peerd comes, or comes again."""
         asked = read_registration(await read_object(request))
@@ -136,7 +146,11 @@ class Paths:
             Route("/api/v1/nodes/register", self.register, methods=["POST"]),
             Route("/api/v1/nodes/heartbeat", self.heartbeat, methods=["POST"]),
             Route("/api/v1/nodes/{node_id}", self.get_node),
+            Route("/api/herd_data", self.herd_data),
+            Route("/api/device_state", self.device_state),
             Route("/api/v1/profiles/{role}", self.get_profile),
+            *InventoryPaths(self._around.inventory, self._around.clock).routes(),
+            *ScanPaths(self._around.scans, self._around.clock).routes(),
         ]
 
 

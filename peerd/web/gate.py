@@ -19,8 +19,12 @@ OPEN = ("/livez", "/readyz")
 
 CALLER = "peerd.caller"
 """In the scope of a request: by which token it came, for the audit log."""
+SIGNED = ("/v1/mesh/ingest",)
+"""Paths where what is posted is signed, and the signature is what admits."""
 STRANGER = "peerd.stranger"
 """In the scope of a request: whether it came from anywhere, without a token."""
+ASKING = ("/v1/query/graph",)
+"""Paths where what is posted is a question: it takes no more than looking does."""
 _METHODS = ("GET", "HEAD", "POST")
 
 
@@ -82,7 +86,11 @@ class Gate:
         token = text.strip() if scheme.lower() == "bearer" else ""
         client = scope.get("client")
         address = f"address {client[0] if client else ''}"
-        writes = scope["method"] not in ("GET", "HEAD")
+        writes = scope["method"] not in ("GET", "HEAD") and scope["path"] not in ASKING
+        if scope["path"] in SIGNED and scope["method"] == "POST":
+            self._limit(address)
+            scope[STRANGER] = True
+            return
         if scope["path"] in OPEN or (self._loopback and not writes):
             self._limit(address)
             scope[STRANGER] = not self._loopback

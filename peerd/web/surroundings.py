@@ -8,7 +8,10 @@ from typing import Any, Protocol
 
 from peerd.clock import Clock, Millis
 from peerd.identity.peer_id import PeerId
+from peerd.inventory.inventory import Inventory
 from peerd.registry.model import PeerView
+from peerd.scans.plain import PlainScans
+from peerd.v1.devices_pb2 import Device
 from peerd.v1.profiles_pb2 import Profile
 from peerd.v1.registry_pb2 import ExternalPeer
 
@@ -97,6 +100,10 @@ class Surroundings:
     peers: Peers
     externals: Externals
     tokens: Tokens
+    devices: Callable[[], Awaitable[Sequence[Device]]]
+    """Those of this peer, and the miners of all."""
+    inventory: Inventory
+    scans: PlainScans
     profile: Callable[[str], Profile | None]
     checks: Callable[[], Awaitable[Sequence[Check]]]
     database: Callable[[], Awaitable[Mapping[str, object]]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,14 @@ from peerd.v1 import (
     backup_pb2,
     catalog_pb2,
     daemon_pb2,
+    devices_pb2,
+    inventory_pb2,
     jobs_pb2,
     mesh_pb2,
+    nodes_pb2,
     profiles_pb2,
     registry_pb2,
+    scans_pb2,
     schedules_pb2,
     space_pb2,
     tokens_pb2,
@@ -35,7 +39,12 @@ from tests.cli.executions import execution, job
 from tests.cli.fake_daemon import FakeDaemon
 
 PEER = registry_pb2.Peer(
-    peer_id="b" * 52, name="beta", status=registry_pb2.PEER_STATUS_OFFLINE, status_reason="no answer", roles=["worker"]
+    peer_id="b" * 52,
+    name="beta",
+    status=registry_pb2.PEER_STATUS_OFFLINE,
+    status_reason="no answer",
+    roles=["worker"],
+    limits=registry_pb2.LIMITS_LEVEL_CGROUP,
 )
 TOKEN = tokens_pb2.Token(token_id="0123", scope=tokens_pb2.TOKEN_SCOPE_REGISTER, name="printers")
 BACKUP = backup_pb2.Backup(path="/b/x.db", bytes=4096, peer_id="a" * 52, schema=10)
@@ -52,6 +61,8 @@ SERVICE = catalog_pb2.Service(
     declaration=catalog_pb2.ServiceDeclaration(
         name="counter",
         kind=catalog_pb2.SERVICE_KIND_PROCESS,
+        isolation=registry_pb2.ISOLATION_LEVEL_BUBBLEWRAP,
+        limits=registry_pb2.LIMITS_LEVEL_CGROUP,
         argv=["/usr/bin/wc", "${mode}"],
         params=[catalog_pb2.ServiceParam(name="mode")],
         interfaces=[catalog_pb2.ServiceInterface(kind=catalog_pb2.INTERFACE_KIND_MOUNT, path="left")],
@@ -102,6 +113,17 @@ FIRING = schedules_pb2.Firing(
     status=schedules_pb2.FIRING_STATUS_FIRED,
     workflow_execution_id=7,
 )
+MINER = devices_pb2.Device(
+    name="MINER_010",
+    peer_name="beta",
+    dev_path="/dev/ttyUSB0",
+    status=devices_pb2.DEVICE_STATUS_ACTIVE,
+    state="Mining",
+    health="bad",
+    health_reason="wrong_pool",
+    reason="it mines at x:1 and not at y:2",
+    reading=devices_pb2.MinerReading(hash_rate_khs=55.1, shares=3),
+)
 SCHEDULE = schedules_pb2.Schedule(
     name="nightly",
     workflow_name="word-count",
@@ -113,6 +135,19 @@ SCHEDULE = schedules_pb2.Schedule(
     reason="paused since then",
     next_action="resume it",
 )
+INGEST = scans_pb2.IngestJob(
+    ingest_job_id=5,
+    state=scans_pb2.INGEST_STATE_COMPLETED,
+    scanner="b" * 52,
+    scanner_name="probe",
+    scan_id="night-1",
+    hosts=3,
+    ports=9,
+    skipped=2,
+    records=11,
+    data_size=4096,
+)
+SCANNER = scans_pb2.ScannerKey(scanner="b" * 52, name="probe", public_key="QUJD", replaced_by="c" * 52)
 TRANSFER = transfers_pb2.Transfer(
     key=transfers_pb2.TransferKey(workflow_execution_id=100, edge_id=1),
     direction=transfers_pb2.TRANSFER_DIRECTION_OUTGOING,
@@ -122,6 +157,22 @@ TRANSFER = transfers_pb2.Transfer(
     bytes_total=2_000_000,
 )
 
+SEEN = inventory_pb2.InventoryServiceFacts(service_id=4, name="https", product="nginx", version="1.18.0", tls=True)
+CERTIFICATE = inventory_pb2.InventoryCertificate(sha256="ab" * 32, common_name="www.example")
+PORT = inventory_pb2.InventoryPort(
+    address="192.0.2.7",
+    transport="tcp",
+    number=443,
+    state="open",
+    service=SEEN,
+    certificate=CERTIFICATE,
+    scanners=["k1", "k2"],
+    hostnames=["=cmd()"],
+)
+HOST = inventory_pb2.InventoryHost(address="192.0.2.7", up=True, hostnames=["www.example"], asn=64500, open_ports=3)
+VIEW = inventory_pb2.InventoryView(transport="tcp", number=443, scanner="k2", vantage="outside", state="filtered")
+EDGE = inventory_pb2.GraphEdge(left="host:192.0.2.7", relation="in_asn", right="asn:64500", right_label="Example")
+
 ANSWERS: dict[str, Message] = {
     "DaemonService.GetStatus": daemon_pb2.GetStatusResponse(
         name="alpha", peer_id="a" * 52, mesh_id="a" * 52, listen_address="127.0.0.1:7373", peers_online=2, peers_total=3
@@ -129,6 +180,32 @@ ANSWERS: dict[str, Message] = {
     "DaemonService.ExportTls": daemon_pb2.ExportTlsResponse(
         certificate_pem=b"CERT", private_key_pem=b"KEY", anchor_pem=b"CA"
     ),
+    "ScanService.SignScan": scans_pb2.SignScanResponse(),
+    "ScanService.Submit": scans_pb2.SubmitResponse(job=INGEST, repeated=True),
+    "ScanService.GetIngestJob": scans_pb2.GetIngestJobResponse(job=INGEST),
+    "ScanService.ListIngestJobs": scans_pb2.ListIngestJobsResponse(jobs=[INGEST]),
+    "ScanService.ListSkippedRecords": scans_pb2.ListSkippedRecordsResponse(
+        records=[scans_pb2.SkippedRecord(line=7, reason="no_address", excerpt="a name")]
+    ),
+    "ScanService.WatchIngestJob": scans_pb2.WatchIngestJobResponse(job=INGEST),
+    "ScanService.CancelIngestJob": scans_pb2.CancelIngestJobResponse(job=INGEST),
+    "ScanService.RetryIngestJob": scans_pb2.RetryIngestJobResponse(job=INGEST),
+    "ScanService.AddScannerKey": scans_pb2.AddScannerKeyResponse(key=SCANNER),
+    "ScanService.ListScannerKeys": scans_pb2.ListScannerKeysResponse(keys=[SCANNER]),
+    "ScanService.RevokeScannerKey": scans_pb2.RevokeScannerKeyResponse(key=SCANNER),
+    "ScanService.RotateScannerKey": scans_pb2.RotateScannerKeyResponse(key=SCANNER),
+    "DeviceService.ListDevices": devices_pb2.ListDevicesResponse(devices=[MINER]),
+    "DeviceService.GetDevice": devices_pb2.GetDeviceResponse(device=MINER),
+    "DeviceService.GetFlock": devices_pb2.GetFlockResponse(
+        totals=devices_pb2.FlockTotals(miners=1, hash_rate_khs=55.1)
+    ),
+    "DeviceService.OnboardDevice": devices_pb2.OnboardDeviceResponse(device=MINER),
+    "DeviceService.IgnoreDevice": devices_pb2.IgnoreDeviceResponse(device=MINER),
+    "DeviceService.ForgetDevice": devices_pb2.ForgetDeviceResponse(),
+    "DeviceService.UpdateMiner": devices_pb2.UpdateMinerResponse(device=MINER),
+    "DeviceService.ResetDevice": devices_pb2.ResetDeviceResponse(device=MINER),
+    "DeviceService.TailDevice": devices_pb2.TailDeviceResponse(line=">>> Completed"),
+    "DeviceService.ListReadings": devices_pb2.ListReadingsResponse(readings=[MINER.reading]),
     "ScheduleService.ListSchedules": schedules_pb2.ListSchedulesResponse(schedules=[SCHEDULE]),
     "ScheduleService.GetSchedule": schedules_pb2.GetScheduleResponse(schedule=SCHEDULE),
     "ScheduleService.ListFirings": schedules_pb2.ListFiringsResponse(firings=[FIRING]),
@@ -254,20 +331,109 @@ ANSWERS: dict[str, Message] = {
     "WorkflowService.RunWorkflow": workflows_pb2.RunWorkflowResponse(workflow_execution_id=7),
     "WorkflowService.ListExecutions": workflows_pb2.ListExecutionsResponse(executions=[EXECUTION]),
     "WorkflowService.GetExecution": workflows_pb2.GetExecutionResponse(execution=EXECUTION),
+    "WorkflowService.RerunExecution": workflows_pb2.RerunExecutionResponse(
+        workflow_execution_id=7, execution=EXECUTION
+    ),
     "WorkflowService.CancelExecution": workflows_pb2.CancelExecutionResponse(execution=EXECUTION),
     "JobService.ListJobs": jobs_pb2.ListJobsResponse(jobs=[JOB]),
     "JobService.GetJob": jobs_pb2.GetJobResponse(job=JOB),
+    "InventoryService.ListHosts": inventory_pb2.ListHostsResponse(hosts=[HOST]),
+    "InventoryService.GetHost": inventory_pb2.GetHostResponse(
+        host=HOST,
+        ports=[PORT],
+        views=[VIEW],
+        related=[inventory_pb2.RelatedHost(address="192.0.2.8", through="hostname:www.example")],
+    ),
+    "InventoryService.ListPorts": inventory_pb2.ListPortsResponse(ports=[PORT]),
+    "InventoryService.ListSeenServices": inventory_pb2.ListSeenServicesResponse(
+        services=[inventory_pb2.CountedService(service=SEEN, ports=17)]
+    ),
+    "InventoryService.ListSeenCertificates": inventory_pb2.ListSeenCertificatesResponse(
+        certificates=[inventory_pb2.CountedCertificate(certificate=CERTIFICATE, ports=18)]
+    ),
+    "InventoryService.DiffInventory": inventory_pb2.DiffInventoryResponse(
+        differences=[
+            inventory_pb2.InventoryDifference(
+                kind=inventory_pb2.INVENTORY_CHANGE_KIND_DISAPPEARED, before=PORT, why="not_shown"
+            )
+        ]
+    ),
+    "InventoryService.ListSplits": inventory_pb2.ListSplitsResponse(
+        splits=[inventory_pb2.InventorySplit(port=PORT, views=[VIEW])]
+    ),
+    "InventoryService.ListNeighbours": inventory_pb2.ListNeighboursResponse(edges=[EDGE]),
+    "InventoryService.FindPath": inventory_pb2.FindPathResponse(found=True, edges=[EDGE], complete=True),
     "TransferService.ListTransfers": transfers_pb2.ListTransfersResponse(transfers=[TRANSFER]),
 }
 
 # Command line (FILE is a small file, DIR a new directory) -> the call it makes, and words its table must have.
+ORG = nodes_pb2.Organization(
+    org_id="1" * 36,
+    slug="acme",
+    name="Acme",
+    active=True,
+    policy=nodes_pb2.OrganizationPolicy(
+        allowed_networks=["10.0.0.0/8"], max_level=2, cool_down="24h", max_concurrent=10
+    ),
+)
+RUN = nodes_pb2.NodeRun(
+    run_id=4,
+    kind=nodes_pb2.NODE_RUN_KIND_SCAN,
+    status=nodes_pb2.NODE_RUN_STATUS_OK,
+    peer="beta",
+    score=85,
+    risk="LOW",
+    workflow_execution_id=7,
+)
+NODE = nodes_pb2.Node(
+    node_id="2" * 36,
+    org_slug="acme",
+    target="10.0.0.1",
+    status=nodes_pb2.NODE_STATUS_SCANNED,
+    protocol="sui",
+    version="1.60",
+    score=nodes_pb2.NodeScore(score=85, risk="LOW"),
+    next_action="read its report",
+)
+MADE = nodes_pb2.NodeTransition(to_status=nodes_pb2.NODE_STATUS_NEW, event="created", caller="alpha")
+READY = nodes_pb2.NodeAnswer(
+    success=True, status="ready_to_scan", node_id="2" * 36, protocol="sui", run_id=4, workflow_execution_id=7
+)
+SWEEP = nodes_pb2.NodeSweep(
+    sweep_id=5, workflow_execution_id=9, nodes=3, scanned=2, failed=1, risks={"LOW": 2}, reasons={"lost": 1}
+)
+SWEEP.ended_at.seconds = 60
+SUI = nodes_pb2.NodeProtocol(name="sui", display_name="Sui", ports=[9000, 9184], source="built-in sui.toml")
+ANSWERS |= {
+    **{
+        f"OrganizationService.{name}": answer(organization=ORG)
+        for name, answer in (
+            ("AddOrganization", nodes_pb2.AddOrganizationResponse),
+            ("UpdateOrganization", nodes_pb2.UpdateOrganizationResponse),
+            ("SetOrganizationActive", nodes_pb2.SetOrganizationActiveResponse),
+            ("GetOrganization", nodes_pb2.GetOrganizationResponse),
+        )
+    },
+    "OrganizationService.ListOrganizations": nodes_pb2.ListOrganizationsResponse(organizations=[ORG]),
+    "NodeService.ScanNode": nodes_pb2.ScanNodeResponse(answer=READY),
+    "NodeService.DiscoverNode": nodes_pb2.DiscoverNodeResponse(answer=READY),
+    "NodeService.SweepNodes": nodes_pb2.SweepNodesResponse(sweep=SWEEP),
+    "NodeService.GetSweep": nodes_pb2.GetSweepResponse(sweep=SWEEP),
+    "NodeService.GetNode": nodes_pb2.GetNodeResponse(node=NODE, history=[MADE]),
+    "NodeService.ListNodes": nodes_pb2.ListNodesResponse(nodes=[NODE]),
+    "NodeService.ListNodeRuns": nodes_pb2.ListNodeRunsResponse(runs=[RUN]),
+    "NodeService.GetNodeReport": nodes_pb2.GetNodeReportResponse(run=RUN, json="{}", markdown="# Scan of 10.0.0.1"),
+    "NodeService.ListProtocols": nodes_pb2.ListProtocolsResponse(protocols=[SUI]),
+    "NodeService.GetProtocol": nodes_pb2.GetProtocolResponse(protocol=SUI),
+}
+
 COMMANDS: dict[str, tuple[str, list[str]]] = {
     "executions keep 7": ("WorkflowService.KeepExecution", ["execution 7 is kept"]),
     "du": ("SpaceService.GetUsage", ["workflows", "beta", "stay free", "1.1 GB"]),
     "gc --older-than 12h": ("SpaceService.CollectGarbage", ["count", "and 1 more", "2 directories", "removed"]),
     "status": ("DaemonService.GetStatus", ["alpha", "founded here", "2 of 3 online"]),
     "peers list --role worker": ("RegistryService.ListPeers", ["NAME", "beta", "offline", "no answer", "worker"]),
-    "peers show beta": ("RegistryService.GetPeer", ["b" * 52, "offline"]),
+    "peers show beta": ("RegistryService.GetPeer", ["b" * 52, "offline", "kept by cgroup"]),
     "peers admit ID --grants observe,execute --role worker --address h:1": ("MeshService.AdmitPeer", ["is a member"]),
     "peers heartbeats beta": ("RegistryService.ListHeartbeats", ["no answer", "suspect", "12.5ms"]),
     "peers drain beta --reason disk": ("RegistryService.DrainPeer", ["beta takes no new jobs"]),
@@ -317,9 +483,12 @@ COMMANDS: dict[str, tuple[str, list[str]]] = {
     "invite create": ("MeshService.CreateInvite", ["peerd1-token"]),
     "invites list": ("MeshService.ListInvites", ["used", "jjjj"]),
     "invites revoke ID": ("MeshService.RevokeInvite", ["is withdrawn"]),
-    "services list": ("CatalogService.ListServices", ["counter", "process", "inactive"]),
+    "services list": ("CatalogService.ListServices", ["counter", "process", "isolation bubblewrap, limits by cgroup"]),
     "services search words --kind data,process": ("CatalogService.SearchServices", ["beta", "counter"]),
-    "services show counter": ("CatalogService.GetService", ["/usr/bin/wc ${mode}", "mode (required)", "mount left"]),
+    "services show counter": (
+        "CatalogService.GetService",
+        ["limits by cgroup", "/usr/bin/wc ${mode}", "mode (required)", "mount left"],
+    ),
     "services add FILE --replace": ("CatalogService.AddService", ["service 3 counter is offered"]),
     "services activate counter": ("CatalogService.SetServiceStatus", ["counter is"]),
     "services deactivate counter": ("CatalogService.SetServiceStatus", ["counter is inactive"]),
@@ -330,6 +499,20 @@ COMMANDS: dict[str, tuple[str, list[str]]] = {
     "workflows list": ("WorkflowService.ListWorkflows", ["wf-1", "word-count"]),
     "workflows show word-count": ("WorkflowService.GetWorkflow", ["name: word-count", "- name: texts"]),
     "workflows run word-count": ("WorkflowService.RunWorkflow", ["7"]),
+    "devices list": (
+        "DeviceService.ListDevices",
+        ["MINER_010", "beta", "wrong_pool", "it mines at x:1 and not at y:2"],
+    ),
+    "devices show MINER_010": ("DeviceService.GetDevice", ["/dev/ttyUSB0", "55.10 KH/s", "wrong_pool"]),
+    "devices onboard 3 --name MINER_010 --currency BTC": ("DeviceService.OnboardDevice", ["device 3 is MINER_010"]),
+    "devices ignore 3": ("DeviceService.IgnoreDevice", ["device 3 is ignored"]),
+    "devices forget MINER_010": ("DeviceService.ForgetDevice", ["MINER_010 is forgotten"]),
+    "devices rename MINER_009 MINER_010": ("DeviceService.UpdateMiner", ["MINER_009 is MINER_010 now"]),
+    "devices set MINER_010 --accept-pool": ("DeviceService.UpdateMiner", ["MINER_010 is changed"]),
+    "devices reset MINER_010": ("DeviceService.ResetDevice", ["MINER_010 is reset"]),
+    "devices tail MINER_010": ("DeviceService.TailDevice", [">>> Completed"]),
+    "devices readings MINER_010": ("DeviceService.ListReadings", ["55.10", "3"]),
+    "devices top --once": ("DeviceService.GetFlock", ["1 miners", "MINER_010"]),
     "schedules list": (
         "ScheduleService.ListSchedules",
         ["nightly", "30 2 * * * Europe/Zurich", "2026-03-30T02:30:00+02:00", "fired as execution 7", "paused since"],
@@ -345,8 +528,40 @@ COMMANDS: dict[str, tuple[str, list[str]]] = {
     "schedules resume nightly": ("ScheduleService.ResumeSchedule", ["nightly goes on; next 2026-03-30"]),
     "schedules trigger nightly": ("ScheduleService.TriggerSchedule", ["fired as execution 7"]),
     "schedules delete nightly": ("ScheduleService.DeleteSchedule", ["nightly is deleted"]),
+    "scans submit FILE --vantage here": ("DaemonService.GetStatus", ["ingest job 5 is completed", "night-1", "before"]),
+    "scans list --state completed --scanner probe": ("ScanService.ListIngestJobs", ["night-1", "probe", "completed"]),
+    "scans show 5 --skipped": (
+        "ScanService.GetIngestJob",
+        ["night-1", "3 hosts, 9 ports", "11, 2 skipped", "no_address", "a name", "4.1 kB"],
+    ),
+    "scans watch 5": ("ScanService.WatchIngestJob", ["completed", "11 records", "3 hosts, 9 ports, 2 skipped"]),
+    "scans cancel 5 --reason wrong": ("ScanService.CancelIngestJob", ["ingest job 5 is"]),
+    "scans retry 5": ("ScanService.RetryIngestJob", ["ingest job 5 is"]),
+    "scanners add probe QUJD": ("ScanService.AddScannerKey", ["scans of probe are taken"]),
+    "scanners list": ("ScanService.ListScannerKeys", ["probe", "active", "QUJD", "now cccc"]),
+    "scanners revoke probe --reason lost": ("ScanService.RevokeScannerKey", ["the key of probe is revoked"]),
+    "scanners rotate probe QUJD": ("ScanService.RotateScannerKey", ["probe has the key"]),
+    "orgs list": ("OrganizationService.ListOrganizations", ["acme", "active", "10.0.0.0/8"]),
+    "orgs show acme": ("OrganizationService.GetOrganization", ["acme", "up to level 2", "everybody", "node-prober"]),
+    "orgs add acme --network 10.0.0.0/8": ("OrganizationService.AddOrganization", ["acme is 1111"]),
+    "orgs set acme --max-level 3": ("OrganizationService.GetOrganization", ["acme is changed"]),
+    "orgs deactivate acme": ("OrganizationService.SetOrganizationActive", ["acme is inactive"]),
+    "orgs activate acme": ("OrganizationService.SetOrganizationActive", ["acme is active"]),
+    "nodes scan 10.0.0.1 --org acme --wait": (
+        "NodeService.ScanNode",
+        ["a scan of it is under way, execution 7", "score 85, risk LOW", "on beta"],
+    ),
+    "nodes discover NODE --host 10.0.0.1 --no-wait": ("NodeService.DiscoverNode", ["execution 7"]),
+    "nodes sweep --org acme": ("NodeService.SweepNodes", ["3: 2 scanned, 1 failed", "LOW 2", "lost 1"]),
+    "nodes show-sweep 5": ("NodeService.GetSweep", ["3: 2 scanned, 1 failed"]),
+    "nodes list --status scanned": ("NodeService.ListNodes", ["10.0.0.1", "acme", "scanned", "85 LOW"]),
+    "nodes show 10.0.0.1": ("NodeService.GetNode", ["sui 1.60", "85 of 100", "created", "read its report", "beta"]),
+    "nodes report 10.0.0.1": ("NodeService.GetNodeReport", ["# Scan of 10.0.0.1"]),
+    "protocols list": ("NodeService.ListProtocols", ["sui", "9000 9184", "built-in"]),
+    "protocols show sui": ("NodeService.GetProtocol", ["Sui", "9000, 9184"]),
     "executions list --status running,failed": ("WorkflowService.ListExecutions", ["7", "word-count", "running"]),
     "executions show 7": ("WorkflowService.GetExecution", ["count", "on beta"]),
+    "executions rerun 7 --from count --param x=1": ("WorkflowService.RerunExecution", ["7"]),
     "executions cancel 7 --reason enough": ("WorkflowService.CancelExecution", ["is being cancelled"]),
     "jobs list --status failed": ("JobService.ListJobs", ["13", "count", "failed", "100/28"]),
     "jobs show 13": (
@@ -358,11 +573,30 @@ COMMANDS: dict[str, tuple[str, list[str]]] = {
             "64M of memory, 1.5G of disk, 100 processes (by cgroup)",
         ],
     ),
+    "hosts list --where port=443 --at 2h": ("InventoryService.ListHosts", ["192.0.2.7", "www.example", "AS64500", "3"]),
+    "hosts show 192.0.2.7 --depth 3": (
+        "InventoryService.GetHost",
+        ["443/tcp", "nginx 1.18.0", "outside", "filtered", "192.0.2.8 through hostname:www.example"],
+    ),
+    "hosts export --format csv": (
+        "InventoryService.ListPorts",
+        ["address,transport,port", "192.0.2.7,tcp,443,open,https"],
+    ),
+    "inventory ports --where port=443": ("InventoryService.ListPorts", ["443/tcp", "https/tls nginx 1.18.0", "2"]),
+    "inventory services": ("InventoryService.ListSeenServices", ["nginx", "17"]),
+    "inventory certificates --where expires<2027-01-01": (
+        "InventoryService.ListSeenCertificates",
+        ["abababababab", "18"],
+    ),
+    "inventory diff 2026-11-20 1h": ("InventoryService.DiffInventory", ["disappeared", "443/tcp", "not_shown"]),
+    "inventory splits": ("InventoryService.ListSplits", ["443/tcp", "filtered", "k2", "outside"]),
+    "graph neighbours host:192.0.2.7": ("InventoryService.ListNeighbours", ["in_asn", "asn:64500 (Example)"]),
+    "graph path host:192.0.2.7 asn:64500": ("InventoryService.FindPath", ["in_asn"]),
     "transfers list": ("TransferService.ListTransfers", ["beta", "sending", "1 B of 2.0 MB", "outgoing"]),
     "identity show": ("DaemonService.GetStatus", ["a" * 52]),
     "identity export-tls DIR": ("DaemonService.ExportTls", ["cert.pem", "key.pem", "ca.pem"]),
 }
-ELSEWHERE = {"logs", "executions watch"}
+ELSEWHERE = {"logs", "executions watch", "inventory watch"}
 
 
 @pytest.fixture(autouse=True)
@@ -370,6 +604,8 @@ def answers(daemon: FakeDaemon) -> None:
     for method, answer in ANSWERS.items():
         daemon.on(method, answer)
     delivered = ANSWERS["WorkflowService.ReadDelivered"]
+    for stream in ("ScanService.WatchIngestJob", "DeviceService.TailDevice"):
+        daemon.on(stream, once(ANSWERS[stream]))
     daemon.on("WorkflowService.ReadDelivered", lambda request, context: iter((delivered,)))
 
 
@@ -380,6 +616,11 @@ def arguments_of(line: str, tmp_path: Path) -> list[str]:
     profile.write_text("labels: [fast]\nlimits: {max_running_jobs: 3}\n")
     places = {"FILE": str(file), "PROFILE": str(profile), "DIR": str(tmp_path / "tls"), "ID": "b" * 52}
     return [places.get(word, word) for word in line.split()]
+
+
+def once(answer: Message) -> Callable[[Any, Any], Iterator[Message]]:
+    """A stream of one message."""
+    return lambda request, context: iter((answer,))
 
 
 def leaf_commands(group: click.Group, context: click.Context, path: tuple[str, ...] = ()) -> Iterator[str]:

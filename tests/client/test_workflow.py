@@ -211,3 +211,15 @@ def test_python_examples_build_sound_definitions(name: str) -> None:
     wf = module.letters() if name == "letters" else module.squares(range(3))
     wf.check()
     assert Workflow.from_yaml(wf.to_yaml()).definition == wf.definition
+
+
+def test_a_map_takes_an_output_or_the_fields_of_a_file() -> None:
+    wf = Workflow("over")
+    pages = wf.job("pages", service="s")
+    wf.job("one", service="s", map=pages.output / "list.json", max_parallel=3)
+    wf.job("two", service="s", map={"from": pages.stdout, "as": "page"})
+    wf.job("three", service="s", map={"from": "pages"})
+    found = [(getattr(job.map, "from"), getattr(job.map, "as")) for job in wf.definition.jobs[1:]]
+    assert found == [("pages.output/list.json", ""), ("pages.stdout", "page"), ("pages", "")]
+    assert wf.definition.jobs[1].max_parallel == 3
+    wf.check()

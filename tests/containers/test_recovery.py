@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from peerd.errors import PeerdError, Reason
-from peerd.jobs.runner import Outcome, Recovery, wrapper
+from peerd.jobs.runner import Outcome, Recovery, processes, wrapper
 from peerd.jobs.runner.containers.runner import ContainerRunner
 from peerd.jobs.runner.containers.spec import ContainerSpec
 
@@ -22,7 +22,7 @@ __all__ = ["runner", "spec"]
 
 def kill_holder(control: Path) -> None:
     """As the kernel does when memory is short."""
-    for pid, _ in wrapper.running():
+    for pid, _ in processes.running():
         try:
             command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except OSError:

@@ -7,12 +7,15 @@ import json
 import socket
 import sqlite3
 import subprocess
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from peerd.config import Config, load_config
+from peerd.clock import DAY_MS, SystemClock
+from peerd.config import Config
+from peerd.config_reading import load_config
 from peerd.daemon.doctor import Verdict, examine
 from peerd.daemon.offline import found
 from peerd.secret_config import SecretConfig
@@ -67,6 +70,33 @@ def test_a_damaged_store(config: Config) -> None:
     content[4096:20000] = b"\xa5" * (20000 - 4096)
     store.write_bytes(content)
     assert verdicts(config)["store"][0] == "fail"
+
+
+def test_scans_that_wait_failed_or_are_tried_again(config: Config) -> None:
+    assert verdicts(config)["scans"] == ("ok", "0 wait to be processed, 0 failed in the last 7 days", "")
+    now = int(SystemClock().now())
+
+    def add(state: str, updated_at: int, failing_since: int = 0) -> dict[str, tuple[str, str, str]]:
+        with closing(sqlite3.connect(config.data_dir / "peerd.db")) as connection, connection:
+            names = [
+                row[1] for row in connection.execute("PRAGMA table_info(ingest_jobs)") if row[3] and row[4] is None
+            ]
+            given = {"job_uuid": str(updated_at), "scan_id": str(updated_at), "state": state, "updated_at": updated_at}
+            blobs = ("content", "data_sha256")
+            values = [given.get(name, b"" if name in blobs else 0) for name in names]
+            connection.execute(
+                f"INSERT INTO ingest_jobs ({', '.join(names)}, failing_since) VALUES ({'?, ' * len(names)}?)",
+                (*values, failing_since),
+            )
+        return verdicts(config)
+
+    assert add("failed", now - 8 * DAY_MS)["scans"][0] == "ok"
+    failed = add("failed", now - 6 * DAY_MS)["scans"]
+    assert (failed[0], failed[1]) == ("warn", "0 wait to be processed, 1 failed in the last 7 days")
+    assert "--state failed" in failed[2]
+    assert "1 wait" in add("pending", now)["scans"][1]
+    again = add("processing", now + 1, failing_since=5)["scans"]
+    assert again[0] == "warn" and "1 cannot be processed now" in again[1] and "scans list" in again[2]
 
 
 def test_a_port_that_another_holds(config: Config) -> None:

@@ -171,6 +171,8 @@ class Daemon:
         match () if _in_a_loop() else args:
             case ("peers", "list"):
                 return {"peers": to_json(run_async(self._ask(lambda peerd: peerd.peers())))}
+            case ("devices", "list"):
+                return {"devices": to_json(run_async(self._ask(lambda peerd: peerd.devices())))}
             case ("executions", "show", execution_id):
                 return to_json(run_async(self._ask(lambda peerd: peerd.execution(int(execution_id)))))
             case _:

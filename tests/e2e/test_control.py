@@ -268,8 +268,10 @@ def test_the_example_of_limits_runs(fleet: Fleet) -> None:
     assert [text.split() for text in tree(run.home).values()] == [["8", "input/page"]]
 
 
-# Walked where there is something to wait for, to cancel or to remove: test_schedules.py, test_kills.py.
-NOT_OF_ONE_RUN = ("workflow.cancel_request", "workflow.gc", "workflow.rel", "workflow.turn")
+# Walked where there is something to wait for, to cancel, to remove, to write out or to run again: test_schedules.py,
+# test_kills.py, test_map.py, test_rerun.py.
+_ELSEWHERE = ("cancel_request", "gc", "rel", "turn", "map", "expand", "rerun")
+NOT_OF_ONE_RUN = tuple(f"workflow.{name}" for name in _ELSEWHERE)
 RETRY = {"attempts": 2, "backoff": "300ms", "jitter": 0.5, "exit_codes": ["3"]}
 EVERYTHING: dict[str, Any] = {
     **definition(

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from peerd.jobs.runner import wrapper
+from peerd.jobs.runner import processes
 from peerd.jobs.runner.limits import probe
 
 from .fleet import PROGRAMS, Fleet, wait_for
@@ -106,7 +106,7 @@ def test_other_jobs_are_not_seen(cell: Fleet, victim: Run) -> None:
 
 def test_daemon_and_other_jobs_cannot_be_signalled(cell: Fleet, victim: Run) -> None:
     assert cell["a"].process is not None
-    wrappers = [pid for pid, _ in wrapper.running() if b"wrapper.py" in command(pid)]
+    wrappers = [pid for pid, _ in processes.running() if b"wrapper.py" in command(pid)]
     run, row = hostile(cell, "kill", one=str(cell["a"].process.pid), two=str(max(wrappers)))
     assert row["status"].endswith("FAILED"), run.explain()
     assert said(cell, run).count("refused") == 2
@@ -171,7 +171,7 @@ def test_nothing_is_left_of_a_job_whose_daemon_and_wrapper_are_killed(cell: Flee
     wait_for(lambda: any((folder / "cgroup.procs").read_text() for folder in folders), 10, "the job is in its group")
     assert shown["isolation"] == "ISOLATION_LEVEL_BUBBLEWRAP"
     daemon.kill()
-    for pid, _ in wrapper.running():
+    for pid, _ in processes.running():
         if str(control).encode() in command(pid).split(b"\0"):
             os.kill(pid, signal.SIGKILL)
     daemon.start()

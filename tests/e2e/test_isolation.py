@@ -115,3 +115,16 @@ def test_the_example_of_a_matrix_runs(guarded: Fleet) -> None:
     home = tree(run.home)
     assert home["first/stdout.txt"].splitlines() == ["birch 25 fast", "oak 40 slow", "birch 25 fast", "oak 40 slow"]
     assert home["tables/sorted.2/stdout.txt"].splitlines() == ["birch 25 fast", "elm 35 fast", "oak 40 slow"]
+
+
+def test_the_example_of_a_map_runs(guarded: Fleet) -> None:
+    if shutil.which("bwrap") is None:
+        pytest.skip("needs bubblewrap")
+    file = Path(__file__).parent.parent.parent / "examples" / "map.yaml"
+    answer = guarded["c"].json("workflows", "run", str(file))
+    run = Run(guarded, guarded["c"], int(answer["workflow_execution_id"]))
+    assert run.wait() == "COMPLETED", run.explain()
+    assert list(run.jobs()) == ["words", "count", "total", "count.0", "count.1", "count.2"]
+    home = tree(run.home)
+    assert home["total/stdout.txt"].split() == ["5", "3", "3"]
+    assert home["counts/count.0/stdout.txt"].strip() == "5"

@@ -131,19 +131,33 @@ EXTRA_HITS = {
     "store.after_commit": "@25",
     "catalog.change.before_commit": "@2",
 }
-NEEDS_CANCEL = tuple(name for name in FAILPOINTS if ".cancel" in name)
+NEEDS_CANCEL = tuple(name for name in FAILPOINTS if ".cancel" in name and not name.startswith("scans."))
 # Those of the mesh and the catalog are walked further below, those of backups in tests/store, those of quotas in
-# test_space.py; blocks on their way need
-# the large transfers above.
+# test_space.py; blocks on their way need the large transfers above.
 OF_THE_MESH = tuple(name for name in FAILPOINTS if name.startswith(("mesh.", "registry.", "catalog.", "documents.")))
 OF_RETENTION = tuple(
     name for name in FAILPOINTS if name.startswith(("job.release.", "job.gc.", "workflow.release.", "workflow.gc."))
 )
-# Those of schedules and groups are walked in test_schedules.
+# Walked where they belong: test_schedules, test_map, test_rerun, test_devices, test_nodes, test_scans.
 ELSEWHERE = tuple(
     name
     for name in FAILPOINTS
-    if name.startswith(("backup.", "sender.push.", "job.quota.", "schedule.", "workflow.turn."))
+    if name.startswith(
+        (
+            "backup.",
+            "sender.push.",
+            "job.quota.",
+            "schedule.",
+            "workflow.turn.",
+            "workflow.map.",
+            "workflow.expand.",
+            "workflow.rerun.",
+            "job.reuse.",
+            "devices.",
+            "nodes.",
+            "scans.",
+        )
+    )
 )
 # Walked in test_control.py: a plain chain has nothing to decide and no time-outs.
 OF_CONTROL = tuple(name for name in FAILPOINTS if name.startswith(("workflow.gate.", "workflow.timeout.")))

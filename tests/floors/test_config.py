@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from peerd.config import load_config, show_config
+from peerd.config_reading import load_config, show_config
 from peerd.errors import PeerdError, Reason
 
 

@@ -71,8 +71,11 @@ class Target:
         """The methods whose handlers broke down."""
         return re.findall(r"rpc\.crashed +method=(\S+)", self.log())
 
-    def assert_recovered(self, before: Condition, seconds: float = 15) -> None:
-        """It lives, no handler broke down since, memory is back within 20%, and so are descriptors."""
+    def assert_recovered(self, before: Condition, seconds: float = 90) -> None:
+        """It lives, no handler broke down since, memory is back within 20%, and so are descriptors.
+
+        Cycles among what has lived for a while are freed once a minute (:mod:`peerd.daemon.garbage`).
+        """
         wait_for(
             lambda: not self.alive or (self.rss() <= 1.2 * before.rss and self.fds() <= before.fds + SPARE_FDS),
             seconds,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from peerd import metrics
 from peerd.errors import PeerdError, Reason
 from peerd.schedules import repository
 from peerd.schedules.model import FiringStatus
@@ -514,3 +515,55 @@ async def test_a_machine_with_many_schedules_looks_fast(machine: Make) -> None:
         await made.put(f"{number % 60} * * * *", "UTC", name=f"w{number}")
     await made.run_until(at("2026-06-01 08:30"), step=60)
     assert len(await made.executions()) == 200
+
+
+# Parameters with types, and counting
+
+
+async def test_parameters_of_a_schedule_get_the_normal_form_of_their_types_or_fail_the_firing(machine: Make) -> None:
+    made = await machine(at("2026-06-01 00:00"))
+    parameters = {
+        "count": {"type": "integer", "min": "1", "max": "9"},
+        "wait": {"type": "duration", "default": "1h"},
+        "dry": {"type": "boolean", "required": True},
+        "day": {"type": "text", "pattern": "[0-9-]{10}"},
+    }
+    params = {"count": "+07", "dry": "Yes", "day": "${schedule.date}"}
+    await made.store_definition(
+        {"name": "w", "parameters": parameters, "schedule": {"cron": "0 1 * * *", "params": params}}
+    )
+    await made.run_until(at("2026-06-01 02:00"))
+    assert made.params[1] == {"count": "7", "wait": "3600", "dry": "true", "day": "2026-06-01"}
+
+
+async def test_firings_are_counted_by_what_became_of_them_once_each(machine: Make) -> None:
+    def counted() -> dict[str, float]:
+        return {
+            sample.labels["status"]: sample.value
+            for family in metrics.schedule_firings.collect()
+            for sample in family.samples
+        }
+
+    before = counted()
+
+    def more() -> dict[str, float]:
+        return {
+            status: value - before.get(status, 0)
+            for status, value in counted().items()
+            if value != before.get(status, 0)
+        }
+
+    made = await machine(at("2026-06-01 00:00"))
+    await made.put("0 * * * *", "UTC", overlap="skip", catch_up="none")
+    await made.run_until(at("2026-06-01 02:30"), ending=False)
+    assert more() == {"fired": 1, "skipped_overlap": 1}
+    await made.end_all()
+    made.refuse = PeerdError(Reason.OVERLOADED, "full")
+    await made.run_until(at("2026-06-01 03:10"))
+    assert more() == {"fired": 1, "skipped_overlap": 1}, "one that is tried again is not decided"
+    made.refuse = None
+    await made.run_until(at("2026-06-01 03:30"))
+    await made.restart(down=3 * 3600)
+    made.refuse = PeerdError(Reason.INVALID_ARGUMENT, "wrong")
+    await made.run_until(at("2026-06-01 07:10"))
+    assert more() == {"fired": 2, "skipped_overlap": 1, "missed": 3, "failed": 1}

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from peerd.clock import SystemClock
-from peerd.config import load_config
+from peerd.config_reading import load_config
 from peerd.daemon.daemon import Daemon
 from peerd.errors import PeerdError, Reason
 from peerd.jobs.damage import put_aside_damaged

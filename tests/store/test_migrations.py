@@ -26,6 +26,7 @@ from peerd.store.restore import prepare, stage, swap_staged
 
 PROGRAM = Path(__file__).parent / "programs" / "migration_kills.py"
 ALL = module._migrations()
+SAMPLE = 8
 
 
 @pytest.fixture
@@ -69,11 +70,13 @@ def value(path: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_killed_around_each_statement_of_each_migration_one_of_the_two_schemas_is_there(in_memory: Path) -> None:
-    found = run("statements", in_memory)
-    assert len(found["kills"]) == len(ALL), "each migration was killed"
+def test_killed_around_statements_of_each_migration_one_of_the_two_schemas_is_there(in_memory: Path) -> None:
+    """All statements of the newest, a few of those that are older; ``scripts/kill-migrations`` walks all."""
+    found = run("statements", in_memory, SAMPLE)
     for number, sql in ALL:
-        assert found["kills"][f"to {number}"] >= 2 * (len(module._statements(sql)) + 3), "around each statement"
+        calls, kills = found["calls"][f"to {number}"], found["kills"][f"to {number}"]
+        assert calls >= 2 * (len(module._statements(sql)) + 3), "around each statement"
+        assert kills == (calls if number == ALL[-1][0] else min(calls, SAMPLE))
     assert found["left"]["old"] > 0 and found["left"]["new"] > 0
 
 

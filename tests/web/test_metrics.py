@@ -15,13 +15,17 @@ from peerd.identity.peer_id import PeerId
 from peerd.registry.model import PeerStatus, PeerView
 from peerd.v1.registry_pb2 import Sample
 
-UNITS = ("seconds", "bytes", "info", "ratio")
+UNITS = ("hashes_per_second", "seconds", "bytes", "info", "ratio")
 COUNTED_THINGS = {
     "peerd_peers",
     "peerd_jobs_running",
     "peerd_jobs_queued",
+    "peerd_ingest_jobs",
     "peerd_transfers_active",
     "peerd_local_health",
+    "peerd_miners",
+    "peerd_miners_unwell",
+    "peerd_devices_unconfigured",
     "process_open_fds",
     "process_max_fds",
 }

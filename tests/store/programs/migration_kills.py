@@ -1,7 +1,8 @@
 """Kills migrations: right before and after every statement, every rename and removal, and at random moments.
 
-``migration_kills.py statements FOLDER`` or ``migration_kills.py random FOLDER SEED COUNT``. Each victim is a child
-process that a SIGKILL ends; what it left is judged by opening it again. Prints JSON: kills and faults.
+``migration_kills.py statements FOLDER [SAMPLE]`` or ``migration_kills.py random FOLDER SEED COUNT``. Each victim is a
+child process that a SIGKILL ends; what it left is judged by opening it again. Prints JSON: kills and faults. With a
+SAMPLE, of migrations before the newest only so many calls are chosen for a kill, evenly, the first and last included.
 """
 
 from __future__ import annotations
@@ -125,6 +126,16 @@ def fill(path: Path, rows: int) -> None:
                     "INSERT INTO audit_log (at, caller, method, target, result, request_id, previous, digest)"
                     " VALUES (1, '', '', '', '', '', zeroblob(32), zeroblob(32))"
                 )
+            if "node_sweeps" in tables:
+                connection.execute(
+                    "INSERT INTO organizations (org_id, slug, name, policy, created_at, updated_at, created_by)"
+                    " VALUES (?, ?, '', zeroblob(100), 1, 1, '')",
+                    (f"o{number}", f"o{number}"),
+                )
+                connection.execute(
+                    "INSERT INTO node_sweeps (org_id, workflow_execution_id, started_at, caller) VALUES (?, 1, 1, '')",
+                    (f"o{number}",),
+                )
         if "audit_log" in tables:
             connection.execute("DELETE FROM audit_log WHERE id = 1")
         connection.execute("COMMIT")
@@ -149,9 +160,33 @@ def judge_backups(folder: Path, source: Dump, version: int) -> None:
         assert rows == source, f"{path.name} has other rows"
 
 
-def statements(folder: Path) -> dict[str, Any]:
-    """From each schema to the next, killed at every call."""
+def chosen(calls: int, sample: int) -> list[int]:
+    """Of the calls from 1 on, so many; all when there are not more, or none are said."""
+    if not 1 < sample < calls:
+        return list(range(1, calls + 1))
+    return sorted({1 + round(index * (calls - 1) / (sample - 1)) for index in range(sample)})
+
+
+def counted(template: Path, place: Path) -> int:
+    """How many calls a migration makes that nobody kills."""
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    shutil.copyfile(template, place / "s.db")
+
+    def work() -> None:
+        killer = Killer(0)
+        killer.install()
+        migrate(place / "s.db", backup_dir=place / "backups", peer_id="me", now=Millis(1))
+        (place / "calls").write_text(str(killer.calls))
+
+    assert in_child(work) == 0
+    return int((place / "calls").read_text())
+
+
+def statements(folder: Path, sample: int) -> dict[str, Any]:
+    """From each schema to the next, killed at every call, or a sample of them."""
     kills: Counter[str] = Counter()
+    calls_of: dict[str, int] = {}
     found: Counter[str] = Counter()
     versions = [0, *(number for number, _ in ALL)]
     for version, following in itertools.pairwise(versions):
@@ -169,18 +204,15 @@ def statements(folder: Path) -> dict[str, Any]:
         shutil.copyfile(template, whole)
         migrate(whole, backup_dir=None)
         shapes = {version: shape(template), following: shape(whole)}
-        at = 0
-        while True:
-            at += 1
-            place = folder / "victim"
+        place = folder / "victim"
+        calls = calls_of[f"to {following}"] = counted(template, place)
+        for at in chosen(calls, 0 if following == versions[-1] else sample):
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir()
             path = place / "s.db"
             shutil.copyfile(template, path)
             status = in_child(lambda at=at, path=path: victim(at, path))  # type: ignore[misc]
-            if os.WIFEXITED(status):
-                assert os.WEXITSTATUS(status) == 0, f"to {following}, call {at}: it failed by itself"
-                break
+            assert os.WIFSIGNALED(status), f"to {following}, call {at}: it ended by itself, {status}"
             kills[f"to {following}"] += 1
             left, rows = dump(path)
             assert left in shapes, f"to {following}, call {at}: schema {left}"
@@ -198,7 +230,7 @@ def statements(folder: Path) -> dict[str, Any]:
             judge_backups(place / "backups", before, version)
             strays = [entry.name for entry in place.rglob("*") if ".tmp" in entry.name]
             assert not strays, f"to {following}, call {at}: {strays}"
-    return {"kills": dict(kills), "left": dict(found)}
+    return {"kills": dict(kills), "calls": calls_of, "left": dict(found)}
 
 
 def victim(at: int, path: Path) -> None:
@@ -272,6 +304,6 @@ async def opened(path: Path) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "statements":
-        print(json.dumps(statements(Path(sys.argv[2]))))
+        print(json.dumps(statements(Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 0)))
     else:
         print(json.dumps(at_random(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))))

@@ -1,0 +1,44 @@
+"""Questions that take long are asked beside the store's own reader."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable
+from pathlib import Path
+
+import pytest
+
+from peerd.clock import FakeClock
+from peerd.errors import PeerdError
+from peerd.store import open_store
+
+ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < ?) SELECT count(*) AS n FROM n"
+
+
+async def test_a_long_question_holds_up_nobody_else(tmp_path: Path) -> None:
+    store = await open_store(tmp_path / "peerd.db", FakeClock())
+    beside = store.beside()
+    try:
+        long = asyncio.create_task(beside.one(ENDLESS, (3_000_000,)))
+        row = await beside_started(long, store.one("SELECT 1 AS one"))
+        assert row is not None and row["one"] == 1 and not long.done(), "the store answered meanwhile"
+        found = await long
+        assert found is not None and found["n"] == 3_000_000
+        await store.write(lambda tx: tx.execute("UPDATE meta SET value = value"))
+        assert await beside.one("SELECT 1 AS one WHERE 0") is None
+        with pytest.raises((sqlite3.OperationalError, PeerdError)):
+            await beside.all("DELETE FROM meta")
+    finally:
+        await beside.close()
+        await beside.close()
+        await store.close()
+
+
+async def beside_started(
+    task: asyncio.Task[sqlite3.Row | None], other: Awaitable[sqlite3.Row | None]
+) -> sqlite3.Row | None:
+    """The answer of the other, asked once the task has had its turn."""
+    await asyncio.sleep(0)
+    assert not task.done()
+    return await other
