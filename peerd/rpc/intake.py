@@ -8,6 +8,7 @@ bytes, and becomes messages under the eyes of the interceptor.
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -43,7 +44,10 @@ class Intake:
         raw: Any = await self._context.read()
         if raw is aio.EOF:
             raise PeerdError(Reason.INVALID_ARGUMENT, f"{self._method} was called without a request")
-        return self._parsed(raw)
+        try:
+            return self._parsed([raw])
+        finally:
+            del raw
 
     def __aiter__(self) -> Intake:
         return self
@@ -53,9 +57,23 @@ class Intake:
             raw: Any = await self._context.read()
         if raw is aio.EOF:
             raise StopAsyncIteration
-        return self._parsed(raw)
+        try:
+            return self._parsed([raw])
+        finally:
+            del raw
 
-    def _parsed(self, raw: bytes) -> Any:
+    def _parsed(self, only: list[bytes]) -> Any:
+        """The message. A refusal keeps frames, and these must not keep 4 MiB until the next full garbage collection."""
+        raw = only.pop()
+        try:
+            return self._read(raw)
+        except Exception as error:
+            traceback.clear_frames(error.__traceback__.tb_next if error.__traceback__ else None)  # they have all ended
+            raise
+        finally:
+            del raw
+
+    def _read(self, raw: bytes) -> Any:
         if len(raw) > self._most:
             raise PeerdError(Reason.TOO_LARGE, f"{self._method} takes messages of at most {self._most} bytes")
         try:

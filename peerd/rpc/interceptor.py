@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import traceback
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -169,7 +168,6 @@ class CallerInterceptor(aio.ServerInterceptor):
             self._ended(call, _code_of(context))
             raise error
         refusal = _refusal(error, call)
-        _let_go(error)
         if refusal is None:
             self._ended(call, "CANCELLED")
             raise error
@@ -225,10 +223,3 @@ def _refusal(error: BaseException, call: _Call) -> PeerdError | None:
         _log.exception("rpc.crashed", method=call.method, exc_info=error)
         return PeerdError(Reason.INTERNAL, f"{call.method} failed inside the daemon")
     return None
-
-
-def _let_go(error: BaseException | None) -> None:
-    """Free what the frames of a failure hold, such as a message of 4 MiB, before the next full garbage collection."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__context__
