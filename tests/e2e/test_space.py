@@ -203,7 +203,7 @@ def test_one_orchestrator_may_not_take_all_of_a_disk(fleet: Fleet) -> None:
 def test_files_that_exceed_a_quota_wait_until_there_is_room(fleet: Fleet) -> None:
     first = start(fleet, "c", definition("first", job("first", "b", params={"write_mb": "3"})))
     assert first.wait() == "COMPLETED", first.explain()
-    produced = job("made", "a", params={"write_mb": "2"})
+    produced = job("made", "a", params={"write_mb": "1"})  # its consumer copies it: twice that must fit later
     run = start(fleet, "c", definition("late", produced, job("taken", "b", ["made"])))
     wait_for(lambda: run.jobs()["taken"].get("reason") == "storage_quota", 20, "it says why its files do not come")
     taken = run.jobs()["taken"]
