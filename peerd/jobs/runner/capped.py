@@ -10,7 +10,10 @@ if TYPE_CHECKING:
 
 
 class Capped:
-    """A log file with a longest length and without secrets; counts what did not fit."""
+    """A log file with a longest length and without secrets; counts what did not fit.
+
+    A disk that is full, or broken, costs the log and never the job, whose end is still to be told.
+    """
 
     def __init__(self, path: str, cap: int, masker: Masker) -> None:
         self.masker = masker
@@ -25,7 +28,10 @@ class Capped:
     def finish(self) -> None:
         """The stream has ended: what may have become a secret did not."""
         self.put(self.masker.finish())
-        os.fsync(self.file)
+        try:
+            os.fsync(self.file)
+        except OSError:
+            pass
 
     def put(self, data: bytes) -> None:
         """Write what fits of it as it is."""
@@ -33,4 +39,9 @@ class Capped:
         self.dropped += len(data) - len(fits)
         self.left -= len(fits)
         while fits:
-            fits = fits[os.write(self.file, fits) :]
+            try:
+                fits = fits[os.write(self.file, fits) :]
+            except OSError:
+                self.dropped += len(fits)
+                self.left += len(fits)
+                return

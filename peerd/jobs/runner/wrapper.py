@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import binascii
 import ctypes
+import errno
 import fcntl
 import json
 import os
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
 PR_SET_CHILD_SUBREAPER = 36
 BLOCK = 1024 * 1024
 POLL_SECONDS = 0.02
+FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
+FULL_SECONDS = 0.5
+"""How often a full disk is asked again."""
 
 
 def main() -> int:
@@ -63,7 +67,7 @@ def main() -> int:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     keep(control, "started.json", {"pid": os.getpid(), "started_at": now()})
     outcome = Attempt(spec, secrets).run()
-    keep(control, "exit.json", outcome)
+    keep_at_last(control, "exit.json", outcome)
     return 0
 
 
@@ -88,13 +92,33 @@ def keep(control: str, name: str, content: dict[str, object]) -> None:
     """Write a file so that it is there, whole, after a power cut."""
     path = os.path.join(control, name)
     descriptor = os.open(path + ".tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    os.write(descriptor, json.dumps(content).encode())
-    os.fsync(descriptor)
-    os.close(descriptor)
+    try:
+        data = json.dumps(content).encode()
+        while data:  # the last block of a disk may take a part
+            data = data[os.write(descriptor, data) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
     os.rename(path + ".tmp", path)
     directory = os.open(control, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    os.fsync(directory)
-    os.close(directory)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def keep_at_last(control: str, name: str, content: dict[str, object]) -> None:
+    """Keep it as soon as the disk has room: what a job has done must not be forgotten for the lack of a block.
+
+    Until then the attempt counts as running, since its lock is held.
+    """
+    while True:
+        try:
+            return keep(control, name, content)
+        except OSError as error:
+            if error.errno not in FULL_ERRNOS:
+                raise
+        time.sleep(FULL_SECONDS)
 
 
 class Attempt:

@@ -36,7 +36,7 @@ from peerd.jobs.runner.containers.images import find_image
 from peerd.jobs.runner.containers.request import MARKER_LABEL
 from peerd.jobs.runner.containers.streams import Output, feed
 from peerd.jobs.runner.spec import Outcome
-from peerd.jobs.runner.wrapper import keep, now
+from peerd.jobs.runner.wrapper import keep, keep_at_last, now
 from peerd.sizes import show_size
 
 _TICK_SECONDS = 0.05
@@ -75,7 +75,7 @@ class Holder:
                 content = self._content(Outcome.KILLED, message="how it ended is not known")
         self._events.close()
         self._output.sync()
-        keep(str(self._control), "exit.json", content)
+        keep_at_last(str(self._control), "exit.json", content)
         await self._remove(forever=False)
 
     async def _carry(self, stack: AsyncExitStack) -> Content:

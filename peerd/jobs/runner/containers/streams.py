@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
@@ -17,7 +18,10 @@ _STDOUT, _STDERR = 1, 2
 
 
 class Log:
-    """A file with a longest length; what was written by a holder before counts, and what does not fit is counted."""
+    """A file with a longest length; what was written by a holder before counts, and what does not fit is counted.
+
+    A disk that is full, or broken, costs the log and never the job, whose end is still to be told.
+    """
 
     def __init__(self, path: Path, cap: int) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -30,11 +34,17 @@ class Log:
         self.dropped += len(data) - len(fits)
         self._left -= len(fits)
         while fits:
-            fits = fits[os.write(self._file, fits) :]
+            try:
+                fits = fits[os.write(self._file, fits) :]
+            except OSError:
+                self.dropped += len(fits)
+                self._left += len(fits)
+                return
 
     def sync(self) -> None:
         """To the disk."""
-        os.fsync(self._file)
+        with suppress(OSError):
+            os.fsync(self._file)
 
 
 class Output:
