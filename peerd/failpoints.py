@@ -157,6 +157,12 @@ class _Armed:
 _armed = _Armed(os.environ.get("PEERD_FAILPOINT", ""))
 
 
+def arm(setting: str) -> None:
+    """Forget what the environment said, for NAME or NAME@N instead: a process that was forked has another one."""
+    global _armed
+    _armed = _Armed(setting)
+
+
 def failpoint(name: str) -> None:
     """Die here with SIGKILL if the environment says so."""
     if name not in FAILPOINTS:

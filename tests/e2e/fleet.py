@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from peerd.cli.output import to_json
 from peerd.client import Client
+from tests.e2e import forks
 
 T = TypeVar("T")
 
@@ -63,7 +64,7 @@ class Daemon:
         self.data = folder
         self.port = port
         self.log = log
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | forks.Fork | None = None
         self.peer_id = ""
         self.host = "127.0.0.1"
         self.http_listen = "127.0.0.1:0"
@@ -71,6 +72,8 @@ class Daemon:
         """What the daemon gets besides."""
         self.namespace: str | None = None
         """A network namespace that the daemon runs in."""
+        self.forked = True
+        """Whether its processes may be forks of one that has imported everything; see :mod:`tests.e2e.forks`."""
 
     @property
     def socket(self) -> Path:
@@ -78,10 +81,23 @@ class Daemon:
 
     def peerd(self, *args: str, check: bool = True, failpoint: str = "") -> subprocess.CompletedProcess[str]:
         """Run an offline ``peerd`` command on this data directory."""
-        inside = ["nsenter", f"--net=/var/run/netns/{self.namespace}"] if self.namespace else []
-        command = [*inside, tool("peerd"), "--data-dir", str(self.data), *args]
+        arguments = ["--data-dir", str(self.data), *args]
         environ = {**os.environ, "PEERD_FAILPOINT": failpoint}
-        return subprocess.run(command, capture_output=True, text=True, check=check, timeout=60, env=environ)
+        if self._needs_an_image:
+            command = [*self._inside, tool("peerd"), *arguments]
+            return subprocess.run(command, capture_output=True, text=True, check=check, timeout=60, env=environ)
+        done = forks.run("peerd", arguments, environ, stdin=None, timeout=60)
+        if check:
+            done.check_returncode()
+        return done
+
+    @property
+    def _inside(self) -> list[str]:
+        return ["nsenter", f"--net=/var/run/netns/{self.namespace}"] if self.namespace else []
+
+    @property
+    def _needs_an_image(self) -> bool:
+        return not self.forked or self.namespace is not None or "LD_PRELOAD" in self.environ
 
     def configure(self, text: str) -> None:
         """Append to peerd.toml."""
@@ -101,10 +117,15 @@ class Daemon:
         }
         with self.log.open("ab") as log:
             log.write(f"--- start {self.name} failpoint={failpoint!r}\n".encode())
-            inside = ["nsenter", f"--net=/var/run/netns/{self.namespace}"] if self.namespace else []
-            self.process = subprocess.Popen(
-                [*inside, tool("peerd"), "--data-dir", str(self.data), "run"], stdout=log, stderr=log, env=environ
-            )
+            arguments = ["--data-dir", str(self.data), "run"]
+            if self._needs_an_image:
+                command = [*self._inside, tool("peerd"), *arguments]
+                self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environ)
+            else:
+                with open(os.devnull, "rb") as nothing:
+                    self.process = forks.start(
+                        "peerd", arguments, environ, stdin=nothing.fileno(), stdout=log.fileno(), stderr=log.fileno()
+                    )
         if wait:
             self.wait_until_listening()
 
@@ -148,14 +169,12 @@ class Daemon:
 
     def peerctl(self, *args: str, code: int | None = 0, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run ``peerctl`` as an operator on this machine does."""
-        done = subprocess.run(
-            [tool("peerctl"), "--socket", str(self.socket), *args],
-            capture_output=True,
-            text=True,
-            input=stdin,
-            timeout=120,
-            check=False,
-        )
+        arguments = ["--socket", str(self.socket), *args]
+        if self.forked:
+            done = forks.run("peerctl", arguments, os.environ, stdin=stdin, timeout=120)
+        else:
+            command = [tool("peerctl"), *arguments]
+            done = subprocess.run(command, capture_output=True, text=True, input=stdin, timeout=120, check=False)
         if code is not None:
             assert done.returncode == code, (
                 f"peerctl {args}: {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.tail()}"
