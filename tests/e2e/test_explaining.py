@@ -142,7 +142,8 @@ def test_an_edge_whose_receiver_has_no_room_says_so_and_what_to_do(own_fleet: Fl
 
     def told() -> bool:
         shown = str(fleet["c"].peerctl("why", f"{run.id}/full").stdout)
-        words = ("big.output → full.input  sending", "tried", "do not fit", "raise [jobs] quota_bytes_per_orchestrator")
+        sending = [f"{job}.output → full.input  sending" for job in ("big", "small")]
+        words = (*sending, "tried", "do not fit", "raise [jobs] quota_bytes_per_orchestrator")
         return all(word in shown for word in words)
 
     wait_for(told, 40, "the page names the quota")
