@@ -51,7 +51,8 @@ CLIENT: list[tuple[str, int | str]] = [
     *_COMMON,
     ("grpc.enable_http_proxy", 0),  # peers are never dialled through http_proxy
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
+    # Despite its name, how long an attempt to connect is given: TCP, TLS and HTTP/2 take four round trips.
+    ("grpc.min_reconnect_backoff_ms", 3_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.enable_retries", 0),  # durable retry lives in the store, never hidden in a channel
     ("grpc.http2.lookahead_bytes", 4 * 1024**2),
