@@ -1,4 +1,4 @@
-"""A podman of the tests' own: storage, socket and image in one temporary directory, no registry anywhere."""
+"""A podman of the tests' own: storage, socket and image in one temporary directory, no registry but its own."""
 
 from __future__ import annotations
 
@@ -13,6 +13,14 @@ from pathlib import Path
 from typing import Any
 
 IMAGE = "localhost/peerd-test:1"
+REGISTRY = "127.0.0.1:5000"
+"""In the network of the engine, which nobody else is in; a test may serve there."""
+_REGISTRIES = f"""
+unqualified-search-registries = []
+[[registry]]
+location = "{REGISTRY}"
+insecure = true
+"""
 _APPLETS = ["cat", "dd", "echo", "false", "head", "id", "ip", "ls", "mkdir", "nc", "sh", "sleep", "sort", "tr", "true"]
 _APPLETS += ["wc", "yes", "touch", "ln", "mount", "ps", "kill", "seq", "env", "md5sum", "rm", "tail", "nslookup", "awk"]
 _CONFIGURATION = """
@@ -39,7 +47,7 @@ class Podman:
         self.folder = Path(tempfile.mkdtemp(prefix="pc-", dir="/tmp"))
         self.socket = self.folder / "engine.sock"
         (self.folder / "containers.conf").write_text(_CONFIGURATION)
-        (self.folder / "registries.conf").write_text("unqualified-search-registries = []\n")
+        (self.folder / "registries.conf").write_text(_REGISTRIES)
         self._service: subprocess.Popen[bytes] | None = None
 
     def call(self, *args: str, data: bytes | None = None) -> str:
@@ -76,6 +84,12 @@ class Podman:
         while not self.socket.exists():
             assert time.monotonic() < until and self._service.poll() is None, self._log()
             time.sleep(0.02)
+
+    @property
+    def service_pid(self) -> int:
+        """The process that answers at the socket."""
+        assert self._service is not None
+        return self._service.pid
 
     def stop(self) -> None:
         """Answer no more; containers go on."""
