@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--max-parallel", type=int, default=0, help="of the map")
     parser.add_argument("--megabytes", type=int, default=512)
     options = parser.parse_args()
-    fleet = Fleet()
+    fleet = Fleet(forked=False)
     noop_service = '\n[[services]]\nname = "noop"\nkind = "SERVICE_KIND_PROCESS"\nargv = ["/bin/true"]\n'
     try:
         fleet.found(configure=dict.fromkeys("cab", noop_service))

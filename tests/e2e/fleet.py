@@ -205,7 +205,9 @@ class Daemon:
 class Fleet:
     """Some daemons in one mesh; the first is the founder."""
 
-    def __init__(self, names: Sequence[str] = ("c", "a", "b")) -> None:
+    def __init__(self, names: Sequence[str] = ("c", "a", "b"), *, forked: bool = True) -> None:
+        self.forked = forked
+        """See :attr:`Daemon.forked`; where memory or the time to start is measured, they must not be."""
         # A short path: socket names have 108 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="pf-", dir="/tmp"))
         self.effects = self.folder / "effects"
@@ -221,6 +223,7 @@ class Fleet:
     def add(self, name: str) -> Daemon:
         folder = self.folder / name
         daemon = Daemon(name, folder, free_port(), self.folder / f"{name}.log")
+        daemon.forked = self.forked
         self.daemons[name] = daemon
         return daemon
 

@@ -97,7 +97,7 @@ async def _second_caller(socket: str) -> list[float]:
 
 def flood_of(count: int, *, away: bool = True) -> dict[str, Any]:
     """The same on a fleet of two made for it; ``ok`` when every promise held."""
-    fleet = Fleet(("c", "a"))
+    fleet = Fleet(("c", "a"), forked=False)
     try:
         fleet.found()
         report = asyncio.run(flood(fleet, count, away=away))

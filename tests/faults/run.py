@@ -23,7 +23,7 @@ async def run(plan: Plan, seed: int, *, keep: bool = False) -> tuple[Verdict, di
     """Returns the verdict and what was measured; with ``keep`` the data directories stay for a look."""
     say(f"seed {seed}: {plan.what}; {plan.daemons} daemons")
     rng = random.Random(seed)
-    fleet = Fleet(NAMES[: plan.daemons])
+    fleet = Fleet(NAMES[: plan.daemons], forked=False)
     wire = Wire() if plan.on_a_wire else None
     began = time.monotonic()
     try:

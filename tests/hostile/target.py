@@ -108,7 +108,7 @@ class Target:
 @contextlib.contextmanager
 def target(grants: str = "observe,execute,operate") -> Iterator[Target]:
     """A daemon that founded its mesh alone, and runs."""
-    fleet = Fleet(names=["t"])
+    fleet = Fleet(names=["t"], forked=False)
     try:
         fleet.found()
         yield Target(fleet["t"], grants)
