@@ -129,8 +129,8 @@ def failed(run: nodes_pb2.NodeRun) -> bool:
     return run.status == nodes_pb2.NODE_RUN_STATUS_FAILED
 
 
-def say_answer(answer: nodes_pb2.NodeAnswer, org: str) -> None:
-    """The answer as a sentence, and what to type next."""
+def say_answer(answer: nodes_pb2.NodeAnswer, org: str, *, otherwise: str) -> None:
+    """The answer as a sentence, and what to type next: ``otherwise`` for what the source leaves without a next step."""
     if answer.success:
         what = "a scan of it is under way" if answer.status == "ready_to_scan" else "a discovery of it is under way"
         protocol = f" ({answer.protocol})" if answer.protocol else ""
@@ -147,7 +147,7 @@ def say_answer(answer: nodes_pb2.NodeAnswer, org: str) -> None:
         case "wait":
             click.echo("next: wait, or have the policy changed: peerctl orgs set " + org, err=True)
         case _:
-            pass
+            click.echo(f"next: {otherwise}", err=True)
 
 
 def say_run(node: nodes_pb2.Node, run: nodes_pb2.NodeRun) -> None:

@@ -76,7 +76,8 @@ def scan(
         document = waiting.answer_document(answer)
         print_json({**document, "scan": waiting.scan_document(over[1])} if over is not None else document)
     else:
-        waiting.say_answer(answer, org)
+        look = f"peerctl orgs list has the organizations, peerctl orgs show {org} says what it allows"
+        waiting.say_answer(answer, org, otherwise=look if org else "give --org; peerctl orgs list has them")
         if over is not None:
             waiting.say_run(*over)
     if not answer.success or (over is not None and waiting.failed(over[1])):
@@ -117,7 +118,7 @@ def discover(
         document = waiting.answer_document(answer) if over is None else waiting.discovery_document(*over)
         print_json(document)
     elif over is None:
-        waiting.say_answer(answer, org)
+        waiting.say_answer(answer, org, otherwise="peerctl nodes list has the nodes, and their ids")
     else:
         waiting.say_run(*over)
     if not answer.success or (over is not None and waiting.failed(over[1])):

@@ -148,7 +148,7 @@ def set_org(
 @click.argument("org")
 @pass_settings
 def deactivate_org(settings: Settings, org: str) -> None:
-    """Let nothing be started in its name; what runs goes on."""
+    """Let nothing be started in its name, and stop what is under way."""
     found = call(settings, lambda peerd: peerd.set_organization_active(org, False))
     _say(settings, found, f"{found.slug} is inactive")
 

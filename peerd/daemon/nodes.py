@@ -8,13 +8,15 @@ from typing import Protocol
 from peerd.clock import Clock
 from peerd.config import Config
 from peerd.identity.peer_id import PeerId
-from peerd.nodes.applying import Applying, ScanIntake
+from peerd.nodes.applying import Applying
 from peerd.nodes.asking import Asking
 from peerd.nodes.calls import Surroundings
+from peerd.nodes.ending import Ending, ScanIntake
 from peerd.nodes.organizations import Organizations
 from peerd.nodes.protocols import load_protocols
 from peerd.nodes.servicer import NodeServicer, OrganizationServicer
 from peerd.nodes.starting import Starter
+from peerd.nodes.withdrawing import Withdrawing
 from peerd.store import Store
 from peerd.workflows.lifecycle import Lifecycle
 
@@ -65,8 +67,9 @@ class NodeWork:
         added = config.nodes.protocols_dir
         protocols = load_protocols(Path(added) if added else None)
         known = frozenset(protocols.names())
+        ending = Ending(self_id, intake)
         around = _Around(names, mesh)
-        organizations = Organizations(known)
+        organizations = Organizations(known, Withdrawing(ending, executions))
         asking = Asking(organizations, Starter(executions), known)
         self.organizations = OrganizationServicer(store, around, self_id, organizations)
         self.nodes = NodeServicer(store, around, self_id, asking, protocols)
@@ -77,5 +80,5 @@ class NodeWork:
             own_peer_id=self_id,
             known=known,
             executions=executions,
-            intake=intake,
+            ending=ending,
         )

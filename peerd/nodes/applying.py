@@ -7,9 +7,7 @@ that changes its node, and only one transaction can end it.
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Protocol
@@ -17,53 +15,25 @@ from typing import Protocol
 import structlog
 
 from peerd.clock import Clock
-from peerd.errors import PeerdError, Reason
+from peerd.errors import PeerdError
 from peerd.failpoints import failpoint
 from peerd.identity.peer_id import PeerId
 from peerd.loops import run_every
 from peerd.nodes import repository, runs
-from peerd.nodes.definition import REPORT_FILE, RESULT_FILE, longest_seconds
-from peerd.nodes.model import NodeEvent, Policy
+from peerd.nodes.ending import Ending
+from peerd.nodes.homecoming import Brought, read_brought
+from peerd.nodes.model import Organization
 from peerd.nodes.runs import Run
-from peerd.nodes.verdict import BAD_RESULT, MAX_MESSAGE, Verdict, failed, judge, plain
+from peerd.nodes.verdict import BAD_RESULT, failed, judge
 from peerd.store import Store, Tx
-from peerd.store.audit import note
-from peerd.transfers.paths import open_file
 from peerd.workflows.outcomes import JobOutcome, begun, delivery_directory, job_outcomes
 
 _LOOK_SECONDS = 0.5
-_MAX_BYTES = 1024**2
-"""Of a result, and of a report: both go into one answer to whoever asks for them."""
-
 _SLACK_SECONDS = 60
 """For its result to come home."""
 _NO_WORD = "the peer that it ran on went away; what it says later does not count"
 
-_PASSING = frozenset({Reason.OVERLOADED, Reason.DISK_LOW})
-"""Of reasons why the inventory does not take a scan."""
-
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class NodeScan:
-    """A scan that went well, as it is handed in."""
-
-    run_id: int
-    node_id: str
-    organization: str
-    """Its slug."""
-    scanner_peer_id: str
-    document: bytes
-    """The prober's result.json."""
-
-
-class ScanIntake(Protocol):
-    """Where reports go from here: the inventory, through the signed scan path."""
-
-    def hand_in(self, tx: Tx, scan: NodeScan) -> None:
-        """Take a scan, in the transaction that ends it. Must be repeatable."""
-        ...
 
 
 class Executions(Protocol):
@@ -86,7 +56,7 @@ class Applying:
         own_peer_id: PeerId,
         known: Collection[str],
         executions: Executions,
-        intake: ScanIntake | None = None,
+        ending: Ending,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -94,9 +64,9 @@ class Applying:
         self._own_peer_id = own_peer_id
         self._known = known
         self._executions = executions
-        self._running: dict[int, float] = {}
-        """Since when, by a clock that nobody sets, each run has been seen to have begun."""
-        self._intake = intake
+        self._ending = ending
+        self._running: dict[tuple[int, str], float] = {}
+        """Since when, by a clock that nobody sets, each job has been seen to have begun."""
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -105,160 +75,73 @@ class Applying:
     async def look(self) -> None:
         """Apply what has ended."""
         by_execution = sorted(await runs.all_open(self._store), key=lambda run: run.workflow_execution_id)
-        is_open = {run.run_id for run in by_execution}
-        self._running = {run_id: since for run_id, since in self._running.items() if run_id in is_open}
+        is_open = {(run.workflow_execution_id, run.job) for run in by_execution}
+        self._running = {job: since for job, since in self._running.items() if job in is_open}
         for execution_id, group in groupby(by_execution, key=lambda run: run.workflow_execution_id):
             await self._apply(execution_id, list(group))
 
     async def _apply(self, execution_id: int, open_runs: Sequence[Run]) -> None:
-        by_job = {run.job: run for run in open_runs}
-        ended = dict(await job_outcomes(self._store, execution_id, by_job))
+        by_job: dict[str, list[Run]] = {}
+        for run in open_runs:
+            by_job.setdefault(run.job, []).append(run)
+        ended = await job_outcomes(self._store, execution_id, by_job)
         owed = await begun(self._store, execution_id, by_job) if len(ended) < len(by_job) else {}
         now = self._clock.monotonic()
         for job, executor in owed.items():
-            run = by_job.get(job)
-            if run is None or job in ended:
+            if job in ended:
                 continue
-            if now - self._running.setdefault(run.run_id, now) > longest_seconds(run.level) + _SLACK_SECONDS:
-                ended[job] = _overdue(executor)
-        await asyncio.gather(*(self._try(by_job[job], outcome) for job, outcome in ended.items()))
+            since = self._running.setdefault((execution_id, job), now)
+            if now - since > by_job[job][0].longest_seconds + _SLACK_SECONDS:
+                await _try(by_job[job][0], self._lose(by_job[job], executor))
+        await asyncio.gather(*(self._end_job(by_job[job], outcome) for job, outcome in ended.items()))
 
-    async def _try(self, run: Run, outcome: JobOutcome) -> None:
-        """End it; one that cannot be ended now keeps nobody else waiting, and is tried again."""
-        try:
-            await self._end(run, outcome)
-        except PeerdError as error:
-            _log.info("nodes.run_waits", run=run.run_id, reason=error.reason.text, message=error.message)
-        except Exception:  # noqa: BLE001 - a mistake of ours in one must not hold up all
-            _log.exception("nodes.run_not_ended", run=run.run_id, node=run.node_id)
+    async def _end_job(self, of_job: Sequence[Run], outcome: JobOutcome) -> None:
+        brought: Mapping[str, Brought] = {}
+        if outcome.delivered:
+            first = of_job[0]
+            root = delivery_directory(self._data_dir, self._own_peer_id, first.workflow_execution_id)
+            brought = await asyncio.to_thread(read_brought, root, first.job, [run.node_id for run in of_job])
+        await asyncio.gather(*(_try(run, self._end(run, outcome, brought.get(run.node_id))) for run in of_job))
 
-    async def _end(self, run: Run, outcome: JobOutcome) -> None:
-        document, report = b"", b""
-        refusal: Verdict | None = None
-        if not outcome.delivered:
-            refusal = failed(run, outcome.reason, outcome.message)
-        else:
-            try:
-                document, report = await asyncio.to_thread(self._read, run)
-            except (OSError, PeerdError) as error:
-                refusal = failed(run, BAD_RESULT, f"the prober's answer cannot be read: {error}")
-
+    async def _end(self, run: Run, outcome: JobOutcome, brought: Brought | None) -> None:
         def apply(tx: Tx) -> None:
-            row = repository.find_organization(tx, run.org_id)
-            assert row is not None  # noqa: S101 - organizations are never removed
-            policy = repository.to_organization(row).policy
-            verdict = refusal or self._judge(run, document, policy)
-            self._write(tx, run, verdict, outcome, document, report, slug=row["slug"])
+            organization = _organization(tx, run)
+            if brought is None:
+                verdict = failed(run, outcome.reason, outcome.message)
+            elif brought.problem:
+                verdict = failed(run, BAD_RESULT, f"the prober's answer cannot be read: {brought.problem}")
+            else:
+                verdict = judge(run, brought.result, organization.policy, self._known)
+            self._ending.end(tx, run, verdict, slug=organization.slug, executor=outcome.executor, brought=brought)
+            failpoint("nodes.apply.before_commit")
 
         await self._store.write(apply)
         failpoint("nodes.apply.after_commit")
 
-    def _judge(self, run: Run, document: bytes, policy: Policy) -> Verdict:
-        return judge(run, document, policy, self._known)
+    async def _lose(self, of_job: Sequence[Run], executor: str) -> None:
+        """The prober and its executor end a job long before: the peer that runs it has gone."""
 
-    def _read(self, run: Run) -> tuple[bytes, bytes]:
-        """What was delivered: a result, and of a scan a report, too."""
-        root = delivery_directory(self._data_dir, self._own_peer_id, run.workflow_execution_id)
-        document = _read_file(root, [run.job, RESULT_FILE], _MAX_BYTES)
-        try:
-            report = _read_file(root, [run.job, REPORT_FILE], _MAX_BYTES)
-        except FileNotFoundError:
-            report = b""
-        return document, report
+        def lose(tx: Tx) -> None:
+            first = of_job[0]
+            organization = _organization(tx, first)
+            for run in of_job:
+                self._ending.end(tx, run, failed(run, "lost", _NO_WORD), slug=organization.slug, executor=executor)
+            self._executions.give_up(tx, first.workflow_execution_id, first.job, _NO_WORD)
 
-    def _write(
-        self, tx: Tx, run: Run, verdict: Verdict, outcome: JobOutcome, document: bytes, report: bytes, *, slug: str
-    ) -> None:
-        columns: dict[str, object] = {
-            "peer_id": outcome.executor,
-            "reason": verdict.reason,
-            "message": verdict.message,
-            "version": verdict.version,
-        }
-        if verdict.reason != BAD_RESULT:  # else nobody can read it, or should
-            columns |= {"result": document.decode(errors="replace"), "report": _lines_of(report)}
-        if verdict.scan is not None:
-            columns |= {"score": verdict.scan.score, "risk": verdict.scan.risk}
-        if not run.protocol and verdict.protocol:
-            columns["protocol"] = verdict.protocol
-        if not runs.end(tx, run.run_id, runs.OK if verdict.ok else runs.FAILED, columns):
-            return
-        if outcome == _overdue(outcome.executor):
-            self._executions.give_up(tx, run.workflow_execution_id, run.job, _NO_WORD)
-        for event in verdict.events:
-            repository.change_node(
-                tx,
-                run.node_id,
-                event,
-                caller=run.caller,
-                run_id=run.run_id,
-                detail=verdict.message or verdict.protocol,
-                columns=_changes(tx, run, verdict, event),
-            )
-        runs.prune(tx, run.node_id)
-        target = {"run_id": run.run_id, "node_id": run.node_id, "kind": run.kind, "ok": verdict.ok}
-        note(tx, "EndNodeRun", caller=self._own_peer_id, target={**target, "reason": verdict.reason})
-        if verdict.scan is not None:
-            scan = NodeScan(
-                run_id=run.run_id,
-                node_id=run.node_id,
-                organization=slug,
-                scanner_peer_id=outcome.executor,
-                document=document,
-            )
-            self._hand_in(tx, scan)
-        failpoint("nodes.apply.before_commit")
-        tx.on_commit(lambda: _say(run, verdict))
-
-    def _hand_in(self, tx: Tx, scan: NodeScan) -> None:
-        """What passes is waited for; what the inventory never takes is said, and the node is scanned all the same."""
-        if self._intake is None:
-            return
-        try:
-            self._intake.hand_in(tx, scan)
-        except PeerdError as error:
-            if error.reason in _PASSING:
-                raise
-            runs.remark(tx, scan.run_id, f"not in the inventory: {error.message}"[:MAX_MESSAGE])
+        await self._store.write(lose)
 
 
-def _overdue(executor: str) -> JobOutcome:
-    """The prober and its executor end a job long before; then the peer that runs it has gone."""
-    return JobOutcome(executor=executor, delivered=False, reason="lost", message=_NO_WORD)
+async def _try(run: Run, end: Awaitable[None]) -> None:
+    """What cannot be ended now keeps nobody else waiting, and is tried again."""
+    try:
+        await end
+    except PeerdError as error:
+        _log.info("nodes.run_waits", run=run.run_id, reason=error.reason.text, message=error.message)
+    except Exception:  # noqa: BLE001 - a mistake of ours in one must not hold up all
+        _log.exception("nodes.run_not_ended", run=run.run_id, node=run.node_id)
 
 
-def _changes(tx: Tx, run: Run, verdict: Verdict, event: NodeEvent) -> dict[str, object]:
-    match event:
-        case NodeEvent.DISCOVERED:
-            return {"protocol": verdict.protocol, "version": verdict.version}
-        case NodeEvent.SCANNED:
-            assert verdict.scan is not None  # noqa: S101 - what the event says
-            return {
-                **({"version": verdict.version} if verdict.version else {}),
-                "score": verdict.scan.score,
-                "risk": verdict.scan.risk,
-                "scanned_at": tx.now,
-                "scan_run_id": run.run_id,
-            }
-        case _:
-            return {"reason": verdict.reason, "message": verdict.message}
-
-
-def _read_file(root: Path, parts: list[str], most: int) -> bytes:
-    descriptor = open_file(root, parts)
-    with os.fdopen(descriptor, "rb") as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise OSError(f"{parts[-1]} is larger than {most} bytes")
-    return content
-
-
-def _lines_of(report: bytes) -> str:
-    """A text of others, for a terminal."""
-    return "\n".join(plain(line, len(line)) for line in report.decode(errors="replace").split("\n"))
-
-
-def _say(run: Run, verdict: Verdict) -> None:
-    _log.info(
-        "nodes.run_ended", run=run.run_id, node=run.node_id, kind=run.kind.value, ok=verdict.ok, reason=verdict.reason
-    )
+def _organization(tx: Tx, run: Run) -> Organization:
+    row = repository.find_organization(tx, run.org_id)
+    assert row is not None  # noqa: S101 - organizations are never removed
+    return repository.to_organization(row)

@@ -13,7 +13,7 @@ from peerd.clock import Millis
 from peerd.errors import PeerdError, Reason
 from peerd.failpoints import failpoint
 from peerd.nodes import repository, runs
-from peerd.nodes.definition import Probe
+from peerd.nodes.definition import Probe, least_batch
 from peerd.nodes.messages import Kind
 from peerd.nodes.model import NodeEvent, Organization
 from peerd.nodes.next_action import (
@@ -153,7 +153,9 @@ class Asking:
             return 0, Answer(error=error, next_action=WAIT)
         due = repository.count_due(tx, organization.org_id, protocol=protocol, scanned_before=before)
         selection = Selection(
-            limit=request.limit, budget=budget_left(organization.policy, usage), room=room(organization.policy)
+            limit=request.limit,
+            budget=budget_left(organization.policy, usage),
+            room=room(organization.policy, least_batch(lanes, level)),
         )
         nodes = repository.due_nodes(tx, organization.org_id, protocol=protocol, scanned_before=before)
         probes = chosen(nodes, organization.policy, level, self._known, most=selection.most)

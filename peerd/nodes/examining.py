@@ -23,7 +23,7 @@ from peerd.nodes.messages import (
     ProbeRequest,
     ProbeResult,
 )
-from peerd.nodes.probing.dialer import Connector, Dialer, NotAllowedError, Resolver
+from peerd.nodes.probing.dialer import MAX_AT_ONCE, Connector, Dialer, NotAllowedError, Resolver
 from peerd.nodes.probing.discovery import Discovery
 from peerd.nodes.probing.guard import Address, Guard, side
 from peerd.nodes.probing.recognition import recognise
@@ -33,6 +33,8 @@ from peerd.nodes.scanning.certificates import certificate_findings
 from peerd.nodes.scanning.scan import Scan, Scope
 
 MAX_DEADLINE_SECONDS = 3600.0
+LEAST_PER_SECOND = 0.1
+"""Connects."""
 _MAX_NOTES = 200
 _HOST = re.compile(r"[A-Za-z0-9._:-]{1,253}")
 
@@ -53,6 +55,8 @@ class Outside:
     connector: Connector | None = None
     nmap: str | None = None
     """Path of nmap; looked for when None, not used when empty."""
+    share: int = 1
+    """How many such requests the program does at once: what one may do in a second, and hold open, they share."""
 
 
 async def probe(request: ProbeRequest, owner: Owner, outside: Outside) -> ProbeResult:
@@ -157,13 +161,14 @@ class _Run:
             Guard(sides=sides),
             self._outside.clock,
             connects_per_second=self._per_second,
+            at_once=MAX_AT_ONCE // self._outside.share,
             resolver=self._outside.resolver,
             connector=self._outside.connector,
         )
 
     @property
     def _per_second(self) -> float:
-        return min(self._request.connects_per_second, self._owner.connects_per_second)
+        return min(self._request.connects_per_second, self._owner.connects_per_second / self._outside.share)
 
     async def _discover(self, protocols: Protocols, dialer: Dialer) -> tuple[Discovery, ProbeResult]:
         request = self._request
@@ -252,8 +257,8 @@ def _check(request: ProbeRequest, owner: Owner) -> None:
     if not math.isfinite(request.deadline_seconds) or not 1 <= request.deadline_seconds <= MAX_DEADLINE_SECONDS:
         raise refuse(f"deadline_seconds is not between 1 and {MAX_DEADLINE_SECONDS:g}")
     for rate in (request.connects_per_second, owner.connects_per_second):
-        if not math.isfinite(rate) or not 0.1 <= rate <= 10_000:
-            raise refuse("connects_per_second is not between 0.1 and 10000")
+        if not math.isfinite(rate) or not LEAST_PER_SECOND <= rate <= 10_000:
+            raise refuse(f"connects_per_second is not between {LEAST_PER_SECOND:g} and 10000")
     if request.kind is Kind.SCAN:
         if request.level not in (1, 2, 3):
             raise refuse(f"level {request.level}: must be 1, 2, or 3")

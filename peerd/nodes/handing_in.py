@@ -10,8 +10,9 @@ from peerd.identity.peer_id import PeerId
 from peerd.inventory.addresses import normalise_address
 from peerd.inventory.scopes import MAX_LENGTH
 from peerd.moments import moment
-from peerd.nodes.applying import NodeScan
-from peerd.nodes.messages import ProbeResult, result_from_json
+from peerd.nodes.ending import NodeScan
+from peerd.nodes.message_json import result_from_json
+from peerd.nodes.messages import ProbeResult
 from peerd.scans import data
 from peerd.scans.receiving import Receiving, stored
 from peerd.scans.signing import Signer

@@ -2,11 +2,13 @@
 
 ``python -m peerd.nodes.prober REQUEST OUTPUT_DIR [--owner OWNER]``
 
-REQUEST is the path of a file with the JSON of :class:`ProbeRequest`, or that JSON itself (it begins with ``{``).
-OWNER is the JSON of :class:`Owner`: what the owner of the executing machine allows, fixed in the argv of its service
-and never taken from the request; left out, nothing is allowed. The program writes ``OUTPUT_DIR/result.json``
-(:class:`ProbeResult`) and, of a scan, ``OUTPUT_DIR/report.md``. It ends with 0 whenever it wrote a result, an outcome
-``failed`` included: a job that fails is one that could not say anything.
+REQUEST is the path of a file with the JSON of :class:`ProbeRequest` or :class:`BatchRequest` (it has ``nodes``), or
+that JSON itself (it begins with ``{``). OWNER is the JSON of :class:`Owner`: what the owner of the executing machine
+allows, fixed in the argv of its service and never taken from the request; left out, nothing is allowed. The program
+writes ``OUTPUT_DIR/result.json`` (:class:`ProbeResult`) and, of a scan, ``OUTPUT_DIR/report.md``; of a batch
+``OUTPUT_DIR/results.jsonl`` instead (:class:`BatchLine`, one a line). It ends with 0 whenever it wrote a result, an
+outcome ``failed`` included: a job that fails is one that could not say anything. :mod:`peerd.nodes.message_json` has
+the JSON.
 
 An address is dialed only if networks of both sides contain it (``allowed_networks`` of the request *and* of the owner),
 neither blocks it, and, when it is of a special kind, both name that kind in ``allow_special``.
@@ -15,19 +17,15 @@ neither blocks it, and, when it is of a special kind, both name that kind in ``a
 from __future__ import annotations
 
 import dataclasses
-import json
-import types
-import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, Self
 
-MAX_RESULT_BYTES = 4 * 1024**2
-_MAX_TEXT = 64 * 1024
-_MAX_ITEMS = 10_000
-
-T = TypeVar("T")
+RESULT, REPORT, RESULTS = "result.json", "report.md", "results.jsonl"
+MAX_BATCH = 64
+MAX_AT_ONCE = 8
+"""Targets of a batch: each may hold megabytes of what its host answers."""
 
 
 class Kind(StrEnum):
@@ -111,14 +109,10 @@ class Permission:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeRequest:
-    """What is to be found out."""
+class Terms:
+    """What a request says whatever its target: how far, and what may be dialed."""
 
     kind: Kind
-    target: Target
-    protocol: str = ""
-    """Of a scan: which one; when empty, it is discovered first and the surest is scanned (the result then has both, and
-    fails with the reason of the discovery if nothing was recognised). Of a discovery: empty."""
     level: int = 1
     """Of a scan: 1 to 3."""
     allowed_protocols: tuple[str, ...] = ()
@@ -129,13 +123,61 @@ class ProbeRequest:
     """Host names (with all below them, when they begin with a dot), addresses and CIDR."""
     allow_special: tuple[Special, ...] = ()
     deadline_seconds: float = 60.0
-    """Of the whole program."""
+    """Of each target."""
     connects_per_second: float = 50.0
-    """At most."""
+    """To each target, at most."""
     permission: Permission | None = None
-    node_id: str = ""
-    """These two: for the report."""
     org_id: str = ""
+    """For the report."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchNode:
+    """One target of a batch; its fields as in :class:`ProbeRequest`."""
+
+    node_id: str
+    target: Target
+    protocol: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeRequest(Terms):
+    """What is to be found out of one target."""
+
+    target: Target
+    protocol: str = ""
+    """Of a scan: which one; when empty, it is discovered first and the surest is scanned (the result then has both, and
+    fails with the reason of the discovery if nothing was recognised). Of a discovery: empty."""
+    node_id: str = ""
+    """For the report, and of a batch to tell its results apart."""
+
+    @classmethod
+    def of(cls, terms: Terms, node: BatchNode) -> Self:
+        """What the terms say, of one node."""
+        return cls(**_fields(terms), node_id=node.node_id, target=node.target, protocol=node.protocol)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchRequest(Terms):
+    """What is to be found out of several targets by one program."""
+
+    nodes: tuple[BatchNode, ...]
+    """1 to :data:`MAX_BATCH`."""
+    at_once: int = 1
+    """So many of them at a time, 1 to :data:`MAX_AT_ONCE`."""
+
+    def requests(self) -> Iterator[ProbeRequest]:
+        """One for each target."""
+        return (ProbeRequest.of(self, node) for node in self.nodes)
+
+    @classmethod
+    def of(cls, terms: Terms, nodes: tuple[BatchNode, ...], *, at_once: int) -> Self:
+        """What the terms say, of several nodes."""
+        return cls(**_fields(terms), nodes=nodes, at_once=at_once)
+
+
+def _fields(terms: Terms) -> dict[str, Any]:
+    return {field.name: getattr(terms, field.name) for field in dataclasses.fields(Terms)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,97 +284,12 @@ class ProbeResult:
     """How long it took."""
 
 
-def to_json(message: ProbeRequest | Owner | ProbeResult) -> str:
-    """Compact JSON, with every field."""
-    return json.dumps(dataclasses.asdict(message), ensure_ascii=False, separators=(",", ":"))
+@dataclass(frozen=True, kw_only=True)
+class BatchLine:
+    """What came of one target of a batch: the files that it would have alone."""
 
-
-def request_from_json(text: str | bytes) -> ProbeRequest:
-    """Raises ValueError that names the field."""
-    return _decode(ProbeRequest, _load(text), "request")
-
-
-def owner_from_json(text: str | bytes) -> Owner:
-    """Raises ValueError that names the field."""
-    return _decode(Owner, _load(text), "owner")
-
-
-def result_from_json(text: str | bytes) -> ProbeResult:
-    """From another machine: sizes and types are checked. Raises ValueError that names the field."""
-    if len(text) > MAX_RESULT_BYTES:
-        raise ValueError(f"the result is larger than {MAX_RESULT_BYTES} bytes")
-    result = _decode(ProbeResult, _load(text), "result")
-    if result.scan is not None and not 0 <= result.scan.score <= 100:
-        raise ValueError(f"result.scan.score: {result.scan.score} is not between 0 and 100")
-    if any(not 0 <= found.confidence <= 1 for found in result.recognitions):
-        raise ValueError("result.recognitions: a confidence is not between 0 and 1")
-    for field, port in _ports(result):
-        if not 0 <= port <= 65535:
-            raise ValueError(f"result.{field}: {str(port)[:20]} is no port")
-    return result
-
-
-def _ports(result: ProbeResult) -> Iterator[tuple[str, int]]:
-    """Every port that is named; 0 stands for none."""
-    for connect in result.connects:
-        yield "connects", connect.port
-    for found in result.recognitions:
-        yield "recognitions", found.port
-    if result.scan is not None:
-        for port in result.scan.ports:
-            yield "scan.ports", port.number
-        for finding in result.scan.findings:
-            yield "scan.findings", finding.port
-
-
-def _load(text: str | bytes) -> object:
-    def no_constant(name: str) -> object:
-        raise ValueError(f"{name} is not JSON")
-
-    try:
-        return json.loads(text, parse_constant=no_constant)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def _decode(cls: type[T], value: object, path: str) -> T:
-    """A dataclass of this module; a field that is left out has its default, one that is unknown is refused."""
-    if not isinstance(value, dict):
-        raise ValueError(f"{path}: not an object")  # noqa: TRY004 - one kind of error for whoever reads
-    hints = typing.get_type_hints(cls)
-    if unknown := set(value) - set(hints):
-        raise ValueError(f"{path}: unknown field {min(unknown)!r}")
-    given = {name: _value(hints[name], item, f"{path}.{name}") for name, item in value.items()}
-    try:
-        return cls(**given)
-    except TypeError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def _value(wanted: Any, value: object, path: str) -> object:
-    origin = typing.get_origin(wanted)
-    if origin is types.UnionType:  # X | None
-        (inner,) = (arm for arm in typing.get_args(wanted) if arm is not types.NoneType)
-        return None if value is None else _value(inner, value, path)
-    if origin is tuple:
-        if not isinstance(value, list) or len(value) > _MAX_ITEMS:
-            raise ValueError(f"{path}: not a list of at most {_MAX_ITEMS}")
-        inner = typing.get_args(wanted)[0]
-        return tuple(_value(inner, item, f"{path}[{index}]") for index, item in enumerate(value))
-    if origin is not None:  # Mapping[str, str]
-        if not isinstance(value, dict) or len(value) > _MAX_ITEMS:
-            raise ValueError(f"{path}: not an object of at most {_MAX_ITEMS}")
-        return {_value(str, key, path): _value(str, item, f"{path}.{key}") for key, item in value.items()}
-    if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
-        return _decode(wanted, value, path)
-    if isinstance(wanted, type) and issubclass(wanted, StrEnum):
-        if value not in list(wanted):
-            raise ValueError(f"{path}: {value!r} is none of {', '.join(wanted)}")
-        return wanted(str(value))
-    if wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not wanted or (isinstance(value, str) and len(value) > _MAX_TEXT):
-        raise ValueError(f"{path}: not a {wanted.__name__}")
-    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError(f"{path}: half a character, which no store and no message can hold")
-    return value
+    node_id: str
+    result: str
+    """The JSON of a :class:`ProbeResult`."""
+    report: str = ""
+    """Markdown, of a scan."""

@@ -13,7 +13,8 @@ import peerd
 from peerd.config import NodesConfig
 from peerd.errors import PeerdError, Reason
 from peerd.nodes.definition import SERVICE
-from peerd.nodes.messages import Owner, Special, to_json
+from peerd.nodes.message_json import to_json
+from peerd.nodes.messages import Owner, Special
 from peerd.nodes.policy import blocked_problem, network_problem, special_problem
 from peerd.nodes.protocols import BUILT_IN, load_protocols
 

@@ -7,6 +7,7 @@ import sqlite3
 import uuid
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from peerd.errors import PeerdError, Reason
 from peerd.nodes import repository
@@ -43,11 +44,22 @@ class Actor:
         return self.own or organization.admits(self.peer_id, self.roles)
 
 
+class Review(Protocol):
+    """What follows when an organization is changed; see peerd.nodes.withdrawing."""
+
+    def review(self, tx: Tx, before: Organization, after: Organization) -> None:
+        """Stop what is not allowed any more."""
+        ...
+
+
 class Organizations:
     """Inside the caller's transaction."""
 
-    def __init__(self, known: Collection[str], new_id: Callable[[], str] = lambda: str(uuid.uuid4())) -> None:
+    def __init__(
+        self, known: Collection[str], withdrawing: Review, new_id: Callable[[], str] = lambda: str(uuid.uuid4())
+    ) -> None:
         self._known = known
+        self._withdrawing = withdrawing
         self._new_id = new_id
 
     def add(self, tx: Tx, request: nodes_pb2.AddOrganizationRequest, actor: Actor) -> sqlite3.Row:
@@ -94,14 +106,12 @@ class Organizations:
             raise PeerdError(Reason.INVALID_ARGUMENT, "name: an organization needs one")
         if request.HasField("policy"):
             columns["policy"] = self._policy(request.policy)
-        repository.update_organization(tx, row["org_id"], columns)
-        return self._stored(tx, row["org_id"])
+        return self._changed(tx, row, columns)
 
     def set_active(self, tx: Tx, org: str, active: bool, actor: Actor) -> sqlite3.Row:
-        """Let it start something or not. Raises NOT_FOUND."""
+        """Let it start something or not; what is under way is stopped with it. Raises NOT_FOUND."""
         row = self.get(tx, org, actor)
-        repository.update_organization(tx, row["org_id"], {"active": int(active)})
-        return self._stored(tx, row["org_id"])
+        return self._changed(tx, row, {"active": int(active)})
 
     def get(self, tx: Tx, org: str, actor: Actor) -> sqlite3.Row:
         """The row of one that the actor may act for. Raises NOT_FOUND or INVALID_ARGUMENT, in the source's words."""
@@ -116,6 +126,12 @@ class Organizations:
         if found is not None and actor.may_act_for(found):
             return found
         return OrgProblem.UNKNOWN if is_uuid(org) else OrgProblem.NO_UUID
+
+    def _changed(self, tx: Tx, row: sqlite3.Row, columns: dict[str, object]) -> sqlite3.Row:
+        repository.update_organization(tx, row["org_id"], columns)
+        changed = self._stored(tx, row["org_id"])
+        self._withdrawing.review(tx, repository.to_organization(row), repository.to_organization(changed))
+        return changed
 
     def _policy(self, given: nodes_pb2.OrganizationPolicy) -> bytes:
         return complete_policy(given, self._known).SerializeToString(deterministic=True)

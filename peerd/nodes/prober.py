@@ -1,4 +1,5 @@
-"""The program that a job runs to discover or scan one host; :mod:`peerd.nodes.messages` says what goes in and out.
+"""The program that a job runs to discover or scan a host, or a batch of them; :mod:`peerd.nodes.messages` says what
+goes in and out.
 
 It needs no daemon, no store and no gRPC. It ends with 0 whenever it wrote a result, and with 2 when it could not.
 """
@@ -9,22 +10,14 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from peerd.clock import SystemClock
+from peerd.nodes.batches import answer_of, probe_all
 from peerd.nodes.examining import Outside, probe
-from peerd.nodes.messages import (
-    FailureReason,
-    Kind,
-    Outcome,
-    ProbeRequest,
-    ProbeResult,
-    owner_from_json,
-    request_from_json,
-    to_json,
-)
-from peerd.nodes.scanning.report import markdown_report
+from peerd.nodes.message_json import owner_from_json, request_from_json, to_json
+from peerd.nodes.messages import REPORT, RESULT, RESULTS, BatchRequest, FailureReason, Kind, Outcome, ProbeResult
 
 _MAX_REQUEST_BYTES = 256 * 1024
 
@@ -36,28 +29,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("output", metavar="OUTPUT_DIR", type=Path, help="where result.json and report.md are written")
     parser.add_argument("--owner", default="{}", help="what this machine's owner allows: JSON; nothing when left out")
     options = parser.parse_args(arguments)
-    request: ProbeRequest | None = None
-    try:
-        request = request_from_json(_text_of(options.request))
-        owner = owner_from_json(options.owner)
-    except (ValueError, OSError) as error:
-        result = ProbeResult(
-            kind=request.kind if request is not None else Kind.DISCOVER,
-            outcome=Outcome.FAILED,
-            reason=FailureReason.INVALID_REQUEST,
-            message=str(error)[:500],
-        )
-    else:
-        result = asyncio.run(probe(request, owner, Outside(clock=SystemClock())))
+    files = list(_answer(options.request, options.owner))
     try:
         options.output.mkdir(parents=True, exist_ok=True)
-        if request is not None and result.scan is not None:
-            _write(options.output / "report.md", markdown_report(request, result, result.scan))
-        _write(options.output / "result.json", to_json(result))
+        for name, text in files:
+            _write(options.output / name, text)
     except OSError as error:
         print(f"peerd-prober: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _answer(asked: str, owned: str) -> Iterator[tuple[str, str]]:
+    """The files to write. A request that cannot be read is a result, too, and stands for all of a batch."""
+    kind = Kind.DISCOVER
+    try:
+        request = request_from_json(_text_of(asked))
+        kind = request.kind
+        owner = owner_from_json(owned)
+    except (ValueError, OSError) as error:
+        yield (
+            RESULT,
+            to_json(
+                ProbeResult(
+                    kind=kind,
+                    outcome=Outcome.FAILED,
+                    reason=FailureReason.INVALID_REQUEST,
+                    message=str(error)[:500],
+                )
+            ),
+        )
+        return
+    outside = Outside(clock=SystemClock())
+    if isinstance(request, BatchRequest):
+        lines = asyncio.run(probe_all(request, owner, outside))
+        yield RESULTS, "".join(f"{to_json(line)}\n" for line in lines)
+        return
+    answer = answer_of(request, asyncio.run(probe(request, owner, outside)))
+    if answer.report:
+        yield REPORT, answer.report
+    yield RESULT, answer.result
 
 
 def _text_of(argument: str) -> str:

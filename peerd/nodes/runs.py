@@ -14,8 +14,7 @@ from peerd.store import Store, Tx
 
 RUNNING, OK, FAILED = "running", "ok", "failed"
 KEPT_RUNS = 200
-"""Of one node; of these the newest :data:`KEPT_RESULTS` with what they found."""
-KEPT_RESULTS = 20
+"""Of one node; what they found is kept by :mod:`peerd.nodes.keeping`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +29,13 @@ class Run:
     level: int
     workflow_execution_id: int
     job: str
+    """Which may probe other nodes, too."""
+    longest_seconds: int
+    """After so long a job that began has ended, or nothing more is to be expected of it."""
     caller: str
     host: str = ""
-    """Of its node."""
+    target: str = ""
+    """Both of its node."""
 
 
 def add(
@@ -45,14 +48,15 @@ def add(
     level: int,
     execution_id: int,
     job: str,
+    longest_seconds: int,
     caller: str,
     sweep_id: int = 0,
 ) -> int:
     """A new one; a node has one at a time."""
     return tx.insert(
         "INSERT INTO node_runs (node_id, org_id, kind, status, protocol, level, workflow_execution_id, job, started_at,"
-        " sweep_id, caller) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (node_id, org_id, kind, RUNNING, protocol, level, execution_id, job, tx.now, sweep_id, caller),
+        " longest_seconds, sweep_id, caller) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (node_id, org_id, kind, RUNNING, protocol, level, execution_id, job, tx.now, longest_seconds, sweep_id, caller),
     )
 
 
@@ -73,17 +77,12 @@ def remark(tx: Tx, run_id: int, message: str) -> None:
 
 
 def prune(tx: Tx, node_id: str) -> None:
-    """Forget old runs of a node, and what those before the newest found; the last day's count in the budget."""
+    """Forget old runs of a node; the last day's count in the budget."""
     older = "(SELECT id FROM node_runs WHERE node_id = ? ORDER BY id DESC LIMIT 1 OFFSET ?)"
     tx.execute(
         f"DELETE FROM node_runs WHERE node_id = ? AND id <= {older} AND status != '{RUNNING}'"  # noqa: S608 - ours
         " AND started_at <= ?",
         (node_id, node_id, KEPT_RUNS, tx.now - DAY_MS),
-    )
-    tx.execute(
-        f"UPDATE node_runs SET result = '', report = '' WHERE node_id = ? AND id <= {older} AND result != ''"  # noqa: S608
-        " AND id NOT IN (SELECT scan_run_id FROM nodes WHERE scan_run_id IS NOT NULL AND node_id = ?)",
-        (node_id, node_id, KEPT_RESULTS, node_id),
     )
 
 
@@ -118,11 +117,15 @@ def open_run(tx: Tx, node_id: str) -> OpenRun | None:
 
 async def all_open(store: Store) -> list[Run]:
     """Everything that is under way, oldest first."""
-    rows = await store.all(
-        "SELECT r.*, n.host FROM node_runs r JOIN nodes n ON n.node_id = r.node_id WHERE r.status = 'running'"
-        " ORDER BY r.id"
-    )
-    return [_to_run(row) for row in rows]
+    return [_to_run(row) for row in await store.all(f"{_OPEN} ORDER BY r.id")]
+
+
+def open_of_organization(tx: Tx, org_id: str) -> list[Run]:
+    """Everything that is under way for it, oldest first."""
+    return [_to_run(row) for row in tx.all(f"{_OPEN} AND r.org_id = ? ORDER BY r.id", (org_id,))]
+
+
+_OPEN = "SELECT r.*, n.host, n.target FROM node_runs r JOIN nodes n ON n.node_id = r.node_id WHERE r.status = 'running'"
 
 
 async def open_of(store: Store, node_ids: Sequence[str]) -> dict[str, sqlite3.Row]:
@@ -144,8 +147,10 @@ def _to_run(row: sqlite3.Row) -> Run:
         level=row["level"],
         workflow_execution_id=row["workflow_execution_id"],
         job=row["job"],
+        longest_seconds=row["longest_seconds"],
         caller=row["caller"],
         host=row["host"],
+        target=row["target"],
     )
 
 

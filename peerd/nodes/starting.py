@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from peerd.nodes import runs
-from peerd.nodes.definition import Probe, definition_for
+from peerd.nodes.definition import Probe, alone, batches_of, definition_for
 from peerd.nodes.messages import Kind
 from peerd.nodes.model import Organization
 from peerd.store import Tx
@@ -45,7 +45,8 @@ class Starter:
         """One execution for all, with a run for each node, and a sweep if ``lanes`` says how many at once. Its id, and
         that of the sweep or of the only run. Raises INVALID_DEFINITION, OVERLOADED, DISK_LOW."""
         sweep = lanes > 0
-        definition = definition_for(organization, probes, on, lanes=lanes or len(probes))
+        batches = list(batches_of(probes, lanes)) if sweep else [alone(probe) for probe in probes]
+        definition = definition_for(organization, batches, on)
         reading = accept_definition(workflows_pb2.DefinitionSource(definition=definition))
         version = put_workflow(tx, reading, stored=False)
         what = "a sweep" if sweep else f"a {_WORDS[probes[0].kind]} of {probes[0].node.target}"
@@ -61,8 +62,8 @@ class Starter:
                 reason=left_out[1],
                 caller=caller,
             )
-        for probe in probes:
-            run_id = runs.add(
+        run_ids = [
+            runs.add(
                 tx,
                 node_id=probe.node.node_id,
                 org_id=organization.org_id,
@@ -70,11 +71,15 @@ class Starter:
                 protocol=probe.protocol,
                 level=probe.level,
                 execution_id=execution_id,
-                job=probe.job,
+                job=batch.job,
+                longest_seconds=batch.longest_seconds,
                 caller=caller,
-                sweep_id=made if sweep else 0,
+                sweep_id=made,
             )
-        return execution_id, made if sweep else run_id
+            for batch in batches
+            for probe in batch.probes
+        ]
+        return execution_id, made if sweep else run_ids[-1]
 
 
 def placement(asked: workflows_pb2.Placement, policy: nodes_pb2.OrganizationPolicy) -> workflows_pb2.Placement:

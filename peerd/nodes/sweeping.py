@@ -14,8 +14,10 @@ from peerd.nodes.targets import parse_target
 MOST_NODES = 5000
 """In one sweep; more are left for the next."""
 _MOST_BYTES = 16 * 1024**2
-_REQUEST_BYTES = 1000
-"""Of a request, without the hosts and networks of the policy, which each has."""
+_BATCH_BYTES = 1000
+"""Of a batch's request, without the hosts and networks of the policy, which each has."""
+_NODE_BYTES = 500
+"""Of a node in it, whose host has at most 253."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +47,9 @@ class Selection:
         return "no more were asked for" if self.most == self.limit else f"a sweep takes {self.room} at most"
 
 
-def room(policy: Policy) -> int:
-    """How many nodes one execution can hold: each job carries the whole policy."""
-    return min(MOST_NODES, _MOST_BYTES // (_REQUEST_BYTES + policy.length))
+def room(policy: Policy, batch: int) -> int:
+    """How many nodes one execution can hold: each batch of so many carries the whole policy."""
+    return min(MOST_NODES, _MOST_BYTES // (_NODE_BYTES + (_BATCH_BYTES + policy.length) // batch))
 
 
 def lanes_left(policy: Policy, usage: Usage) -> tuple[int, str]:

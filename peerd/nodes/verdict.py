@@ -10,7 +10,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from peerd.nodes.allowing import forbidden
-from peerd.nodes.messages import FailureReason, Kind, Outcome, ProbeResult, Recognition, ScanReport, result_from_json
+from peerd.nodes.message_json import result_from_json
+from peerd.nodes.messages import FailureReason, Kind, Outcome, ProbeResult, Recognition, ScanReport
 from peerd.nodes.model import NodeEvent, Policy
 from peerd.nodes.runs import Run
 from peerd.nodes.targets import ParsedTarget, parse_address

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 
 from peerd.moments import moment
 from peerd.nodes import repository, runs
-from peerd.nodes.messages import FailureReason, result_from_json
+from peerd.nodes.message_json import result_from_json
+from peerd.nodes.messages import FailureReason
 from peerd.nodes.model import NodeStatus
 from peerd.nodes.next_action import Answer
 from peerd.v1 import nodes_pb2

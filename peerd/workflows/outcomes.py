@@ -14,7 +14,7 @@ from pathlib import Path
 
 from peerd.identity.peer_id import PeerId
 from peerd.jobs.paths import JobPlace
-from peerd.store import Store
+from peerd.store import Store, Tx
 from peerd.workflows.edges import LOCAL_PEER
 from peerd.workflows.model import EdgeStatus, WorkflowJobStatus
 
@@ -68,6 +68,12 @@ async def job_outcomes(store: Store, execution_id: int, names: Collection[str]) 
         deliveries.setdefault(edge["source_node_id"], []).append(edge)
     outcomes = {job["node_id"]: _outcome(job, deliveries.get(job["node_id"], [])) for job in jobs}
     return {name: outcome for name, outcome in outcomes.items() if outcome is not None}
+
+
+def job_statuses(tx: Tx, execution_id: int) -> Mapping[str, WorkflowJobStatus]:
+    """Of every job of an execution, as far as is known here; none of one that is not there any more."""
+    rows = tx.all("SELECT node_id, status FROM workflow_jobs WHERE workflow_execution_id = ?", (execution_id,))
+    return {row["node_id"]: WorkflowJobStatus(row["status"]) for row in rows}
 
 
 async def begun(store: Store, execution_id: int, names: Collection[str]) -> Mapping[str, str]:

@@ -97,7 +97,7 @@ class Sites:
 
 @pytest.fixture(scope="module")
 def sites() -> Iterator[Sites]:
-    made = Sites([f"{NET}.{number}" for number in range(1, 60)] + [OUTSIDE])
+    made = Sites([f"{NET}.{number}" for number in range(1, 180)] + [OUTSIDE])
     yield made
     made.close()
 
@@ -243,6 +243,7 @@ def test_refusals_in_the_words_of_the_source(probers: Fleet) -> None:
     ]
     for args, error in cases:
         assert document(c, "nodes", *args, code=1) == {"error": error, "next_action": None}
+        assert f"error: {error}\nnext: " in c.peerctl("nodes", *args, code=1).stderr, "a person is told where to look"
     document(c, "orgs", "activate", "asleep")
     nope = document(c, "nodes", "scan", f"{NET}.1", "--org", "asleep", "--protocol", "nope", code=1)
     assert nope == {"error": "Protocol 'nope' not found", "next_action": None}
@@ -324,7 +325,7 @@ def test_a_kill_anywhere_leaves_one_scan_applied_once(probers: Fleet, sites: Sit
 def test_a_sweep_survives_the_kill_of_a_prober_and_of_the_orchestrator(probers: Fleet, sites: Sites) -> None:
     c, b = probers["c"], probers["b"]
     document(c, "orgs", "add", "swept", *NETWORK, "--max-concurrent", "4")
-    targets = [f"{NET}.{number}" for number in range(10, 22)]
+    targets = [f"{NET}.{number}" for number in range(10, 40)]
     for target in targets:
         assert not ask(c, lambda peerd, target=target: peerd.scan_node(target, org="swept")).success  # type: ignore[misc]
     sweep = document(c, "nodes", "sweep", "--org", "swept", "--no-wait")["sweep"]
@@ -335,7 +336,7 @@ def test_a_sweep_survives_the_kill_of_a_prober_and_of_the_orchestrator(probers: 
         found = ask(c, lambda peerd: peerd.sweep(sweep["sweep_id"]))
         return found.scanned + found.failed
 
-    wait_for(lambda: ended() >= 2, 60, "the first are over")
+    wait_for(lambda: ended() >= 8, 60, "the first are over")
     b.kill()
     c.kill()
     c.start()
@@ -351,6 +352,79 @@ def test_a_sweep_survives_the_kill_of_a_prober_and_of_the_orchestrator(probers: 
         20,
         "the execution is completed",
     )
-    assert len(execution["jobs"]) == len(targets)
+    assert len(execution["jobs"]) == -(-len(targets) // 4), "four nodes in a job"
     nothing = document(c, "nodes", "sweep", "--org", "swept", code=1)
     assert nothing == {"error": "No node is due", "next_action": "wait"}
+
+
+@pytest.mark.parametrize("failpoint", [name for name in OF_NODES if ".apply." in name])
+def test_a_kill_while_a_batch_is_applied_leaves_each_of_its_nodes_scanned_once(
+    probers: Fleet, sites: Sites, failpoint: str
+) -> None:
+    c = probers["c"]
+    org = f"batch-{failpoint.replace('.', '-').replace('_', '-')}"
+    document(c, "orgs", "add", org, *NETWORK, "--max-concurrent", "1")
+    first = 60 + 8 * OF_NODES.index(failpoint)
+    targets = [f"{NET}.{number}" for number in range(first, first + 8)]
+    for target in targets:
+        ask(c, lambda peerd, target=target: peerd.scan_node(target, org=org))  # type: ignore[misc]
+    c.stop()
+    c.start(failpoint=failpoint)
+    c.peerctl("nodes", "sweep", "--org", org, "--no-wait", code=None)
+    c.wait(60)
+    c.start()
+    wait_for(lambda: all(is_scanned(c, target, org) for target in targets), 60, "all are scanned", pause=0.3)
+    for target in targets:
+        shown = document(c, "nodes", "show", target, "--org", org)
+        assert [item["event"] for item in shown["history"]] == ["created", "discovered", "scanned"]
+        assert [run["job"] for run in shown["runs"]] == [f"batch-{1 + targets.index(target) // 4}"]
+    assert {target: sites.asked[target] for target in targets} == dict.fromkeys(targets, 1)
+
+
+def test_what_an_organization_may_not_dial_any_more_is_not_dialed_by_a_sweep_that_began_before(
+    probers: Fleet, sites: Sites
+) -> None:
+    c = probers["c"]
+    document(c, "orgs", "add", "narrowed", "--network", f"{NET}.0/24", "--special", "loopback", "--max-concurrent", "1")
+    targets = [f"{NET}.{number}" for number in range(96, 136)]
+    for target in targets:
+        ask(c, lambda peerd, target=target: peerd.scan_node(target, org="narrowed"))  # type: ignore[misc]
+    sweep = document(c, "nodes", "sweep", "--org", "narrowed", "--no-wait")["sweep"]
+    wait_for(lambda: sites.asked[targets[4]] > 0, 60, "the second batch is under way")
+    document(c, "orgs", "set", "narrowed", "--network", f"{NET}.96/28")  # to 111: four of the ten batches
+    over = document(c, "nodes", "show-sweep", str(sweep["sweep_id"]))["sweep"]
+    assert over["reasons"]["withdrawn"] >= 28, "all that had not begun, at once"
+    wait_for(lambda: has_ended(c, sweep), 60, "what had begun comes to its end")
+    again = document(c, "nodes", "sweep", "--org", "narrowed")["sweep"]
+    assert again["left_out"] == 24
+    for target in targets[:16]:
+        assert is_scanned(c, target, "narrowed")
+    assert {target: sites.dialed[target] for target in targets[16:]} == dict.fromkeys(targets[16:], 0)
+    shown = document(c, "nodes", "show", targets[-1], "--org", "narrowed")
+    assert "not in a network" in shown["node"]["message"]
+
+
+def test_an_organization_that_is_made_inactive_dials_nothing_more(probers: Fleet, sites: Sites) -> None:
+    c = probers["c"]
+    document(c, "orgs", "add", "ended", *NETWORK, "--max-concurrent", "1")
+    targets = [f"{NET}.{number}" for number in range(140, 180)]
+    for target in targets:
+        ask(c, lambda peerd, target=target: peerd.scan_node(target, org="ended"))  # type: ignore[misc]
+    sweep = document(c, "nodes", "sweep", "--org", "ended", "--no-wait")["sweep"]
+    wait_for(lambda: sites.asked[targets[0]] > 0, 60, "the first is under way")
+    document(c, "orgs", "deactivate", "ended")
+    nodes = document(c, "nodes", "list", "--org", "ended", "--status", "error")["nodes"]
+    assert {node["reason"] for node in nodes} == {"withdrawn"}
+    assert len(nodes) >= 28, "all that had not begun: this command takes less than two of ten batches"
+    wait_for(lambda: has_ended(c, sweep), 30, "the execution ends")
+    document(c, "orgs", "activate", "ended")
+    document(c, "nodes", "scan", targets[-1], "--org", "ended", "--protocol", "sui", "--wait")
+    assert {target: sites.dialed[target] for target in targets[12:-1]} == dict.fromkeys(targets[12:-1], 0)
+    assert sites.asked[targets[-1]] == 1
+
+
+def has_ended(daemon: Daemon, sweep: dict[str, Any]) -> bool:
+    """Its execution, and each of its nodes."""
+    status: str = daemon.json("executions", "show", str(sweep["workflow_execution_id"]))["status"]
+    found = ask(daemon, lambda peerd: peerd.sweep(int(sweep["sweep_id"])))
+    return status.endswith(("COMPLETED", "FAILED", "CANCELLED")) and found.scanned + found.failed == found.nodes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,16 @@ from typing import Any
 from peerd.clock import FakeClock
 from peerd.identity.peer_id import PeerId
 from peerd.jobs.paths import JobPlace
-from peerd.nodes.applying import Applying, NodeScan
+from peerd.nodes.applying import Applying
 from peerd.nodes.asking import Asking
-from peerd.nodes.messages import ProbeResult, to_json
+from peerd.nodes.ending import Ending, NodeScan
+from peerd.nodes.message_json import to_json
+from peerd.nodes.messages import BatchLine, ProbeResult
 from peerd.nodes.organizations import Organizations
 from peerd.nodes.protocols import load_protocols
 from peerd.nodes.servicer import NodeServicer, OrganizationServicer
 from peerd.nodes.starting import Starter
+from peerd.nodes.withdrawing import Withdrawing
 from peerd.rpc.caller import ALL_GRANTS, Caller, current
 from peerd.store import Store, Tx, open_store
 from peerd.v1 import nodes_pb2, workflows_pb2
@@ -78,7 +81,8 @@ class House:
         self.executions, self.around, self.intake = Executions(), Around(), Intake()
         protocols = load_protocols()
         known = frozenset(protocols.names())
-        organizations = Organizations(known)
+        ending = Ending(OWN, self.intake)
+        organizations = Organizations(known, Withdrawing(ending, self.executions))
         self.organizations = OrganizationServicer(store, self.around, OWN, organizations)
         asking = Asking(organizations, Starter(self.executions), known)
         self.nodes = NodeServicer(store, self.around, OWN, asking, protocols)
@@ -89,7 +93,7 @@ class House:
             own_peer_id=OWN,
             known=known,
             executions=self.executions,
-            intake=self.intake,
+            ending=ending,
         )
 
     async def add(self, slug: str, policy: nodes_pb2.OrganizationPolicy = NETWORKS) -> str:
@@ -118,16 +122,34 @@ class House:
         self, run: nodes_pb2.NodeAnswer | nodes_pb2.NodeRun, result: ProbeResult | bytes, report: str = ""
     ) -> None:
         """The job of a run completes and its result comes home."""
-        execution, job = run.workflow_execution_id, await self.job_of(run.run_id)
-        place = JobPlace(
-            data_dir=self.folder, orchestrator=OWN, workflow_execution_id=execution, executor=OWN, job_execution_id=0
-        )
-        folder = place.input / job
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = await self._folder_of(run)
         (folder / "result.json").write_bytes(result if isinstance(result, bytes) else to_json(result).encode())
         if report:
             (folder / "report.md").write_text(report, encoding="utf-8")
         await self.end(run, "completed", "delivered")
+
+    async def deliver_batch(
+        self, runs: Sequence[nodes_pb2.NodeRun], results: Mapping[str, ProbeResult], *, more: bytes = b""
+    ) -> None:
+        """The job of these runs completes and its results, by node, come home."""
+        folder = await self._folder_of(runs[0])
+        lines = [
+            to_json(BatchLine(node_id=node, result=to_json(found), report="# Scan")) for node, found in results.items()
+        ]
+        (folder / "results.jsonl").write_bytes("".join(f"{line}\n" for line in lines).encode() + more)
+        await self.end(runs[0], "completed", "delivered")
+
+    async def _folder_of(self, run: nodes_pb2.NodeAnswer | nodes_pb2.NodeRun) -> Path:
+        place = JobPlace(
+            data_dir=self.folder,
+            orchestrator=OWN,
+            workflow_execution_id=run.workflow_execution_id,
+            executor=OWN,
+            job_execution_id=0,
+        )
+        folder = place.input / await self.job_of(run.run_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     async def end(
         self, run: nodes_pb2.NodeAnswer | nodes_pb2.NodeRun, status: str, edge: str, reason: str = "", message: str = ""

@@ -14,16 +14,8 @@ from google.protobuf.message import Message
 
 from peerd.errors import PeerdError, Reason
 from peerd.nodes import repository
-from peerd.nodes.messages import (
-    FailureReason,
-    Kind,
-    Outcome,
-    ProbeResult,
-    Recognition,
-    Risk,
-    ScanReport,
-    request_from_json,
-)
+from peerd.nodes.message_json import request_from_json
+from peerd.nodes.messages import FailureReason, Kind, Outcome, ProbeRequest, ProbeResult, Recognition, Risk, ScanReport
 from peerd.nodes.model import Organization
 from peerd.store import Tx
 from peerd.v1 import nodes_pb2
@@ -165,6 +157,7 @@ async def test_the_job_gets_what_the_policy_says_and_no_reference_to_a_parameter
     assert (job.service, job.on.role) == ("node-prober", "scanner")
     assert "$" not in job.params["request"]
     request = request_from_json(job.params["request"])
+    assert isinstance(request, ProbeRequest)
     assert (request.target.host, request.target.port, request.protocol) == ("10.0.0.1", 9000, "sui")
     assert request.permission is not None
     assert request.permission.by == "${params.x}"
@@ -231,25 +224,24 @@ async def test_a_sweep_is_one_execution_in_lanes_of_what_is_due(house: House) ->
         assert (answer.sweep.nodes, answer.sweep.left_out) == (6, 2)
         assert "budget" in answer.sweep.left_out_reason
         (definition,) = house.executions.definitions
-        names = [job.name for job in definition.jobs]
-        assert [list(job.needs) for job in definition.jobs] == [[], [], *([name] for name in names[:4])]
+        assert [list(job.needs) for job in definition.jobs] == [[], [], ["batch-1"]]
+        assert [job.when for job in definition.jobs] == ["", "", "always()"]
         assert "under way" in (await house.nodes.SweepNodes(nodes_pb2.SweepNodesRequest(org="acme"), None)).error
         runs = [
-            (await house.nodes.ListNodeRuns(nodes_pb2.ListNodeRunsRequest(node=name.removeprefix("scan-")), None)).runs[
-                0
-            ]
-            for name in names
+            (await house.nodes.ListNodeRuns(nodes_pb2.ListNodeRunsRequest(node=f"10.0.0.{number}"), None)).runs[0]
+            for number in range(1, 7)
         ]
-        for run in runs[:-1]:
-            await house.deliver(run, SCANNED)
+        assert [run.job for run in runs] == [f"batch-{number}" for number in (1, 1, 2, 2, 3, 3)]
+        for batch in (runs[:2], runs[2:4]):
+            await house.deliver_batch(batch, {run.node_id: SCANNED for run in batch})
         await house.applying.look()
         request = nodes_pb2.GetSweepRequest(sweep_id=answer.sweep.sweep_id)
         halfway = (await house.nodes.GetSweep(request, None)).sweep
-        assert (halfway.scanned, halfway.failed, halfway.HasField("ended_at")) == (5, 0, False)
+        assert (halfway.scanned, halfway.failed, halfway.HasField("ended_at")) == (4, 0, False)
         await house.end(runs[-1], "failed", "waiting", reason="lost", message="x")
         await house.applying.look()
         over = (await house.nodes.GetSweep(request, None)).sweep
-    assert (over.scanned, over.failed, dict(over.risks), dict(over.reasons)) == (5, 1, {"MEDIUM": 5}, {"lost": 1})
+    assert (over.scanned, over.failed, dict(over.risks), dict(over.reasons)) == (4, 2, {"MEDIUM": 4}, {"lost": 2})
     assert over.HasField("ended_at")
     assert dict(over.peers) == {"beta": 6}
 

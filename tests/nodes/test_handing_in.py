@@ -11,9 +11,10 @@ import pytest_asyncio
 
 from peerd.clock import FakeClock
 from peerd.errors import PeerdError, Reason
-from peerd.nodes.applying import NodeScan
+from peerd.nodes.ending import NodeScan
 from peerd.nodes.handing_in import HandingIn
-from peerd.nodes.messages import Connect, Kind, OpenPort, Outcome, ProbeResult, Risk, ScanReport, to_json
+from peerd.nodes.message_json import to_json
+from peerd.nodes.messages import Connect, Kind, OpenPort, Outcome, ProbeResult, Risk, ScanReport
 from tests.scans.desk import Desk
 
 PORTS = (OpenPort(number=9000, address="10.0.0.1", service="http"), OpenPort(number=22, address="192.0.2.7"))

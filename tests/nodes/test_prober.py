@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from peerd.clock import SystemClock
-from peerd.nodes.messages import Kind, Owner, Permission, Special, result_from_json, to_json
+from peerd.nodes.message_json import result_from_json, to_json
+from peerd.nodes.messages import Kind, Owner, Permission, Special
 from peerd.nodes.prober import main
 from tests.nodes import servers as sites
 from tests.nodes.probing import LOOPBACK, OWNER, request, run

@@ -15,17 +15,8 @@ from hypothesis import strategies as st
 
 from peerd.clock import SystemClock
 from peerd.nodes.examining import Outside, probe
-from peerd.nodes.messages import (
-    FailureReason,
-    Kind,
-    Permission,
-    ProbeResult,
-    Risk,
-    Severity,
-    Special,
-    result_from_json,
-    to_json,
-)
+from peerd.nodes.message_json import result_from_json, to_json
+from peerd.nodes.messages import FailureReason, Kind, Permission, ProbeResult, Risk, Severity, Special
 from peerd.nodes.probing.http_client import TlsSeen
 from peerd.nodes.scanning.certificates import certificate_findings
 from peerd.nodes.scanning.port_scan import nmap_arguments, open_of_greppable

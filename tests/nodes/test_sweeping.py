@@ -10,10 +10,11 @@ import pytest_asyncio
 
 from peerd.errors import PeerdError, Reason
 from peerd.nodes import asking, runs
-from peerd.nodes.messages import Kind, Outcome, ProbeResult, Risk, ScanReport
+from peerd.nodes.message_json import request_from_json
+from peerd.nodes.messages import BatchRequest, Kind, Outcome, ProbeResult, Risk, ScanReport
 from peerd.nodes.model import Policy
 from peerd.nodes.sweeping import MOST_NODES, room
-from peerd.v1 import nodes_pb2
+from peerd.v1 import nodes_pb2, workflows_pb2
 from tests.nodes.house import OWN, House, calling, open_house
 
 REPORT = ScanReport(protocol="sui", level=1, score=70, risk=Risk.MEDIUM)
@@ -37,7 +38,14 @@ async def sweep(house: House, **fields: int) -> nodes_pb2.SweepNodesResponse:
 
 async def swept(house: House) -> list[str]:
     """Targets of the newest sweep."""
-    return [job.description.removeprefix("scan ") for job in house.executions.definitions[-1].jobs]
+    return [target for job in house.executions.definitions[-1].jobs for target in targets_of(job)]
+
+
+def targets_of(job: workflows_pb2.JobDefinition) -> list[str]:
+    """What a job's prober is told to probe."""
+    request = request_from_json(job.params["request"])
+    found = request.requests() if isinstance(request, BatchRequest) else [request]
+    return [asked.target.host for asked in found]
 
 
 async def test_a_sweep_leaves_a_place_and_all_together_are_never_more_than_may_be(house: House) -> None:
@@ -46,7 +54,9 @@ async def test_a_sweep_leaves_a_place_and_all_together_are_never_more_than_may_b
         await house.scan(f"10.0.0.{number}", "acme")
     first = await house.scan("10.0.1.1", "acme", protocol="sui")
     assert (await sweep(house)).sweep.nodes == 20
-    assert sum(not job.needs for job in house.executions.definitions[-1].jobs) == 2
+    jobs = [job for job in house.executions.definitions[-1].jobs if not job.needs]
+    at_once = [request_from_json(job.params["request"]) for job in jobs]
+    assert sum(asked.at_once if isinstance(asked, BatchRequest) else 1 for asked in at_once) == 2
     assert "leaves a place" in (await sweep(house)).error
     second = await house.scan("10.0.1.2", "acme", protocol="sui")
     assert second.success
@@ -128,8 +138,9 @@ async def test_a_policy_that_no_prober_could_be_given_is_refused_and_a_large_one
     with pytest.raises(PeerdError) as refused:
         await house.add("acme", large)
     assert "characters" in refused.value.message
-    assert room(Policy()) == MOST_NODES
-    assert room(Policy(blocked_hosts=("a" * 60,) * 1000)) < 300
+    assert room(Policy(), 1) == MOST_NODES
+    assert room(Policy(blocked_hosts=("a" * 60,) * 1000), 1) < 300
+    assert 300 * 9 < room(Policy(blocked_hosts=("a" * 60,) * 1000), 12) < MOST_NODES
 
 
 async def open_runs(house: House) -> list[nodes_pb2.NodeRun]:

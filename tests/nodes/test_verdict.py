@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from peerd.errors import PeerdError, Reason
+from peerd.nodes.message_json import request_from_json, result_from_json, to_json
 from peerd.nodes.messages import (
     Connect,
     FailureReason,
@@ -23,9 +24,6 @@ from peerd.nodes.messages import (
     Severity,
     Special,
     Target,
-    request_from_json,
-    result_from_json,
-    to_json,
 )
 from peerd.nodes.model import TRANSITIONS, NodeEvent, NodeStatus, Policy, after
 from peerd.nodes.runs import Run
@@ -35,7 +33,7 @@ KNOWN = frozenset({"sui", "filecoin"})
 POLICY = Policy()
 DISCOVERY = Run(
     run_id=1, node_id="n", org_id="o", kind=Kind.DISCOVER, protocol="", level=0, workflow_execution_id=1, job="j",
-    caller="a",
+    longest_seconds=105, caller="a",
 )  # fmt: skip
 SCAN = replace(DISCOVERY, kind=Kind.SCAN, protocol="sui", level=1)
 BOTH = replace(SCAN, protocol="")

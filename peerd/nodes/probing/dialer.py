@@ -51,6 +51,7 @@ class Dialer:
         clock: Clock,
         *,
         connects_per_second: float,
+        at_once: int = MAX_AT_ONCE,
         resolver: Resolver | None = None,
         connector: Connector | None = None,
     ) -> None:
@@ -60,7 +61,7 @@ class Dialer:
         self._resolver = resolver or resolve
         self._connector = connector or connect
         self._next_at = 0.0
-        self._slots = asyncio.Semaphore(MAX_AT_ONCE)
+        self._slots = asyncio.Semaphore(at_once)
         self.connects: list[Connect] = []
         """Every address that was dialed, in order."""
 
