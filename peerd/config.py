@@ -224,6 +224,8 @@ class ScansConfig:
     """Roles of peers that may have this one scan; all with the grant ``operate`` when empty."""
     scan_seconds: float = 600
     """How long one run of nmap may take."""
+    hand_in_to: str = ""
+    """Id of the peer that ingests what port-scan finds here, signed by this peer; may be its own. Empty: nobody."""
     ingest_url: str = ""
     """Of this machine's own HTTP, such as ``http://127.0.0.1:9205``. With it the service scan-ingest is offered, whose
     jobs hand in there what they are sent, each signed by a registered scanner."""

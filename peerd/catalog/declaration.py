@@ -18,8 +18,10 @@ from google.protobuf import json_format
 from peerd.catalog.images import host_path_problem, image_problems, mount_problem, to_image
 from peerd.catalog.model import (
     RECEIVING,
+    SCAN_FORMATS,
     SENDING,
     Declaration,
+    HandIn,
     InterfaceKind,
     MountFunction,
     ServiceInterface,
@@ -47,6 +49,9 @@ PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
 
 MAX_ARGV = 1000
 MAX_CPUS = 4096
+MAX_PATTERNS = 100
+MAX_PATTERN = 1024
+MAX_VANTAGE = 128
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _PARAM = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,126}")
@@ -84,6 +89,8 @@ def check_declaration(proto: catalog_pb2.ServiceDeclaration, *, data_dir: Path) 
     _check_params(proto, violations)
     _check_host_paths(proto, violations, data_dir)
     _check_resources(proto, violations)
+    if proto.HasField("hand_in"):
+        _check_hand_in(proto, violations)
     if proto.kind == catalog_pb2.SERVICE_KIND_PROCESS:
         _check_process(proto, violations)
     elif proto.kind == catalog_pb2.SERVICE_KIND_DATA:
@@ -125,6 +132,7 @@ def to_declaration(proto: catalog_pb2.ServiceDeclaration) -> Declaration:
         gpus=proto.resources.gpus,
         max_concurrent=proto.max_concurrent,
         limits=proto.limits,
+        hand_in=_to_hand_in(proto.hand_in) if proto.HasField("hand_in") else None,
     )
 
 
@@ -140,6 +148,10 @@ def _to_interface(proto: catalog_pb2.ServiceInterface) -> ServiceInterface:
 def _to_param(proto: catalog_pb2.ServiceParam) -> ServiceParam:
     default = proto.default_value if proto.HasField("default_value") else None
     return ServiceParam(name=proto.name, description=proto.description, default=default, pattern=proto.pattern)
+
+
+def _to_hand_in(proto: catalog_pb2.HandIn) -> HandIn:
+    return HandIn(to=proto.to, format=proto.format, files=tuple(proto.files), vantage=proto.vantage)
 
 
 class _Violations:
@@ -237,6 +249,31 @@ def _check_resources(proto: catalog_pb2.ServiceDeclaration, violations: _Violati
             parse_size(text or "1")
         except ValueError as error:
             violations.add(f"resources.{name}", str(error))
+
+
+def _check_hand_in(proto: catalog_pb2.ServiceDeclaration, violations: _Violations) -> None:
+    wish = proto.hand_in
+    if proto.kind == catalog_pb2.SERVICE_KIND_DATA:
+        violations.add("hand_in", "only services that run something have it")
+    try:
+        parse_peer_id(wish.to)
+    except PeerdError as error:
+        violations.add("hand_in.to", error.message)
+    if wish.format not in SCAN_FORMATS:
+        violations.add("hand_in.format", f"{wish.format[:40]!r} is not known; there are {', '.join(SCAN_FORMATS[1:])}")
+    if len(wish.files) > MAX_PATTERNS:
+        violations.add("hand_in.files", f"more than {MAX_PATTERNS} patterns")
+    for index, pattern in enumerate(wish.files[:MAX_PATTERNS]):
+        parts = pattern.split("/")
+        if not pattern.isprintable() or len(pattern) > MAX_PATTERN or set(parts) & {"", ".", ".."}:
+            violations.add(f"hand_in.files[{index}]", "a relative path such as '*.xml', without '..'")
+        elif any("**" in part and part != "**" for part in parts):
+            violations.add(f"hand_in.files[{index}]", "** stands alone between slashes")
+    if len(wish.vantage) > MAX_VANTAGE or not wish.vantage.isprintable():
+        violations.add("hand_in.vantage", f"at most {MAX_VANTAGE} characters and no control ones")
+    gives = [INTERFACE_KINDS.get(interface.kind) for interface in proto.interfaces]
+    if gives and InterfaceKind.OUTPUT not in gives:
+        violations.add("hand_in", "a service whose jobs give no output leaves no scan")
 
 
 def _check_process(proto: catalog_pb2.ServiceDeclaration, violations: _Violations) -> None:

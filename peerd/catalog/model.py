@@ -98,6 +98,22 @@ class ContainerImage:
     tmp_bytes: int = 0
 
 
+SCAN_FORMATS = ("", "naabu", "nmap_xml", "masscan_json", "masscan_ndjson", "masscan_xml", "host_port")
+"""Of scans; empty: told by the content."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandIn:
+    """That jobs leave scans, which this peer signs as itself and hands in to another one's inventory."""
+
+    to: str
+    """Id of the peer that ingests them."""
+    format: str = ""
+    files: tuple[str, ...] = ()
+    """Patterns below output/; empty for all."""
+    vantage: str = ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Declaration:
     """A service as its owner declares it, already checked (see :mod:`peerd.catalog.declaration`)."""
@@ -128,6 +144,7 @@ class Declaration:
     """Jobs of it that run at once; 0 is no limit."""
     limits: int = 0
     """How strictly limits must be kept (registry_pb2.LimitsLevel)."""
+    hand_in: HandIn | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,10 +75,11 @@ def list_hosts(settings: Settings, where: str, at: datetime | None, limit: int) 
     help="0 the host, 1 its ports, 2 what answers there (default), 3 who said so and related hosts.",
 )
 @click.option("--at", type=moment, help="As it was then: a time, or how long ago.")
+@click.option("--limit", type=click.IntRange(min=1), default=1000, help="At most so many ports; 1000 by default.")
 @pass_settings
-def show_host(settings: Settings, address: str, depth: int, at: datetime | None) -> None:
+def show_host(settings: Settings, address: str, depth: int, at: datetime | None, limit: int) -> None:
     """One host, with what is around it."""
-    found = call(settings, lambda peerd: peerd.host(address, depth=depth, at=at))
+    found = call(settings, lambda peerd: peerd.host(address, depth=depth, at=at, limit=limit))
     if settings.as_json:
         print_json(found)
         return
@@ -100,6 +101,8 @@ def show_host(settings: Settings, address: str, depth: int, at: datetime | None)
     if found.ports:
         click.echo()
         print_ports(found.ports)
+    if found.next_page_token:
+        click.echo(f"there are more ports: --limit {10 * limit} shows so many, 'peerctl hosts export' all")
     if found.views:
         click.echo()
         _print_views(found.views)

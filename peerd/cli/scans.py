@@ -157,6 +157,38 @@ def show(settings: Settings, ingest_job_id: int, skipped: bool) -> None:
         print_table(("LINE", "REASON", "WHAT"), rows, empty="nothing was skipped")
 
 
+@scans.command("hand-ins")
+@click.option("--state", type=click.Choice(("waiting", "handed_in", "refused")), help="Only these.")
+@click.option("--limit", type=click.IntRange(min=1), default=50, help="At most so many; 50 by default.")
+@pass_settings
+def list_hand_ins(settings: Settings, state: str | None, limit: int) -> None:
+    """Scans that jobs here left, and what became of handing them in, newest first."""
+    from peerd.v1 import scans_pb2
+
+    wanted = scans_pb2.HandInState.Value(f"HAND_IN_STATE_{(state or 'unspecified').upper()}")
+    found = call(settings, lambda peerd: peerd.scan_hand_ins(state=wanted, limit=limit))
+    if settings.as_json:
+        print_json({"hand_ins": found})
+        return
+    rows = [
+        (
+            str(one.hand_in_id),
+            enum_word(scans_pb2.HandInState, one.state).replace("_", " "),
+            one.service,
+            str(one.job_execution_id),
+            one.path,
+            one.to_name,
+            str(one.ingest_job_id or ""),
+            str(one.attempts),
+            local_time(one.updated_at),
+            f"{one.message}; {one.next_action}" if one.next_action else one.message,
+        )
+        for one in found
+    ]
+    headings = ("ID", "STATE", "SERVICE", "JOB", "FILE", "TO", "INGEST JOB", "TRIES", "SINCE", "WHY")
+    print_table(headings, rows, empty="no scans were handed in from here")
+
+
 @scans.command("watch")
 @click.argument("ingest_job_id", type=int)
 @pass_settings

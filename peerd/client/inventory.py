@@ -34,10 +34,23 @@ class InventoryCalls(Calls):
         request = inventory_pb2.ListHostsRequest(where=where, at=_timestamp(at), page_size=_page(limit))
         return await self._all(self._inventory.ListHosts, request, lambda page: page.hosts, limit)
 
-    async def host(self, address: str, *, depth: int = 2, at: datetime | None = None) -> inventory_pb2.GetHostResponse:
-        """One host; with depth 1 its ports, with 2 what answers there, with 3 who said so and what is related."""
-        request = inventory_pb2.GetHostRequest(address=address, depth=depth, at=_timestamp(at))
-        return await self._call(self._inventory.GetHost, request)
+    async def host(
+        self, address: str, *, depth: int = 2, at: datetime | None = None, limit: int | None = None
+    ) -> inventory_pb2.GetHostResponse:
+        """One host; with depth 1 its ports, with 2 what answers there, with 3 who said so and what is related.
+
+        All its ports, or so many and ``next_page_token`` if there are more.
+        """
+        request = inventory_pb2.GetHostRequest(address=address, depth=depth, at=_timestamp(at), page_size=_page(limit))
+        found = await self._call(self._inventory.GetHost, request)
+        while found.next_page_token and (limit is None or len(found.ports) < limit):
+            request.page_token = found.next_page_token
+            request.page_size = _page(None if limit is None else limit - len(found.ports))
+            more = await self._call(self._inventory.GetHost, request)
+            found.ports.extend(more.ports)
+            found.views.extend(more.views)
+            found.next_page_token = more.next_page_token
+        return found
 
     async def ports(
         self, where: str = "", *, at: datetime | None = None, limit: int | None = None

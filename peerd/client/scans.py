@@ -109,6 +109,16 @@ class ScanCalls(Calls):
         )
         return await self._all(self._scans.ListSkippedRecords, request, lambda page: page.records, limit)
 
+    async def scan_hand_ins(
+        self,
+        *,
+        state: scans_pb2.HandInState.ValueType = scans_pb2.HAND_IN_STATE_UNSPECIFIED,
+        limit: int | None = None,
+    ) -> list[scans_pb2.ScanHandIn]:
+        """Scans that jobs there left, and that the peer hands in; newest first."""
+        request = scans_pb2.ListHandInsRequest(page_size=min(limit or PAGE_SIZE, PAGE_SIZE), state=state)
+        return await self._all(self._scans.ListHandIns, request, lambda page: page.hand_ins, limit)
+
     async def watch_ingest_job(
         self, ingest_job_id: int, *, timeout: float | None = None
     ) -> AsyncIterator[scans_pb2.IngestJob]:

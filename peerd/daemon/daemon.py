@@ -226,6 +226,7 @@ class Daemon:
                     workshop.orchestrator.run(),
                     workshop.ticker.run(),
                     self._scans.ingest.run(),
+                    workshop.outbox.run(),
                     workshop.nodes.applying.run(),
                     self._devices.run(),
                     neighbours.cards.run(self._devices),

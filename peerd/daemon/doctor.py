@@ -27,6 +27,7 @@ from peerd.datadir import DataDir
 from peerd.errors import PeerdError
 from peerd.jobs.runner import ProcessRunner
 from peerd.jobs.runner.containers.finding import find_engine
+from peerd.scans import hand_ins
 from peerd.scans.repository import look
 from peerd.store import quarantine
 from peerd.store.copies import read_only
@@ -196,8 +197,17 @@ def _scans(config: Config) -> Iterator[Finding]:
     try:
         with closing(sqlite3.connect(read_only(path), uri=True)) as connection:
             seen = look(connection, since)
+            undelivered, refused = hand_ins.look(connection, since)
     except RAISED:
         return  # as above
+    if undelivered or refused:
+        yield Finding(
+            name="hand-ins",
+            verdict=Verdict.WARN,
+            message=f"{undelivered} scans of jobs could not be handed in yet, {refused} were refused in the last "
+            f"{_FAILED_DAYS} days",
+            next_action="see why: 'peerctl scans hand-ins'",
+        )
     message = f"{seen.waiting} wait to be processed, {seen.failed} failed in the last {_FAILED_DAYS} days"
     if seen.troubled:
         message = f"{message}; {seen.troubled} cannot be processed now and are tried again"

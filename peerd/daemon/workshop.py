@@ -19,6 +19,7 @@ from peerd.jobs.model import Resources
 from peerd.jobs.runner.dispatch import Runners
 from peerd.nodes.handing_in import HandingIn
 from peerd.scans.assembly import Scans
+from peerd.scans.outbox import Outbox
 from peerd.schedules.firing import Firings
 from peerd.schedules.schedules import Schedules
 from peerd.schedules.ticker import Ticker
@@ -109,6 +110,7 @@ class Workshop:
         )
         self.viewer = Viewer(own_peer_id=self_id, data_dir=config.data_dir, name_of=registry.name_of)
         self.logs = Logs(store, channels, self.orchestrator.changes)
+        self.outbox = Outbox(store, clock, self_id, scans.signer, channels, config.data_dir)
         around = Surroundings(
             store=store,
             clock=clock,
@@ -128,6 +130,7 @@ class Workshop:
             closed=house.closed,
             bounds=house.bounds,
             reserve=config.transfers.reserve,
+            completed=self.outbox.completed,
         )
         self.jobs = assemble(self._floor, around, config.jobs)
         self.door = Door(
@@ -155,6 +158,7 @@ class Workshop:
         self._floor.changes.subscribe(JobCounter(clock).changed)
         registry.on_online(self.orchestrator.peer_online)
         registry.on_online(lambda peer_id: neighbours.later(self.sender.peer_online(peer_id)))
+        registry.on_online(lambda peer_id: neighbours.later(self.outbox.peer_online(peer_id)))
 
     @property
     def running(self) -> int:

@@ -23,6 +23,11 @@ class Resolver:
         self._banners: dict[bytes, int] = {}
         self._certificates: dict[Certificate, int] = {}
 
+    @property
+    def used(self) -> bool:
+        """Whether it was asked for anything."""
+        return bool(self._services or self._banners or self._certificates)
+
     def numbers(self, spoken: Spoken) -> Said:
         """The same with numbers in place of services, banners and certificates."""
         at, state, service, banner, certificate = spoken

@@ -40,13 +40,14 @@ Gathered = dict[str, Seen]
 """By address."""
 
 
-def gather(records: Iterable[Record], scanned_at: int) -> Gathered:
+def gather(records: Iterable[Record], scanned_at: int, ended_at: int | None = None) -> Gathered:
     """A record that says no time, one a day behind the scan, or one before the year 2000, was made when the scan was.
 
-    A tool whose clock is wrong would otherwise have the last word for years, or never.
+    ``ended_at``: by when the scan was over, if it is not known better than ``scanned_at``. A tool whose clock is wrong
+    would otherwise have the last word for years, or never.
     """
     found: Gathered = {}
-    latest = scanned_at + DAY_MS
+    latest = (scanned_at if ended_at is None else ended_at) + DAY_MS
     for record in records:
         at: int = record.seen_at if record.seen_at is not None else scanned_at
         if at > latest or at < _FIRST_MS:

@@ -16,6 +16,8 @@ from peerd.inventory.splits import View, views_of
 from peerd.store.beside import Reads
 
 MAX_DEPTH = 3
+PORTS = 100
+"""Of one page, where nothing else is asked for."""
 _SHOWN_RELATIONS = 100
 """Other hosts of one answer."""
 
@@ -28,7 +30,9 @@ class Around:
     ports: tuple[Line, ...] = ()
     views: tuple[tuple[View, Line], ...] = ()
     related: tuple[tuple[str, str], ...] = ()
-    """(address, through which node)."""
+    """(address, through which node); on the first page."""
+    token: str = ""
+    """Where its next ports begin."""
 
 
 class Inventory:
@@ -48,8 +52,10 @@ class Inventory:
         """Raises INVALID_EXPRESSION."""
         return Question(where=self.where(where), at=at)
 
-    async def around(self, address: str, *, depth: int, at: int | None = None) -> Around:
-        """Raises INVALID_ARGUMENT or NOT_FOUND."""
+    async def around(
+        self, address: str, *, depth: int, at: int | None = None, size: int = PORTS, token: str = ""
+    ) -> Around:
+        """With a page of its ports. Raises INVALID_ARGUMENT, INVALID_PAGE_TOKEN or NOT_FOUND."""
         normal = normalise_address(address)
         if normal is None:
             message = f"{address[:100]!r} is no address"
@@ -61,21 +67,27 @@ class Inventory:
                 f"nothing is known of host {normal}",
                 next_action="'peerctl hosts list' shows what is; 'peerctl scans list' what was ingested",
             )
-        ports = tuple(await self.lists.ports_of(host.host_id, at)) if depth >= 1 else ()
+        if depth < 1:
+            return Around(host=host)
+        page = await self.lists.ports_of(host.host_id, at, size=size, token=token)
+        ports = tuple(page.items)
         if depth < MAX_DEPTH:
-            return Around(host=host, ports=ports)
+            return Around(host=host, ports=ports, token=page.token)
         by_port = {line.port.port_id: line for line in ports if line.port is not None}
         seen = await views_of(self.store, list(by_port))  # of all at once: a host may have thousands
         views = tuple((view, line) for port, line in by_port.items() for view in seen.get(port, ()))
-        return Around(host=host, ports=ports, views=views, related=await self._related(host, ports))
+        related = () if token else await self._related(host)
+        return Around(host=host, ports=ports, views=views, related=related, token=page.token)
 
-    async def _related(self, host: HostFacts, ports: tuple[Line, ...]) -> tuple[tuple[str, str], ...]:
-        """Other hosts with the same certificate or name."""
-        certificates = {line.port.certificate.sha256 for line in ports if line.port and line.port.certificate}
-        nodes = [Node("certificate", sha256) for sha256 in sorted(certificates)]
-        nodes += [Node("hostname", name) for name in host.hostnames]
+    async def _related(self, host: HostFacts) -> tuple[tuple[str, str], ...]:
+        """Other hosts with the same certificate or name, as they are now."""
+        certificates = await self.lists.certificates_of(host.host_id, limit=_SHOWN_RELATIONS)
+        nodes = [Node("certificate", sha256) for sha256 in certificates]
+        nodes += [Node("hostname", name) for name in host.hostnames[:_SHOWN_RELATIONS]]
         found: list[tuple[str, str]] = []
         for node in nodes:
+            if len(found) >= _SHOWN_RELATIONS:
+                break
             for edge in await self.graph.neighbours(node, limit=_SHOWN_RELATIONS):
                 address = edge.left.name if edge.left.kind == "host" else edge.left.name.rsplit("/", 2)[0]
                 if address != host.address and (address, str(node)) not in found:

@@ -14,7 +14,7 @@ from peerd.filters.sql import Sql
 from peerd.inventory import reading
 from peerd.inventory.facts import CertificateFacts, HostFacts, Line, ServiceFacts
 from peerd.inventory.fields import LINES, Expression, filter_sql
-from peerd.inventory.keys import PORT_MASK, host_of
+from peerd.inventory.keys import PORT_BITS, PORT_MASK, host_of
 from peerd.inventory.states import BY_WORD, THERE
 from peerd.store.beside import Reads
 
@@ -22,6 +22,9 @@ T = TypeVar("T")
 
 HOSTS_LOOKED_AT = 500
 """For one page of the past, which no index knows; a page may be short, or empty, and still have a token."""
+
+OBSERVATIONS_READ = 10_000
+"""For one page of a host's ports, unless one port alone has more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,11 +115,34 @@ class Lists:
         row = await self._store.one("SELECT id FROM inventory_hosts WHERE key = ?", (address_key,))
         return None if row is None else (await reading.hosts_by_id(self._store, [row["id"]]))[row["id"]]
 
-    async def ports_of(self, host_id: int, at: int | None = None) -> list[Line]:
-        """All ports of a host, as they stood at a moment."""
-        said = await reading.observations_of_hosts(self._store, [host_id])
-        lines = await reading.lines_of(self._store, said, at)
-        return [lines[port] for port in sorted(lines)]
+    async def ports_of(self, host_id: int, at: int | None = None, *, size: int, token: str) -> Page[Line]:
+        """Ports of a host, as they stood at a moment; a page has fewer where much was said of each."""
+        first, behind = (host_id << PORT_BITS) + _local(token), (host_id + 1) << PORT_BITS
+        rows = await self._store.all(
+            "SELECT p.id, (SELECT count(*) FROM inventory_observations o WHERE o.port_id = p.id) AS said "
+            "FROM inventory_ports p WHERE p.id > ? AND p.id < ? ORDER BY p.id LIMIT ?",
+            (first, behind, size + 1),
+        )
+        ports, said = list[int](), 0
+        for row in rows[:size]:
+            said += row["said"]
+            if ports and said > OBSERVATIONS_READ:
+                break
+            ports.append(row["id"])
+        lines = await reading.lines_of(self._store, await reading.observations_of(self._store, ports), at)
+        return Page(
+            items=[lines[port] for port in ports if port in lines],
+            token=str(ports[-1] & PORT_MASK) if len(ports) < len(rows) else "",
+        )
+
+    async def certificates_of(self, host_id: int, *, limit: int) -> list[str]:
+        """SHA-256 of certificates that a host shows now."""
+        rows = await self._store.all(
+            "SELECT DISTINCT c.sha256 FROM inventory_ports p JOIN inventory_certificates c ON c.id = p.certificate_id "
+            "WHERE p.id >= ? AND p.id < ? ORDER BY c.sha256 LIMIT ?",
+            (host_id << PORT_BITS, (host_id + 1) << PORT_BITS, limit),
+        )
+        return [row["sha256"] for row in rows]
 
     async def _past_ports(self, question: Question, at: int, size: int, after: bytes, local: int) -> Page[Line]:
         hosts = await self._store.all(
@@ -190,6 +216,14 @@ def read_token(token: str) -> tuple[bytes, int]:
     if len(key) != 16 or not 0 <= local <= PORT_MASK:
         raise PeerdError(Reason.INVALID_PAGE_TOKEN, "that page token is not one of ours")
     return key, local
+
+
+def _local(token: str) -> int:
+    """A port within its host."""
+    local = _number(token)
+    if local > PORT_MASK:
+        raise PeerdError(Reason.INVALID_PAGE_TOKEN, "that page token is not one of ours")
+    return local
 
 
 def _number(token: str) -> int:

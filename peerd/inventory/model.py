@@ -99,5 +99,7 @@ class Source:
     """The slug or UUID of an organization, as a tag. Empty: none."""
     scanned_at: Millis
     """When the scan was made: what counts for records that say no time."""
+    ended_at: Millis | None = None
+    """By when it was over; None where that is not known better."""
     scope: str = ""
     """What was looked at (:mod:`peerd.inventory.scopes`). Empty: not said."""

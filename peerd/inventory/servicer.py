@@ -13,7 +13,7 @@ from peerd.errors import PeerdError, Reason
 from peerd.inventory import changes
 from peerd.inventory.diffs import Diffs
 from peerd.inventory.graph import parse_node
-from peerd.inventory.inventory import MAX_DEPTH, Inventory
+from peerd.inventory.inventory import MAX_DEPTH, PORTS, Inventory
 from peerd.inventory.splits import splits
 from peerd.inventory.wire import (
     to_certificate,
@@ -55,12 +55,19 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
     async def GetHost(self, request: inventory_pb2.GetHostRequest, context: Any) -> inventory_pb2.GetHostResponse:
         if request.depth > MAX_DEPTH:
             raise PeerdError(Reason.INVALID_ARGUMENT, f"depth must be between 0 and {MAX_DEPTH}")
-        found = await self._inventory.around(request.address, depth=request.depth, at=_at(request, "at"))
+        found = await self._inventory.around(
+            request.address,
+            depth=request.depth,
+            at=_at(request, "at"),
+            size=page_size(request.page_size, default=PORTS),
+            token=request.page_token,
+        )
         return inventory_pb2.GetHostResponse(
             host=to_host(found.host),
             ports=[to_port(line, details=request.depth >= 2) for line in found.ports],
             views=[to_view(view, line) for view, line in found.views],
             related=[inventory_pb2.RelatedHost(address=address, through=through) for address, through in found.related],
+            next_page_token=found.token,
         )
 
     async def ListPorts(self, request: inventory_pb2.ListPortsRequest, context: Any) -> inventory_pb2.ListPortsResponse:

@@ -7,12 +7,13 @@ from functools import partial
 from peerd.clock import DAY_MS
 from peerd.config import InventoryConfig
 from peerd.inventory.enrichment import Enrichment
+from peerd.inventory.orphans import sweep
 from peerd.inventory.retention import forget_changes, thin
 from peerd.store import Store
 
 
 class InventoryUpkeep:
-    """Looks up new hosts, and thins out what is old."""
+    """Looks up new hosts, thins out what is old, and removes what nothing points at."""
 
     def __init__(self, config: InventoryConfig, store: Store) -> None:
         self._store = store
@@ -25,13 +26,15 @@ class InventoryUpkeep:
         await self._enrichment.keep_up()
 
     async def thin(self, now: int) -> None:
-        """Old observations and changes, a little in each transaction, so that others get their turn."""
+        """Old observations and changes and what they left, a little in each transaction: others get their turn."""
         before = now - self._kept_ms
         done: int | None = 0 if await self._got_old(before) else None
         while done is not None:
             done = await self._store.write(partial(thin, before=before, after_host=done))
         self._thinned_until = before
         while await self._store.write(forget_changes):
+            pass
+        while await sweep(self._store):
             pass
 
     async def _got_old(self, before: int) -> bool:

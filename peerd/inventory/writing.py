@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from peerd.inventory import details, revising
+from peerd.inventory import details, orphans, revising
 from peerd.inventory.gathering import Gathered, Said, Seen, gather, merged
 from peerd.inventory.keys import PORT_BITS, key_of
 from peerd.inventory.model import Record, Source
@@ -35,7 +35,7 @@ class Counts:
 def apply(tx: Tx, source: Source, records: Sequence[Record]) -> None:
     """Store what a chunk of a scan says."""
     scan = open_scan(tx, source)
-    gathered = gather(records, source.scanned_at)
+    gathered = gather(records, source.scanned_at, source.ended_at)
     known = _known_hosts(tx, [key_of(address) for address in gathered])
     hosts = _write_hosts(tx, gathered, known)
     _write_sightings(tx, scan.scan_id, hosts)
@@ -121,11 +121,13 @@ def _write_ports(tx: Tx, scan_id: int, hosts: dict[int, Seen], known_hosts: set[
     old = [port for port in said if port >> PORT_BITS in known_hosts]
     before = {row["id"]: row for row in _by_id(tx, "SELECT * FROM inventory_ports WHERE id IN", old)}
     again = 0
+    replaced: list[Said] = []
     for row in _by_id(tx, f"SELECT * FROM inventory_observations WHERE scan_id = {scan_id:d} AND port_id IN", old):
         if row["state"] == State.NOT_SHOWN:
             continue
         port = row["port_id"]
         earlier = (row["seen_at"], row["state"], row["service_id"], row["banner_id"], row["certificate_id"])
+        replaced += (earlier, said[port])
         said[port] = merged(earlier, said[port])
         again += 1
     tx.executemany(
@@ -136,6 +138,8 @@ def _write_ports(tx: Tx, scan_id: int, hosts: dict[int, Seen], known_hosts: set[
             for port, (at, state, service, banner, certificate) in said.items()
         ],
     )
+    if replaced or resolve.used:
+        orphans.note(tx, replaced, said.values())
     transports = 0
     new: list[tuple[int | None, ...]] = []
     changes: list[tuple[int | None, ...]] = []

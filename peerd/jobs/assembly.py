@@ -35,7 +35,7 @@ from peerd.jobs.measuring import Measuring
 from peerd.jobs.model import Resources
 from peerd.jobs.places import Places
 from peerd.jobs.quota import Quota
-from peerd.jobs.recording import Recording
+from peerd.jobs.recording import Completed, Recording
 from peerd.jobs.reporter import Reporter
 from peerd.jobs.repository import JobRepository
 from peerd.jobs.retention import JobRetention
@@ -117,6 +117,8 @@ class Surroundings:
     """Why no new jobs are taken now, if so."""
     reserve: Reserve = field(default_factory=Reserve)
     """What of the disk stays free."""
+    completed: Completed = lambda *_: None
+    """Hears of each job that has ended well."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +145,7 @@ def assemble(floor: JobFloor, around: Surroundings, config: JobsConfig) -> Jobs:
         leases=leases,
         retention=retention,
     )
-    recording = Recording(repository, around.sends, places)
+    recording = Recording(repository, around.sends, places, completed=around.completed)
     bounds = AttemptBounds(output_cap_bytes=config.output_cap_bytes)
     available = Available(
         config, around.machine, lambda: around.reserve.look(places.data_dir), around.container_memory_bytes

@@ -44,6 +44,7 @@ def service_work(service: Service, params: Mapping[str, str], env: Mapping[str, 
         network=declared.network,
         container=replace(container, entrypoint=_filled(container.entrypoint, values)) if container else None,
         mounts=tuple(_mounts(declared.interfaces)) if container else (),
+        hand_in=declared.hand_in,
     )
 
 

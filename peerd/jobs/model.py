@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-from peerd.catalog.model import ContainerImage, InterfaceKind
+from peerd.catalog.model import ContainerImage, HandIn, InterfaceKind
 from peerd.clock import Millis
 from peerd.digest import digest
 from peerd.errors import PeerdError, Reason
@@ -121,6 +121,8 @@ class Work:
     """What ``argv`` is the command of; None runs it as a process of this machine."""
     mounts: tuple[Mount, ...] = ()
     """Of a container: what its service declares."""
+    hand_in: HandIn | None = None
+    """What becomes of the scans that it leaves; the service's owner says so, never an order."""
 
     @property
     def is_data(self) -> bool:

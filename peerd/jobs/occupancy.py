@@ -1,7 +1,7 @@
 """The SQL of what jobs occupy on the disk: how much, whether they are still needed, and what became of it.
 
-Columns ``disk_bytes``, ``files``, ``kept`` and ``released_at`` of ``job_executions`` are written here and nowhere else,
-and rows are deleted here only. None of this is told to the orchestrator: it changes no revision.
+Columns ``disk_bytes``, ``files``, ``kept``, ``handing_in`` and ``released_at`` of ``job_executions`` are written here
+and nowhere else, and rows are deleted here only. None of this is told to the orchestrator: it changes no revision.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ _OVER = (
     "files = 'present' AND kept = 0 AND ended_at IS NOT NULL AND ended_at <= :before AND ("
     "contact_at <= :abandoned OR ((released_at IS NOT NULL OR status = 'cancelled') AND NOT EXISTS "
     "(SELECT 1 FROM job_edges e WHERE e.job_execution_id = job_executions.id AND e.status = 'sending'))) "
+    "AND handing_in = 0 "
     "AND NOT EXISTS (SELECT 1 FROM job_executions r WHERE r.reused_id = job_executions.id AND r.ended_at IS NULL)"
 )
 _OLD_ROWS = (
@@ -54,6 +55,11 @@ def over(executions: Collection[int], *, before: int, abandoned: int, limit: int
     only = f" AND workflow_execution_id IN ({', '.join(f':{name}' for name in values)})" if values else ""
     sql = f"SELECT * FROM job_executions WHERE {_OVER}{only} ORDER BY ended_at LIMIT :limit"  # noqa: S608
     return sql, {**values, "before": before, "abandoned": abandoned, "limit": limit}
+
+
+def hold(tx: Tx, job_execution_id: int, held: bool) -> None:
+    """Whether its files are still to be handed in as scans: retention leaves them until then."""
+    tx.execute("UPDATE job_executions SET handing_in = ? WHERE id = ?", (int(held), job_execution_id))
 
 
 def condemn(tx: Tx, job_execution_ids: Iterable[int]) -> None:

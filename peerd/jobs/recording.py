@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from peerd.catalog.model import InterfaceKind
@@ -28,6 +29,8 @@ from peerd.v1 import registry_pb2
 
 LimitsOf = Callable[[Job], Mapping[str, float]]
 """The limits that are in force for an attempt that begins now; see :class:`peerd.jobs.model.Job`."""
+Completed = Callable[[Tx, Job, Sequence[JobFile], Path], None]
+"""Hears of each job that has ended well, in the transaction that says so: what it made, and its directory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +60,13 @@ class Served:
 class Recording:
     """What the executor writes."""
 
-    def __init__(self, repository: JobRepository, sends: Sends, places: Places) -> None:
+    def __init__(
+        self, repository: JobRepository, sends: Sends, places: Places, *, completed: Completed = lambda *_: None
+    ) -> None:
         self._repository = repository
         self._sends = sends
         self._places = places
+        self._completed = completed
 
     def begin(self, tx: Tx, choice: Choice, isolation: int, limits_of: LimitsOf, *, gpus: int = 0) -> list[Begun]:
         """Start the chosen jobs, on paper, and note why the others wait where that has changed.
@@ -180,6 +186,7 @@ class Recording:
             if not edge.incoming:
                 edge_repository.put_edge(tx, job.id, replace(edge, status=EdgeStatus.SENDING))
                 self._sends.enqueue(tx, self._places.transfer(job, edge))
+        self._completed(tx, job, files, self._places.of(job).directory)
 
     def _begun(self, tx: Tx, job: Job, attempt_id: int) -> Begun:
         edges = edge_repository.edges_of(tx, job.id)

@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from peerd.catalog.model import ContainerImage
+from peerd.catalog.model import ContainerImage, HandIn
 from peerd.clock import Millis
 from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId
@@ -126,6 +126,7 @@ def to_job(row: sqlite3.Row) -> Job:
                 "secret_files": tuple(work.get("secret_files", ())),
                 "container": _container(work.get("container")),
                 "mounts": tuple(Mount(*mount) for mount in work.get("mounts", ())),
+                "hand_in": _hand_in(work.get("hand_in")),
             }
         ),
         timeout_seconds=row["timeout_seconds"],
@@ -354,6 +355,10 @@ class JobRepository:
             job_execution_id=job.id, orchestrator=job.key.orchestrator, status=job.status, stopping=stopping
         )
         tx.on_commit(lambda: self._changes.tell(change))
+
+
+def _hand_in(wish: Mapping[str, Any] | None) -> HandIn | None:
+    return HandIn(**{**wish, "files": tuple(wish["files"])}) if wish is not None else None
 
 
 def _container(work: Mapping[str, Any] | None) -> ContainerImage | None:

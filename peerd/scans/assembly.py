@@ -11,7 +11,7 @@ from peerd.config import ScansConfig
 from peerd.disk import Disk
 from peerd.identity.key import Identity
 from peerd.identity.peer_id import PeerId
-from peerd.scans import data, repository
+from peerd.scans import data, hand_ins, repository
 from peerd.scans.changes import Changes
 from peerd.scans.collaborators import Inventory, Reader
 from peerd.scans.control import Control
@@ -25,6 +25,8 @@ from peerd.scans.submission import Submissions
 from peerd.scans.wire import JobMessages
 from peerd.store import Store
 
+_AT_ONCE = 500
+"""Rows of one transaction."""
 _OPEN = (IngestState.PENDING, IngestState.PROCESSING)
 
 
@@ -89,4 +91,6 @@ class Scans:
                 tx, data_before=data_before, skipped_before=skipped_before, jobs_before=jobs_before
             )
         ):
+            pass
+        while await self._store.write(lambda tx: hand_ins.prune(tx, before=skipped_before, limit=_AT_ONCE)):
             pass

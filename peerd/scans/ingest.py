@@ -10,7 +10,7 @@ as a file that is no scan, fails with its reason.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -20,7 +20,7 @@ from typing import TypeVar
 import structlog
 
 from peerd import metrics
-from peerd.clock import DAY_MS, Clock
+from peerd.clock import DAY_MS, Clock, Millis
 from peerd.config import ScansConfig
 from peerd.errors import PeerdError, Reason
 from peerd.failpoints import failpoint
@@ -31,6 +31,7 @@ from peerd.scans.changes import Changes
 from peerd.scans.collaborators import Inventory, Reader, Reading, Skipped
 from peerd.scans.data import open_data
 from peerd.scans.model import IngestJob, IngestState, SkippedLine
+from peerd.scans.statement import FIRST_MS, MAX_AHEAD_MS
 from peerd.scans.told import Told
 from peerd.store import Store, Tx
 
@@ -57,6 +58,8 @@ T = TypeVar("T")
 class _Chunk:
     records: list[Record]
     skipped: list[Skipped]
+    error: PeerdError | None = None
+    """Why the scan cannot be read any further: what was read before counts."""
 
     def __len__(self) -> int:
         return len(self.records) + len(self.skipped)
@@ -149,9 +152,13 @@ class Ingest:
             while present is not None:
                 chunk = await _in_thread(lambda: _next_chunk(items))
                 if not len(chunk):
+                    if chunk.error is not None:
+                        raise chunk.error
                     break
-                source = source_of(began, reading.told())
+                source = source_of(present, reading.told(), chunk.records)
                 present = await self._write("chunk", lambda tx, s=source, p=present, c=chunk: self._keep(tx, s, p, c))  # type: ignore[misc]
+                if present is not None and chunk.error is not None:
+                    raise chunk.error
         if present is None:
             return
         after = 0 if reading.told().whole else None
@@ -241,6 +248,7 @@ class Ingest:
             reason="",
             message="",
             next_action="",
+            scanned_at=source.scanned_at,
         )
 
     def _settle(self, tx: Tx, job: IngestJob, after: int) -> int | None:
@@ -320,7 +328,20 @@ class Ingest:
         return repository.move(tx, job, state, **columns)
 
 
-def source_of(job: IngestJob, told: Told) -> Source:
+def made_at(job: IngestJob, told: Told, first: Sequence[Record]) -> Millis:
+    """When the scan was made: as stated, as the file says it began, or the earliest time of its first records.
+
+    Decided before anything is stored, and kept in the job then. What lies before the year 2000, or after the signature,
+    is nonsense; without anything else it counts when it was signed.
+    """
+    if job.time_stated or job.items:
+        return job.scanned_at
+    said = [told.started_at, *sorted(one.seen_at for one in first if one.seen_at is not None)]
+    latest = job.issued_at + MAX_AHEAD_MS
+    return next((at for at in said if at is not None and FIRST_MS <= at <= latest), job.issued_at)
+
+
+def source_of(job: IngestJob, told: Told, first: Sequence[Record] = ()) -> Source:
     """What all records of a scan have in common: as its statement says, and where it says nothing, as the file does."""
     return Source(
         ingest_job_id=job.ingest_job_id,
@@ -331,18 +352,22 @@ def source_of(job: IngestJob, told: Told) -> Source:
         tool_version=job.tool_version or (told.tool_version if job.tool in ("", told.tool) else ""),
         organization=job.organization,
         scope=job.scope or told.scope,
-        scanned_at=job.scanned_at,
+        scanned_at=made_at(job, told, first),
+        ended_at=None if job.time_stated else job.issued_at,
     )
 
 
 def _next_chunk(items: Iterator[Record | Skipped]) -> _Chunk:
-    chunk = _Chunk([], [])
-    for item in islice(items, CHUNK):
-        if isinstance(item, Record):
-            chunk.records.append(item)
-        else:
-            chunk.skipped.append(item)
-    return chunk
+    records, skipped = list[Record](), list[Skipped]()
+    try:
+        for item in islice(items, CHUNK):
+            if isinstance(item, Record):
+                records.append(item)
+            else:
+                skipped.append(item)
+    except PeerdError as error:
+        return _Chunk(records, skipped, error)
+    return _Chunk(records, skipped)
 
 
 async def _in_thread(function: Callable[[], T]) -> T:

@@ -65,6 +65,8 @@ class IngestJob:
     scope: str
     issued_at: Millis
     scanned_at: Millis
+    """As stated; else as the file says, once that was read; else when it was signed."""
+    time_stated: bool
     data_sha256: bytes
     data_size: int
     scan_data_id: int | None

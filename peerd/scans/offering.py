@@ -18,13 +18,22 @@ COLLECTOR_SERVICE = "scan-ingest"
 
 def scan_services(config: ScansConfig) -> tuple[Mapping[str, object], ...]:
     """What the configuration of this peer asks for. Raises INVALID_CONFIG."""
-    scanner = scanner_service(config.allowed_networks, allowed_roles=config.scan_roles, seconds=config.scan_seconds)
+    scanner = scanner_service(
+        config.allowed_networks,
+        allowed_roles=config.scan_roles,
+        seconds=config.scan_seconds,
+        hand_in_to=config.hand_in_to,
+    )
     collector = collector_service(config.ingest_url)
     return tuple(declared for declared in (scanner, collector) if declared is not None)
 
 
 def scanner_service(
-    allowed_networks: Sequence[str], *, allowed_roles: Sequence[str] = (), seconds: float = 600
+    allowed_networks: Sequence[str],
+    *,
+    allowed_roles: Sequence[str] = (),
+    seconds: float = 600,
+    hand_in_to: str = "",
 ) -> Mapping[str, object] | None:
     """A declaration as in the configuration; None where no network is allowed. Raises INVALID_CONFIG.
 
@@ -32,6 +41,8 @@ def scanner_service(
     """
     if not allowed_networks:
         return None
+    # A scan signed by this peer is what its jobs cannot make, as they never see the key.
+    signed = {"hand_in": {"to": hand_in_to, "format": "nmap_xml", "files": ["*.xml"]}} if hand_in_to else {}
     networks = [str(parse_allowed(text)) for text in allowed_networks]
     return {
         "name": SERVICE,
@@ -46,6 +57,7 @@ def scanner_service(
         **_around("OUTPUT", "STDOUT", "STDERR"),
         "allowed_roles": list(allowed_roles),
         "max_concurrent": 2,
+        **signed,
     }
 
 

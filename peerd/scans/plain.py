@@ -125,6 +125,7 @@ class PlainScans:
             scope="",
             issued_at=issued_at,
             scanned_at=issued_at,
+            time_stated=False,
             nonce=signed,
             data_sha256=sha256,
             data_size=len(envelope.content),

@@ -44,6 +44,7 @@ def add(tx: Tx, claim: Claim, *, job_uuid: str, scan_data_id: int, submitted_by:
         "scope": claim.scope,
         "issued_at": claim.issued_at,
         "scanned_at": claim.scanned_at,
+        "time_stated": int(claim.time_stated),
         "data_sha256": claim.data_sha256,
         "data_size": claim.data_size,
         "scan_data_id": scan_data_id,

@@ -11,12 +11,12 @@ from peerd.failpoints import failpoint
 from peerd.identity.peer_id import PeerId
 from peerd.rpc.caller import current_caller
 from peerd.rpc.paging import page_size, page_start
-from peerd.scans import repository, scanners
+from peerd.scans import hand_ins, repository, scanners
 from peerd.scans.changes import Changes
 from peerd.scans.control import Control
 from peerd.scans.signing import Signer
 from peerd.scans.submission import Submissions
-from peerd.scans.wire import JobMessages, to_key, to_skipped, to_state
+from peerd.scans.wire import JobMessages, to_hand_in_state, to_key, to_skipped, to_state
 from peerd.store import Store, Tx
 from peerd.store.requests import once
 from peerd.v1 import scans_pb2, scans_pb2_grpc
@@ -131,6 +131,19 @@ class ScanServicer(scans_pb2_grpc.ScanServiceServicer):
             return scans_pb2.RetryIngestJobResponse(job=self._to_message(job))
 
         return await self._once(request, scans_pb2.RetryIngestJobResponse, effect)
+
+    async def ListHandIns(self, request: scans_pb2.ListHandInsRequest, context: Any) -> scans_pb2.ListHandInsResponse:
+        size = page_size(request.page_size, default=_PAGE)
+        found = await hand_ins.page(
+            self._store,
+            before=page_start(request.page_token),
+            limit=size + 1,
+            state=to_hand_in_state(request.state),
+        )
+        return scans_pb2.ListHandInsResponse(
+            hand_ins=[self._to_message.hand_in(one) for one in found[:size]],
+            next_page_token=str(found[size - 1].hand_in_id) if len(found) > size else "",
+        )
 
     async def AddScannerKey(
         self, request: scans_pb2.AddScannerKeyRequest, context: Any

@@ -15,6 +15,7 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from peerd.catalog.model import SCAN_FORMATS
 from peerd.clock import DAY_MS, Millis
 from peerd.digest import digest
 from peerd.errors import PeerdError, Reason, Violation
@@ -30,13 +31,12 @@ MAX_AGE_MS = 7 * DAY_MS
 MAX_AHEAD_MS = 5 * 60_000
 MAX_STATEMENT_BYTES = 64 * 1024
 MAX_DATA_BYTES = 2**40
-FORMATS = ("", "naabu", "nmap_xml", "masscan_json", "masscan_ndjson", "masscan_xml", "host_port")
 
 _SCAN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _NONCE = range(16, 65)
 _SHA256_BYTES = 32
 _TEXTS = {"tool": 64, "tool_version": 64, "organization": 128, "vantage": 128, "scope": 4096}
-_FIRST_MS = 946_684_800_000
+FIRST_MS = 946_684_800_000
 """2000-01-01: no scan is older, and a clock that says so was never set."""
 
 
@@ -55,6 +55,8 @@ class Claim:
     scope: str
     issued_at: Millis
     scanned_at: Millis
+    time_stated: bool = True
+    """Whether the statement says when the scan was made; else ``scanned_at`` is when it was signed."""
     nonce: bytes
     data_sha256: bytes
     data_size: int
@@ -101,6 +103,7 @@ def claim_of(statement: ScanStatement, signer: PeerId) -> Claim:
         scope=statement.scope,
         issued_at=issued_at,
         scanned_at=scanned_at,
+        time_stated=statement.HasField("scanned_at"),
         nonce=statement.nonce,
         data_sha256=statement.data_sha256,
         data_size=statement.data_size,
@@ -139,8 +142,8 @@ def _violations(statement: ScanStatement) -> Iterator[Violation]:
         yield Violation(field="audience", message="is missing")
     if not _SCAN_ID.fullmatch(statement.scan_id):
         yield Violation(field="scan_id", message="must have 1 to 128 of A-Z a-z 0-9 . _ : -")
-    if statement.format not in FORMATS:
-        known = ", ".join(FORMATS[1:])
+    if statement.format not in SCAN_FORMATS:
+        known = ", ".join(SCAN_FORMATS[1:])
         yield Violation(field="format", message=f"{statement.format[:40]!r} is not known; there are {known}")
     for name, most in _TEXTS.items():
         text: str = getattr(statement, name)
@@ -149,7 +152,7 @@ def _violations(statement: ScanStatement) -> Iterator[Violation]:
     for name in ("issued_at", "scanned_at"):
         if name == "issued_at" and not statement.HasField("issued_at"):
             yield Violation(field=name, message="is missing")
-        elif statement.HasField(name) and _millis(getattr(statement, name)) < _FIRST_MS:  # type: ignore[arg-type]
+        elif statement.HasField(name) and _millis(getattr(statement, name)) < FIRST_MS:  # type: ignore[arg-type]
             yield Violation(field=name, message="is before the year 2000")
     if len(statement.nonce) not in _NONCE:
         yield Violation(field="nonce", message="must have 16 to 64 bytes")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from peerd.clock import Millis
 from peerd.errors import PeerdError
 from peerd.inventory.scopes import SHOWN, parse_scope
 from peerd.scans.formats.items import Notes
@@ -20,13 +21,20 @@ class Told:
     tool: str = ""
     tool_version: str = ""
     scope: str = ""
+    started_at: Millis | None = None
     whole: bool = True
     """Whether the file was written to its end. Known once it was read to there."""
 
 
 def told_by(notes: Notes) -> Told:
     """As far as it was read."""
-    return Told(tool=notes.tool, tool_version=notes.tool_version, scope=_scope(notes), whole=notes.whole)
+    return Told(
+        tool=notes.tool,
+        tool_version=notes.tool_version,
+        scope=_scope(notes),
+        started_at=notes.started_at,
+        whole=notes.whole,
+    )
 
 
 def _scope(notes: Notes) -> str:

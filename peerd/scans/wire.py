@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 from peerd.clock import Clock, Millis
 from peerd.moments import moment
+from peerd.scans.hand_ins import HandIn, HandInState
 from peerd.scans.model import IngestJob, IngestState, ScannerKey, SkippedLine
 from peerd.scans.scanners import key_base64
 from peerd.v1 import scans_pb2
 
+_HAND_IN_STATES = {state: scans_pb2.HandInState.Value(f"HAND_IN_STATE_{state.name}") for state in HandInState}
 _STATES = {state: scans_pb2.IngestState.Value(f"INGEST_STATE_{state.name}") for state in IngestState}
 
 
@@ -57,6 +59,30 @@ class JobMessages:
             has_data=job.scan_data_id is not None,
         )
 
+    def hand_in(self, one: HandIn) -> scans_pb2.ScanHandIn:
+        """A scan on its way to another peer."""
+        at = Millis(max(0, one.next_attempt_at - self._clock.steady()) + self._clock.now())
+        return scans_pb2.ScanHandIn(
+            hand_in_id=one.hand_in_id,
+            state=_HAND_IN_STATES[one.state],
+            job_execution_id=one.job_execution_id,
+            service=one.service,
+            path=one.path,
+            scan_id=one.scan_id,
+            to_peer_id=one.to_peer_id,
+            to_name=self._name_of(one.to_peer_id),
+            format=one.format,
+            vantage=one.vantage,
+            ingest_job_id=one.ingest_job_id,
+            attempts=one.attempts,
+            created_at=moment(one.created_at),
+            updated_at=moment(one.updated_at),
+            next_attempt_at=moment(at) if one.state is HandInState.WAITING else None,
+            reason=one.reason,
+            message=one.message,
+            next_action=one.next_action,
+        )
+
 
 def to_skipped(line: SkippedLine) -> scans_pb2.SkippedRecord:
     """One that was skipped."""
@@ -81,3 +107,8 @@ def to_key(key: ScannerKey) -> scans_pb2.ScannerKey:
 def to_state(number: int) -> IngestState | None:
     """None for any."""
     return next((state for state, value in _STATES.items() if value == number), None)
+
+
+def to_hand_in_state(number: int) -> HandInState | None:
+    """None for any."""
+    return next((state for state, value in _HAND_IN_STATES.items() if value == number), None)

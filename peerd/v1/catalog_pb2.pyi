@@ -258,6 +258,7 @@ class ServiceDeclaration(_message.Message):
     RESOURCES_FIELD_NUMBER: _builtins.int
     MAX_CONCURRENT_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    HAND_IN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     kind: Global___ServiceKind.ValueType
     description: _builtins.str
@@ -311,6 +312,10 @@ class ServiceDeclaration(_message.Message):
     def resources(self) -> Global___ServiceResources:
         """What a job of it reserves, where the job itself says nothing."""
 
+    @_builtins.property
+    def hand_in(self) -> Global___HandIn:
+        """What a job of it leaves are scans, which this peer signs as itself and hands in when the job has ended well."""
+
     def __init__(
         self,
         *,
@@ -333,14 +338,51 @@ class ServiceDeclaration(_message.Message):
         resources: Global___ServiceResources | None = ...,
         max_concurrent: _builtins.int = ...,
         limits: _registry_pb2.LimitsLevel.ValueType = ...,
+        hand_in: Global___HandIn | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "resources", b"resources"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "hand_in", b"hand_in", "resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_peers", b"allowed_peers", "allowed_roles", b"allowed_roles", "argv", b"argv", "container", b"container", "description", b"description", "env", b"env", "interfaces", b"interfaces", "isolation", b"isolation", "job_env", b"job_env", "kind", b"kind", "limits", b"limits", "max_concurrent", b"max_concurrent", "name", b"name", "network", b"network", "params", b"params", "path", b"path", "read_only_paths", b"read_only_paths", "resources", b"resources", "writable_paths", b"writable_paths"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_peers", b"allowed_peers", "allowed_roles", b"allowed_roles", "argv", b"argv", "container", b"container", "description", b"description", "env", b"env", "hand_in", b"hand_in", "interfaces", b"interfaces", "isolation", b"isolation", "job_env", b"job_env", "kind", b"kind", "limits", b"limits", "max_concurrent", b"max_concurrent", "name", b"name", "network", b"network", "params", b"params", "path", b"path", "read_only_paths", b"read_only_paths", "resources", b"resources", "writable_paths", b"writable_paths"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ServiceDeclaration: _TypeAlias = ServiceDeclaration  # noqa: Y015
+
+@_typing.final
+class HandIn(_message.Message):
+    """Where scans go that jobs leave, and which files of their output these are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TO_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    VANTAGE_FIELD_NUMBER: _builtins.int
+    to: _builtins.str
+    """Id of the peer that ingests them; this one's own is fine."""
+    format: _builtins.str
+    """As in ScanStatement; found out from the bytes when empty."""
+    vantage: _builtins.str
+    """The point of the network from which it was seen; the id of this peer when empty."""
+    @_builtins.property
+    def files(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Patterns of files below output/; all files when empty."""
+
+    def __init__(
+        self,
+        *,
+        to: _builtins.str = ...,
+        format: _builtins.str = ...,
+        files: _abc.Iterable[_builtins.str] | None = ...,
+        vantage: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "format", b"format", "to", b"to", "vantage", b"vantage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandIn: _TypeAlias = HandIn  # noqa: Y015
 
 @_typing.final
 class ServiceResources(_message.Message):

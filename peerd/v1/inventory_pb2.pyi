@@ -306,9 +306,14 @@ class GetHostRequest(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     DEPTH_FIELD_NUMBER: _builtins.int
     AT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     address: _builtins.str
     depth: _builtins.int
     """0: the host. 1: its ports. 2: their services and certificates. 3: who said so, and other hosts that are joined with it."""
+    page_size: _builtins.int
+    """Of ports; 100 when 0, at most 1,000. A page may be shorter."""
+    page_token: _builtins.str
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -317,10 +322,12 @@ class GetHostRequest(_message.Message):
         address: _builtins.str = ...,
         depth: _builtins.int = ...,
         at: _timestamp_pb2.Timestamp | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "at", b"at", "depth", b"depth"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "at", b"at", "depth", b"depth", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -334,17 +341,22 @@ class GetHostResponse(_message.Message):
     PORTS_FIELD_NUMBER: _builtins.int
     VIEWS_FIELD_NUMBER: _builtins.int
     RELATED_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where more ports begin; empty on the last page."""
     @_builtins.property
     def host(self) -> Global___InventoryHost: ...
     @_builtins.property
-    def ports(self) -> _containers.RepeatedCompositeFieldContainer[Global___InventoryPort]: ...
+    def ports(self) -> _containers.RepeatedCompositeFieldContainer[Global___InventoryPort]:
+        """Those of this page."""
+
     @_builtins.property
     def views(self) -> _containers.RepeatedCompositeFieldContainer[Global___InventoryView]:
-        """With depth 3, what every viewpoint said last of each port."""
+        """With depth 3, what every viewpoint said last of each port of this page."""
 
     @_builtins.property
     def related(self) -> _containers.RepeatedCompositeFieldContainer[Global___RelatedHost]:
-        """With depth 3."""
+        """With depth 3, on the first page."""
 
     def __init__(
         self,
@@ -353,10 +365,11 @@ class GetHostResponse(_message.Message):
         ports: _abc.Iterable[Global___InventoryPort] | None = ...,
         views: _abc.Iterable[Global___InventoryView] | None = ...,
         related: _abc.Iterable[Global___RelatedHost] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["host", b"host"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "ports", b"ports", "related", b"related", "views", b"views"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "next_page_token", b"next_page_token", "ports", b"ports", "related", b"related", "views", b"views"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -44,6 +44,29 @@ INGEST_STATE_FAILED: IngestState.ValueType  # 4
 INGEST_STATE_CANCELLED: IngestState.ValueType  # 5
 Global___IngestState: _TypeAlias = IngestState  # noqa: Y015
 
+class _HandInState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _HandInStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HandInState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    HAND_IN_STATE_UNSPECIFIED: _HandInState.ValueType  # 0
+    HAND_IN_STATE_WAITING: _HandInState.ValueType  # 1
+    """It is tried until the other peer has it."""
+    HAND_IN_STATE_HANDED_IN: _HandInState.ValueType  # 2
+    HAND_IN_STATE_REFUSED: _HandInState.ValueType  # 3
+    """For good; see reason."""
+
+class HandInState(_HandInState, metaclass=_HandInStateEnumTypeWrapper): ...
+
+HAND_IN_STATE_UNSPECIFIED: HandInState.ValueType  # 0
+HAND_IN_STATE_WAITING: HandInState.ValueType  # 1
+"""It is tried until the other peer has it."""
+HAND_IN_STATE_HANDED_IN: HandInState.ValueType  # 2
+HAND_IN_STATE_REFUSED: HandInState.ValueType  # 3
+"""For good; see reason."""
+Global___HandInState: _TypeAlias = HandInState  # noqa: Y015
+
 @_typing.final
 class ScanStatement(_message.Message):
     """What a scanner says of a scan, and signs. Payload type application/vnd.peerd.scan.v1+protobuf, or
@@ -93,7 +116,7 @@ class ScanStatement(_message.Message):
 
     @_builtins.property
     def scanned_at(self) -> _timestamp_pb2.Timestamp:
-        """When the scan was made; issued_at when absent. Counts for records that say no time themselves."""
+        """When the scan was made; when absent what its file says, and else issued_at. Counts for records that say no time."""
 
     def __init__(
         self,
@@ -925,3 +948,134 @@ class RotateScannerKeyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RotateScannerKeyResponse: _TypeAlias = RotateScannerKeyResponse  # noqa: Y015
+
+@_typing.final
+class ScanHandIn(_message.Message):
+    """A scan that a job here left, on its way to the peer that ingests it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HAND_IN_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    JOB_EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    SCAN_ID_FIELD_NUMBER: _builtins.int
+    TO_PEER_ID_FIELD_NUMBER: _builtins.int
+    TO_NAME_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    VANTAGE_FIELD_NUMBER: _builtins.int
+    INGEST_JOB_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    UPDATED_AT_FIELD_NUMBER: _builtins.int
+    NEXT_ATTEMPT_AT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    NEXT_ACTION_FIELD_NUMBER: _builtins.int
+    hand_in_id: _builtins.int
+    state: Global___HandInState.ValueType
+    job_execution_id: _builtins.int
+    """The executor's own."""
+    service: _builtins.str
+    path: _builtins.str
+    """Below the job's output/."""
+    scan_id: _builtins.str
+    """What the scan is called there."""
+    to_peer_id: _builtins.str
+    to_name: _builtins.str
+    format: _builtins.str
+    vantage: _builtins.str
+    ingest_job_id: _builtins.int
+    """There; 0 until it is handed in."""
+    attempts: _builtins.int
+    reason: _builtins.str
+    """Why it waits, or was refused. Stable."""
+    message: _builtins.str
+    next_action: _builtins.str
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def updated_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def next_attempt_at(self) -> _timestamp_pb2.Timestamp:
+        """When it is tried next; absent when it is not waiting."""
+
+    def __init__(
+        self,
+        *,
+        hand_in_id: _builtins.int = ...,
+        state: Global___HandInState.ValueType = ...,
+        job_execution_id: _builtins.int = ...,
+        service: _builtins.str = ...,
+        path: _builtins.str = ...,
+        scan_id: _builtins.str = ...,
+        to_peer_id: _builtins.str = ...,
+        to_name: _builtins.str = ...,
+        format: _builtins.str = ...,
+        vantage: _builtins.str = ...,
+        ingest_job_id: _builtins.int = ...,
+        attempts: _builtins.int = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+        updated_at: _timestamp_pb2.Timestamp | None = ...,
+        next_attempt_at: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        next_action: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "next_attempt_at", b"next_attempt_at", "updated_at", b"updated_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "created_at", b"created_at", "format", b"format", "hand_in_id", b"hand_in_id", "ingest_job_id", b"ingest_job_id", "job_execution_id", b"job_execution_id", "message", b"message", "next_action", b"next_action", "next_attempt_at", b"next_attempt_at", "path", b"path", "reason", b"reason", "scan_id", b"scan_id", "service", b"service", "state", b"state", "to_name", b"to_name", "to_peer_id", b"to_peer_id", "updated_at", b"updated_at", "vantage", b"vantage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScanHandIn: _TypeAlias = ScanHandIn  # noqa: Y015
+
+@_typing.final
+class ListHandInsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    page_token: _builtins.str
+    state: Global___HandInState.ValueType
+    """Only these; all when unspecified."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        state: Global___HandInState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListHandInsRequest: _TypeAlias = ListHandInsRequest  # noqa: Y015
+
+@_typing.final
+class ListHandInsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HAND_INS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def hand_ins(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScanHandIn]: ...
+    def __init__(
+        self,
+        *,
+        hand_ins: _abc.Iterable[Global___ScanHandIn] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hand_ins", b"hand_ins", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListHandInsResponse: _TypeAlias = ListHandInsResponse  # noqa: Y015

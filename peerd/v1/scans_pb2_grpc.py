@@ -80,6 +80,11 @@ class ScanServiceStub:
                 request_serializer=peerd_dot_v1_dot_scans__pb2.RetryIngestJobRequest.SerializeToString,
                 response_deserializer=peerd_dot_v1_dot_scans__pb2.RetryIngestJobResponse.FromString,
                 _registered_method=True)
+        self.ListHandIns = channel.unary_unary(
+                '/peerd.v1.ScanService/ListHandIns',
+                request_serializer=peerd_dot_v1_dot_scans__pb2.ListHandInsRequest.SerializeToString,
+                response_deserializer=peerd_dot_v1_dot_scans__pb2.ListHandInsResponse.FromString,
+                _registered_method=True)
         self.AddScannerKey = channel.unary_unary(
                 '/peerd.v1.ScanService/AddScannerKey',
                 request_serializer=peerd_dot_v1_dot_scans__pb2.AddScannerKeyRequest.SerializeToString,
@@ -168,6 +173,13 @@ class ScanServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListHandIns(self, request, context):
+        """Scans that jobs here left, and that this peer hands in; newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def AddScannerKey(self, request, context):
         """Accept scans that this key has signed, beside those of peers.
         """
@@ -242,6 +254,11 @@ def add_ScanServiceServicer_to_server(servicer, server):
                     servicer.RetryIngestJob,
                     request_deserializer=peerd_dot_v1_dot_scans__pb2.RetryIngestJobRequest.FromString,
                     response_serializer=peerd_dot_v1_dot_scans__pb2.RetryIngestJobResponse.SerializeToString,
+            ),
+            'ListHandIns': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListHandIns,
+                    request_deserializer=peerd_dot_v1_dot_scans__pb2.ListHandInsRequest.FromString,
+                    response_serializer=peerd_dot_v1_dot_scans__pb2.ListHandInsResponse.SerializeToString,
             ),
             'AddScannerKey': grpc.unary_unary_rpc_method_handler(
                     servicer.AddScannerKey,
@@ -508,6 +525,33 @@ class ScanService:
             '/peerd.v1.ScanService/RetryIngestJob',
             peerd_dot_v1_dot_scans__pb2.RetryIngestJobRequest.SerializeToString,
             peerd_dot_v1_dot_scans__pb2.RetryIngestJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListHandIns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/peerd.v1.ScanService/ListHandIns',
+            peerd_dot_v1_dot_scans__pb2.ListHandInsRequest.SerializeToString,
+            peerd_dot_v1_dot_scans__pb2.ListHandInsResponse.FromString,
             options,
             channel_credentials,
             insecure,

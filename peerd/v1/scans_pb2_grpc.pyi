@@ -50,6 +50,8 @@ class ScanServiceStub:
     """What was stored of it already stays."""
     RetryIngestJob: _grpc.UnaryUnaryMultiCallable[_scans_pb2.RetryIngestJobRequest, _scans_pb2.RetryIngestJobResponse]
     """Process one that has failed or was cancelled once more, from its beginning."""
+    ListHandIns: _grpc.UnaryUnaryMultiCallable[_scans_pb2.ListHandInsRequest, _scans_pb2.ListHandInsResponse]
+    """Scans that jobs here left, and that this peer hands in; newest first."""
     AddScannerKey: _grpc.UnaryUnaryMultiCallable[_scans_pb2.AddScannerKeyRequest, _scans_pb2.AddScannerKeyResponse]
     """Accept scans that this key has signed, beside those of peers."""
     ListScannerKeys: _grpc.UnaryUnaryMultiCallable[_scans_pb2.ListScannerKeysRequest, _scans_pb2.ListScannerKeysResponse]
@@ -80,6 +82,8 @@ class ScanServiceAsyncStub(ScanServiceStub):
     """What was stored of it already stays."""
     RetryIngestJob: _aio.UnaryUnaryMultiCallable[_scans_pb2.RetryIngestJobRequest, _scans_pb2.RetryIngestJobResponse]  # type: ignore[assignment]
     """Process one that has failed or was cancelled once more, from its beginning."""
+    ListHandIns: _aio.UnaryUnaryMultiCallable[_scans_pb2.ListHandInsRequest, _scans_pb2.ListHandInsResponse]  # type: ignore[assignment]
+    """Scans that jobs here left, and that this peer hands in; newest first."""
     AddScannerKey: _aio.UnaryUnaryMultiCallable[_scans_pb2.AddScannerKeyRequest, _scans_pb2.AddScannerKeyResponse]  # type: ignore[assignment]
     """Accept scans that this key has signed, beside those of peers."""
     ListScannerKeys: _aio.UnaryUnaryMultiCallable[_scans_pb2.ListScannerKeysRequest, _scans_pb2.ListScannerKeysResponse]  # type: ignore[assignment]
@@ -161,6 +165,14 @@ class ScanServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_scans_pb2.RetryIngestJobResponse, _abc.Awaitable[_scans_pb2.RetryIngestJobResponse]]:
         """Process one that has failed or was cancelled once more, from its beginning."""
+
+    @_abc_1.abstractmethod
+    def ListHandIns(
+        self,
+        request: _scans_pb2.ListHandInsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scans_pb2.ListHandInsResponse, _abc.Awaitable[_scans_pb2.ListHandInsResponse]]:
+        """Scans that jobs here left, and that this peer hands in; newest first."""
 
     @_abc_1.abstractmethod
     def AddScannerKey(

@@ -26,7 +26,13 @@ _MAX_SAID_DEPTH = 5
 _LIMIT, _MOST, _FARTHEST = 100, 1000, 10_000
 _MAX_TEXT = 255
 _CODES = {400: "invalid_request", 404: "not_found", 413: "payload_too_large", 500: "internal_error"}
-_STATUS = {Reason.NOT_FOUND: 404, Reason.TOO_LARGE: 413, Reason.INVALID_ARGUMENT: 400, Reason.INVALID_EXPRESSION: 400}
+_STATUS = {
+    Reason.INVALID_PAGE_TOKEN: 400,
+    Reason.NOT_FOUND: 404,
+    Reason.TOO_LARGE: 413,
+    Reason.INVALID_ARGUMENT: 400,
+    Reason.INVALID_EXPRESSION: 400,
+}
 
 _log = structlog.get_logger(__name__)
 
@@ -42,17 +48,22 @@ class InventoryPaths:
 
     async def get_host(self, request: Request) -> Response:
         """One host: depth 0 alone, 1 with ports, 2 (the default) with services. peerd knows no vulnerabilities."""
-        unknown = set(request.query_params) - {"depth"}
+        unknown = set(request.query_params) - {"depth", "limit", "page_token"}
         if unknown:
-            raise _invalid(f"there is no parameter {sorted(unknown)[0][:40]!r}; there is depth")
+            raise _invalid(f"there is no parameter {sorted(unknown)[0][:40]!r}; there are depth, limit, page_token")
+        limit = request.query_params.get("limit", str(_MOST))
+        if not (limit.isascii() and limit.isdigit() and len(limit) < 5 and 1 <= int(limit) <= _MOST):
+            raise _invalid(f"limit must be between 1 and {_MOST}")
         said = request.query_params.get("depth", "2")
         if not (said.isascii() and said.isdigit() and len(said) < 3 and int(said) <= _MAX_SAID_DEPTH):
             raise _invalid(f"depth must be between 0 and {_MAX_SAID_DEPTH}")
         depth = min(int(said), MAX_DEPTH)
-        found = await self._inventory.around(request.path_params["ip"], depth=depth)
+        token = request.query_params.get("page_token", "")
+        found = await self._inventory.around(request.path_params["ip"], depth=depth, size=int(limit), token=token)
         answer = _host(found.host)
         if depth >= 1:
             answer["ports"] = [_port(line, details=depth >= 2) for line in found.ports]
+            answer["next_page_token"] = found.token or None
         if depth >= MAX_DEPTH:
             answer["related"] = [{"ip": address, "through": through} for address, through in found.related]
         return JSONResponse(answer)

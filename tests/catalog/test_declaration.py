@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from peerd.catalog.declaration import check_declaration, from_config
-from peerd.catalog.model import ContainerImage, InterfaceKind, Service
+from peerd.catalog.model import ContainerImage, HandIn, InterfaceKind, Service
 from peerd.errors import PeerdError, Reason
+from peerd.identity.key import identity_from_seed
 
 DATA_DIR = Path("/var/lib/peerd")
+PEER = identity_from_seed(bytes(32)).peer_id
 PROCESS: dict[str, Any] = {"name": "count", "kind": "SERVICE_KIND_PROCESS", "argv": ["/usr/bin/wc", "-l"]}
 CONTAINER: dict[str, Any] = {
     "name": "count",
@@ -29,6 +31,15 @@ def declare(entry: dict[str, Any]) -> Service:
 @pytest.mark.parametrize(
     ("entry", "field"),
     [
+        ({**PROCESS, "hand_in": {"to": "collector"}}, "hand_in.to"),
+        ({**PROCESS, "hand_in": {"to": PEER, "format": "pdf"}}, "hand_in.format"),
+        ({**PROCESS, "hand_in": {"to": PEER, "files": ["../*.xml"]}}, "hand_in.files[0]"),
+        ({**PROCESS, "hand_in": {"to": PEER, "files": ["*.xml", "/x"]}}, "hand_in.files[1]"),
+        ({**PROCESS, "hand_in": {"to": PEER, "files": ["a**b"]}}, "hand_in.files[0]"),
+        ({**PROCESS, "hand_in": {"to": PEER, "files": ["*.xml"] * 101}}, "hand_in.files"),
+        ({**PROCESS, "hand_in": {"to": PEER, "vantage": "a\nb"}}, "hand_in.vantage"),
+        ({**PROCESS, "hand_in": {"to": PEER}, "interfaces": [{"kind": "INTERFACE_KIND_STDIN"}]}, "hand_in"),
+        ({**DATA, "hand_in": {"to": PEER}}, "hand_in"),
         ({**PROCESS, "name": ""}, "name"),
         ({**PROCESS, "name": "a/b"}, "name"),
         ({**PROCESS, "name": "12"}, "name"),
@@ -145,3 +156,11 @@ def test_declared_interfaces_are_all_there_is() -> None:
     assert not service.gives(InterfaceKind.MOUNT, "app")
     assert service.gives(InterfaceKind.STDOUT)
     assert not service.takes(InterfaceKind.STDIN)
+
+
+def test_what_becomes_of_the_scans_that_jobs_leave_is_its_owners_word() -> None:
+    wish = {"to": PEER, "format": "nmap_xml", "files": ["*.xml", "**/more.xml"], "vantage": "office"}
+    assert declare({**PROCESS, "hand_in": wish}).declaration.hand_in == HandIn(
+        to=PEER, format="nmap_xml", files=("*.xml", "**/more.xml"), vantage="office"
+    )
+    assert declare(PROCESS).declaration.hand_in is None

@@ -147,6 +147,15 @@ INGEST = scans_pb2.IngestJob(
     records=11,
     data_size=4096,
 )
+HAND_IN = scans_pb2.ScanHandIn(
+    hand_in_id=3,
+    state=scans_pb2.HAND_IN_STATE_WAITING,
+    service="port-scan",
+    path="scan.xml",
+    to_name="gate",
+    message="gate is away",
+    next_action="start it",
+)
 SCANNER = scans_pb2.ScannerKey(scanner="b" * 52, name="probe", public_key="QUJD", replaced_by="c" * 52)
 TRANSFER = transfers_pb2.Transfer(
     key=transfers_pb2.TransferKey(workflow_execution_id=100, edge_id=1),
@@ -190,6 +199,7 @@ ANSWERS: dict[str, Message] = {
     "ScanService.WatchIngestJob": scans_pb2.WatchIngestJobResponse(job=INGEST),
     "ScanService.CancelIngestJob": scans_pb2.CancelIngestJobResponse(job=INGEST),
     "ScanService.RetryIngestJob": scans_pb2.RetryIngestJobResponse(job=INGEST),
+    "ScanService.ListHandIns": scans_pb2.ListHandInsResponse(hand_ins=[HAND_IN]),
     "ScanService.AddScannerKey": scans_pb2.AddScannerKeyResponse(key=SCANNER),
     "ScanService.ListScannerKeys": scans_pb2.ListScannerKeysResponse(keys=[SCANNER]),
     "ScanService.RevokeScannerKey": scans_pb2.RevokeScannerKeyResponse(key=SCANNER),
@@ -533,6 +543,10 @@ COMMANDS: dict[str, tuple[str, list[str]]] = {
     "scans show 5 --skipped": (
         "ScanService.GetIngestJob",
         ["night-1", "3 hosts, 9 ports", "11, 2 skipped", "no_address", "a name", "4.1 kB"],
+    ),
+    "scans hand-ins --state waiting": (
+        "ScanService.ListHandIns",
+        ["waiting", "port-scan", "scan.xml", "gate is away; start it"],
     ),
     "scans watch 5": ("ScanService.WatchIngestJob", ["completed", "11 records", "3 hosts, 9 ports, 2 skipped"]),
     "scans cancel 5 --reason wrong": ("ScanService.CancelIngestJob", ["ingest job 5 is"]),

@@ -142,3 +142,27 @@ def test_secrets_that_are_missing_or_open_to_others(config: Config, tmp_path: Pa
     assert found_now["secret open"][2] == f"chmod 600 {tmp_path / 'open'}"
     assert not {"secret closed", "secret variable"} & found_now.keys()
     assert "hunter22" not in str(found_now)
+
+
+def test_scans_of_jobs_that_could_not_be_handed_in(config: Config) -> None:
+    now = int(SystemClock().now())
+
+    def add(state: str, updated_at: int, reason: str) -> dict[str, tuple[str, str, str]]:
+        with closing(sqlite3.connect(config.data_dir / "peerd.db")) as connection, connection:
+            names = [
+                row[1] for row in connection.execute("PRAGMA table_info(scan_hand_ins)") if row[3] and row[4] is None
+            ]
+            given = {"scan_id": str(updated_at), "state": state, "updated_at": updated_at}
+            connection.execute(
+                f"INSERT INTO scan_hand_ins ({', '.join(names)}, reason) VALUES ({'?, ' * len(names)}?)",
+                (*(given.get(name, 0) for name in names), reason),
+            )
+        return verdicts(config)
+
+    assert "hand-ins" not in add("handed_in", now, "")
+    assert "hand-ins" not in add("waiting", now - 1, "")
+    assert "hand-ins" not in add("refused", now - 8 * DAY_MS, "scan_conflict")
+    verdict, message, action = add("waiting", now - 2, "permission_denied")["hand-ins"]
+    assert (verdict, message[:45]) == ("warn", "1 scans of jobs could not be handed in yet, 0")
+    assert "1 were refused" in add("refused", now - 3, "scan_conflict")["hand-ins"][1]
+    assert "scans hand-ins" in action

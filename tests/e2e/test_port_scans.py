@@ -1,4 +1,4 @@
-"""A scan of loopback on one peer, signed there, ingested on another: the example, on real daemons with a real nmap."""
+"""A scan of loopback on one peer, signed with a registered key, ingested on another: real daemons with a real nmap."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from .fleet import Fleet, free_port
 from .workflow import Run, start, tree
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "scan-loopback.yaml"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "scan-with-key.yaml"
 pytestmark = pytest.mark.skipif(
     os.environ.get("PEERD_REQUIRE_ALL") != "1" and shutil.which("nmap") is None, reason="nmap is not installed"
 )
@@ -83,7 +83,7 @@ def test_the_example_fills_the_inventory_of_the_collector(fleet: Fleet) -> None:
         # Once more: nothing but when it was last seen is different.
         assert scan(fleet, ports)[1] == "COMPLETED"
         after = fleet["b"].json("hosts", "show", "127.0.0.1", "--depth", "2")
-        assert _without_times(after) == _without_times(before)
+        assert without_times(after) == without_times(before)
         assert after != before
         second, first = (job["ingest_job_id"] for job in fleet["b"].json("scans", "list")["jobs"])
         assert fleet["b"].json("inventory", "diff", "--jobs", str(first), str(second))["differences"] == []
@@ -118,13 +118,13 @@ def _said(fleet: Fleet, run: Run) -> str:
     return done.stdout
 
 
-def _without_times(value: Any) -> Any:
+def without_times(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            key: _without_times(inner)
+            key: without_times(inner)
             for key, inner in value.items()
             if not key.endswith(("_at", "last_seen", "last_open"))
         }
     if isinstance(value, list):
-        return [_without_times(inner) for inner in value]
+        return [without_times(inner) for inner in value]
     return value

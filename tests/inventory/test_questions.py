@@ -16,7 +16,7 @@ from peerd.clock import Millis
 from peerd.config import InventoryConfig
 from peerd.errors import PeerdError, Reason
 from peerd.filters import And, Not, Or
-from peerd.inventory import changes
+from peerd.inventory import changes, lists
 from peerd.inventory.enrichment import Enrichment
 from peerd.inventory.fields import FIELDS, Comparison, parse_filter
 from peerd.inventory.graph import parse_node
@@ -319,8 +319,45 @@ async def test_a_host_with_many_ports_is_not_asked_of_port_by_port(book: Book, m
         return await real(sql, *params)
 
     monkeypatch.setattr(book.inventory.store, "all", counted)
-    around = await book.inventory.around("10.0.0.1", depth=3)
-    assert len(around.ports) == len(around.views) == 399 and len(asked) < 30
+    around = await book.inventory.around("10.0.0.1", depth=3, size=1000)
+    assert len(around.ports) == len(around.views) == 399 and len(asked) < 30 and not around.token
+
+
+async def test_a_host_is_shown_page_by_page_and_a_page_is_bounded(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = Certificate(sha256="ab" * 32)
+    await book.scan(
+        T0, *(record("10.0.0.1", number) for number in range(1, 250)), record("10.0.0.1", 9, transport="udp")
+    )
+    await book.scan(T0 + DAY, record("10.0.0.1", 240, certificate=shared), record("10.0.0.2", 1, certificate=shared))
+    for at, count in ((None, 250), (T0 + 1, 250), (T0 - 1, 0)):
+        pages, token = [], ""
+        while True:
+            try:
+                page = await book.inventory.around("10.0.0.1", depth=3, size=40, at=at, token=token)
+            except PeerdError as error:
+                assert count == 0 and error.reason is Reason.NOT_FOUND
+                break
+            assert len(page.ports) <= 40
+            assert bool(page.related) == (not token), "what is related is said once, whatever page its ports are on"
+            pages.append(page)
+            token = page.token
+            if not token:
+                break
+        found = [(line.port.transport, line.port.number) for page in pages for line in page.ports if line.port]
+        assert len(found) == len(set(found)) == count and found == sorted(found)
+        assert len(pages) == (7 if count else 0)
+    # Much that was said of few ports: a page ends before that is too much, with one port at least.
+    monkeypatch.setattr(lists, "OBSERVATIONS_READ", 6)
+    for day in range(2, 6):
+        await book.scan(T0 + day * DAY, record("10.0.0.3", 1), record("10.0.0.3", 2), vantage=str(day))
+    first = await book.inventory.around("10.0.0.3", depth=3)
+    assert [view.state for view, _ in first.views] == ["open"] * 4 and len(first.ports) == 1 and first.token
+    second = await book.inventory.around("10.0.0.3", depth=3, token=first.token)
+    assert [line.port.number for line in second.ports if line.port] == [2] and not second.token
+    for wrong in ("x", "-1", "9" * 18):
+        with pytest.raises(PeerdError) as caught:
+            await book.inventory.around("10.0.0.3", depth=1, token=wrong)
+        assert caught.value.reason is Reason.INVALID_PAGE_TOKEN
 
 
 async def test_changes_are_seen_once_and_from_anywhere(book: Book) -> None:

@@ -17,6 +17,7 @@ from peerd.identity.key import identity_from_seed
 from peerd.identity.peer_id import PeerId
 from peerd.jobs.assembly import JobFloor, Jobs, Surroundings, assemble
 from peerd.jobs.model import Job, JobStatus
+from peerd.jobs.recording import Completed
 from peerd.jobs.runner import Exit, Outcome, ProcessSpec, Recovered, Recovery
 from peerd.rpc.caller import ALL_GRANTS, Caller, current
 from peerd.secret_config import SecretConfig
@@ -150,6 +151,7 @@ class Host:
         self.isolation: int = registry_pb2.ISOLATION_LEVEL_BUBBLEWRAP
         self.roles: dict[PeerId, frozenset[str]] = {}
         self.secrets: dict[str, SecretConfig] = {}
+        self.completed: Completed = lambda *_: None
         self.config = JobsConfig(**{"max_running": 4, **config})
         self.catalog = Catalog(store, data_dir)
         self._task: asyncio.Task[None] | None = None
@@ -174,6 +176,7 @@ class Host:
             roles_of=lambda peer_id: self.roles.get(peer_id, frozenset()),
             secrets=self.secrets,
             reserve=NOTHING_KEPT,
+            completed=lambda *said: self.completed(*said),
         )
         self.jobs: Jobs = assemble(self.floor, around, self.config)
 

@@ -54,7 +54,7 @@ def read_lines(stream: BinaryIO, format: str) -> Iterator[Record | Bad]:  # noqa
             found = json.loads(line)
             address = normalise_address(found["ip"])
             assert address is not None
-            yield Record(address=address, port=Port(number=found["port"]))
+            yield Record(address=address, seen_at=found.get("at"), port=Port(number=found["port"]))
         except (ValueError, KeyError, AssertionError, TypeError):
             yield Bad(number, "malformed", line.decode("utf-8", "replace").strip())
 

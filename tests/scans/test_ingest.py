@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import re
 import sqlite3
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from peerd import trees
-from peerd.clock import FakeClock
+from peerd.clock import FakeClock, Millis
 from peerd.config import ScansConfig
 from peerd.datadir import DataDir
 from peerd.disk import NOTHING_KEPT
@@ -119,14 +120,14 @@ async def test_what_cannot_pass_fails_at_once_and_is_processed_again_only_by_an_
     await desk.work()
     failed = await desk.job()
     assert (failed.state, failed.reason) == (IngestState.FAILED, "invalid_argument")
-    assert failed.records == 1000  # what was whole before it stays
+    assert failed.records == 1200  # what was whole before it stays
     await desk.work()
     assert await desk.job() == failed
     request = scans_pb2.RetryIngestJobRequest(request_id="again", ingest_job_id=1)
     again = await desk.call("RetryIngestJob", request)
     assert (again.job.state, again.job.records, again.job.reason) == (scans_pb2.INGEST_STATE_PENDING, 0, "")
     await desk.work()
-    assert (await desk.job()).records == 1000
+    assert (await desk.job()).records == 1200
     assert await desk.call("RetryIngestJob", request) == again  # answered, not done again
     assert (await desk.job()).state is IngestState.FAILED
 
@@ -294,6 +295,59 @@ async def test_a_file_that_ends_in_the_middle_says_nothing_of_what_it_does_not_s
     await desk.work()
     job = await desk.job()
     assert (job.state, job.hosts, desk.rows.completed) == (IngestState.COMPLETED, 3, [])
+
+
+def timed(*times: int | None) -> bytes:
+    """A record for each, of which some say when they were made."""
+    said = [{"ip": f"10.0.{n // 250}.{n % 250}", "port": 1, "at": at} for n, at in enumerate(times)]
+    return b"".join(json.dumps(one).encode() + b"\n" for one in said)
+
+
+@pytest.mark.parametrize("kind", ["started", "first", "started_wrong", "future", "unset", "none", "stated"])
+async def test_when_a_scan_was_made_is_what_its_file_says_unless_that_is_nonsense(desk: Desk, kind: str) -> None:
+    now = desk.clock.now()
+    began, seen, later = now - 3 * 86_400_000, now - 2 * 86_400_000, now - 86_400_000
+    future, unset = now + 86_400_000, 86_400_000
+    started, times, expected = {
+        "started": (began, (seen, later), began),
+        "first": (None, (None, later, seen), seen),
+        "started_wrong": (future, (seen,), seen),
+        "future": (future, (future,), now),
+        "unset": (unset, (unset, None), now),
+        "none": (None, (None,), now),
+        "stated": (began, (seen,), later),
+    }[kind]
+    desk.told = Told(started_at=Millis(started) if started is not None else None)
+    fields: dict[str, Any] = {"scanned_at": later} if kind == "stated" else {}
+    await desk.submit(timed(*times), **fields)
+    desk.clock.advance(3600)  # it had to wait
+    await desk.work()
+    assert (await desk.job()).scanned_at == expected
+    (source,) = desk.rows.sources
+    assert (source.scanned_at, source.ended_at) == (expected, None if kind == "stated" else now)
+
+
+async def test_when_a_scan_was_made_is_decided_once(desk: Desk) -> None:
+    """Not anew by each chunk, after a kill, or for a repeat."""
+    now = desk.clock.now()
+    times = [now - 5000] + [None] * (ingest.CHUNK - 1) + [now - 9000] * 5
+    raw = timed(*times)
+    await desk.submit(raw)
+    desk.rows.errors = [ValueError("once")]
+    await desk.scans.ingest.process(await desk.job())
+    assert (await desk.job()).scanned_at == now, "nothing is stored yet"
+    desk.clock.advance(10)
+    desk.rows.sources.clear()
+    begun = await desk.store.write(lambda tx: desk.scans.ingest._begin(tx, repository.get(tx, 1)))
+    assert begun is not None
+    chunk = ingest._Chunk([Record(address="10.0.0.0", seen_at=Millis(now - 5000), port=Port(number=1))], [])
+    source = ingest.source_of(begun, Told(), chunk.records)
+    await desk.store.write(lambda tx: desk.scans.ingest._keep(tx, source, begun, chunk))
+    await desk.restart()
+    await desk.work()
+    assert {one.scanned_at for one in desk.rows.sources} == {now - 5000} and len(desk.rows.sources) == 3
+    assert (await desk.job()).scanned_at == now - 5000
+    assert (await desk.submit(raw, nonce=b"another, sixteen")).repeated
 
 
 async def test_a_chunk_of_an_earlier_run_is_not_stored(desk: Desk) -> None:

@@ -15,9 +15,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from peerd.catalog.declaration import check_declaration, from_config
+from peerd.catalog.model import HandIn
 from peerd.clock import FakeClock, SystemClock
 from peerd.config import ScansConfig
 from peerd.errors import PeerdError, Reason
+from peerd.identity.key import Identity
 from peerd.inventory.model import PortState, Record
 from peerd.scans.formats import Format, read_scan
 from peerd.scans.offering import COLLECTOR_SERVICE, SERVICE, collector_service, scan_services, scanner_service
@@ -172,6 +175,13 @@ def test_the_service_is_offered_only_where_its_owner_allows_networks() -> None:
     assert scan_services(ScansConfig()) == ()
     both = ScansConfig(allowed_networks=("127.0.0.0/8",), scan_roles=("operator",), ingest_url="http://127.0.0.1:9205")
     assert scan_services(both) == (declared, taken)
+    me = Identity.generate().peer_id
+    (signed,) = scan_services(ScansConfig(allowed_networks=("127.0.0.0/8",), hand_in_to=me))
+    wish = check_declaration(from_config(signed), data_dir=Path("/var/lib/peerd")).hand_in
+    assert wish == HandIn(to=me, format="nmap_xml", files=("*.xml",))
+    (wrong,) = scan_services(ScansConfig(allowed_networks=("127.0.0.0/8",), hand_in_to="collector"))
+    with pytest.raises(PeerdError, match=r"hand_in\.to"):
+        check_declaration(from_config(wrong), data_dir=Path("/var/lib/peerd"))
 
 
 @needs_nmap

@@ -6,6 +6,7 @@ import io
 
 import pytest
 
+from peerd.clock import Millis
 from peerd.scans.formats.reading import read_scan
 from peerd.scans.told import Told, told_by
 
@@ -26,7 +27,9 @@ def told(text: str) -> Told:
 
 
 def test_nmap_says_its_version_and_the_ports_that_it_tried() -> None:
-    assert told(NMAP % "") == Told(tool="nmap", tool_version="7.93", scope="shown tcp:22,80")
+    assert told(NMAP % "") == Told(
+        tool="nmap", tool_version="7.93", scope="shown tcp:22,80", started_at=Millis(1_800_000_000_000)
+    )
     udp = '<scaninfo type="udp" protocol="udp" numservices="1" services="53"/>'
     assert told(NMAP % udp).scope == "shown tcp:22,80,udp:53"
 

@@ -48,6 +48,7 @@ async def test_a_host_with_as_much_as_asked_for(site: Site) -> None:
         (port,) = (await client.get("/v1/query/host/192.0.2.1")).json()["ports"]
         assert port["services"][0]["product"] == "nginx"
         six = (await client.get("/v1/query/host/2001:0DB8::1?depth=5")).json()
+        assert six["next_page_token"] is None
         assert six["ip"] == "2001:db8::1" and six["ports"][0]["tls_cert"]["cn"] == "x" and "asn" not in six
 
 
@@ -56,7 +57,12 @@ async def test_a_host_with_as_much_as_asked_for(site: Site) -> None:
     [
         ("/v1/query/host/192.0.2.1?depth=6", 400, "invalid_request", "depth must be between 0 and 5"),
         ("/v1/query/host/192.0.2.1?depth=-1", 400, "invalid_request", "depth must be between 0 and 5"),
-        ("/v1/query/host/192.0.2.1?depht=1", 400, "invalid_request", "there is no parameter 'depht'; there is depth"),
+        (
+            *("/v1/query/host/192.0.2.1?depht=1", 400, "invalid_request"),
+            "there is no parameter 'depht'; there are depth, limit, page_token",
+        ),
+        ("/v1/query/host/192.0.2.1?limit=0", 400, "invalid_request", "limit must be between 1 and 1000"),
+        ("/v1/query/host/192.0.2.1?limit=1001", 400, "invalid_request", "limit must be between 1 and 1000"),
         ("/v1/query/host/example", 400, "invalid_request", "'example' is no address"),
         ("/v1/query/host/192.0.2.99", 404, "not_found", "host not found"),
     ],
@@ -124,3 +130,19 @@ async def test_elsewhere_a_token_that_may_read_is_enough(site: Site) -> None:
         headers = {"Authorization": f"Bearer {await site.token(READ)}"}
         assert (await client.post("/v1/query/graph", json=body, headers=headers)).status_code == 200
         assert (await client.get("/v1/query/host/192.0.2.1", headers=headers)).status_code == 200
+
+
+async def test_a_host_with_many_ports_is_told_page_by_page(site: Site) -> None:
+    source = Source(ingest_job_id=1, scan_id="many", scanner="key", scanned_at=Millis(1_800_000_000_000))
+    records = [Record(address="192.0.2.7", port=Port(number=number)) for number in range(1, 26)]
+    await site.store.write(lambda tx: apply(tx, source, records))
+    found: list[int] = []
+    token, pages = "", 0
+    async with site.client() as client:
+        while pages == 0 or token:
+            page = (await client.get(f"/v1/query/host/192.0.2.7?depth=1&limit=10&page_token={token}")).json()
+            found += [port["number"] for port in page["ports"]]
+            token, pages = page["next_page_token"], pages + 1
+        wrong = await client.get("/v1/query/host/192.0.2.7?page_token=x")
+    assert (wrong.status_code, wrong.json()["message"]) == (400, "that page token is not one of ours")
+    assert (found, pages) == (list(range(1, 26)), 3)
