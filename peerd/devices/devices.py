@@ -50,7 +50,7 @@ class Devices:
         self._ports: list[Port] = []
         self._wake = asyncio.Event()
         self._on_change: list[Callable[[], None]] = []
-        self._said_health: dict[str, str] = {}
+        self._said_health: dict[int, str] = {}
         self.started = False
         """Whether it has looked once."""
         self._around = Around(
@@ -203,10 +203,12 @@ class Devices:
         devices, miners = await self.known()
         lives = {miner.name: self.live(miner) for miner in miners}
         _measure(devices, miners, [live for live in lives.values() if live is not None])
+        said = self._said_health
+        self._said_health = {each.miner_id: said[each.miner_id] for each in miners if each.miner_id in said}
         for miner in miners:
             live = lives[miner.name]
-            if live is not None and self._said_health.get(miner.name) != live.health.reason:
-                self._said_health[miner.name] = live.health.reason
+            if live is not None and self._said_health.get(miner.miner_id) != live.health.reason:
+                self._said_health[miner.miner_id] = live.health.reason
                 changed.append((miner.miner_id, live.health))
         if not changed:
             return

@@ -14,6 +14,7 @@ import re
 
 from peerd.devices.dump import Configuration, DumpCollector
 from peerd.devices.events import Advanced, Described, Event, Finished, Outcome, Rebooted, Recognised, Reported
+from peerd.devices.health import REBOOTS
 from peerd.devices.lines import LineAssembler
 from peerd.devices.model import Stage
 from peerd.devices.phrases import (
@@ -21,7 +22,6 @@ from peerd.devices.phrases import (
     BANNER,
     BOOT,
     ERROR,
-    HINTS,
     MAC,
     NMEA,
     OTHER,
@@ -31,6 +31,7 @@ from peerd.devices.phrases import (
     UNAUTHORIZED,
     UNREACHABLE,
     first_in,
+    may_say_something,
     settings_in,
 )
 from peerd.devices.status_lines import Reading, parse_status
@@ -126,10 +127,11 @@ class Handshake:
             self._end(Outcome.NOT_A_MINER, f"no sign of a miner in {RECOGNISE_SECONDS:.0f} s")
         elif self._authorized_at is None:
             why = f"; it could not connect to {self._unreachable}" if self._unreachable else ""
+            why += f"; it booted {self._boots + 1} times" if self._boots else ""
             self._end(
                 Outcome.STALLED,
                 f"it has not come to its authorize in {MINING_SECONDS:.0f} s: {self.stage.value}{why}",
-                _STALLED[self.stage],
+                _REBOOTING if self._boots >= REBOOTS - 1 else _STALLED[self.stage],
             )
         else:
             self._end(
@@ -157,7 +159,7 @@ class Handshake:
             if not self.recognised and self._sentences >= UNKNOWN_SENTENCES:
                 self._end(Outcome.NOT_A_MINER, "it is another kind of device: a receiver, a modem, a printer")
             return
-        if not self._dump.collecting and not HINTS.search(line):
+        if not self._dump.collecting and not may_say_something(line):
             return
         if BOOT.search(line) or BANNER.search(line):
             self._boot()
@@ -273,6 +275,7 @@ class Handshake:
             self._events.append(Described(configuration=merged, mac=self._mac))
 
 
+_REBOOTING = "give it a better supply or cable"
 _STALLED = {
     Stage.BOOTING: "check its Wi-Fi: it has not started to work",
     Stage.WORKER_STARTED: "check its Wi-Fi",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from peerd.clock import Clock
 from peerd.devices import repository
 from peerd.devices.console import Console
+from peerd.devices.dump import Configuration
 from peerd.devices.events import Advanced, Described, Event, Finished, Outcome, Rebooted, Recognised, Reported
 from peerd.devices.handshake import Handshake
 from peerd.devices.inflow import Inflow
@@ -30,7 +31,8 @@ from peerd.store import Store, Tx
 DISCOVERY, MONITOR = "discovery", "monitor"
 _FIRST_RETRY, _LONGEST_RETRY = 20.0, 600.0
 """Seconds: a miner that is no good now is listened to again and again."""
-_AGAIN = frozenset({Outcome.STALLED, Outcome.REFUSED, Outcome.PORTAL, Outcome.SILENT})
+_A_MINER = frozenset({Outcome.STALLED, Outcome.REFUSED, Outcome.PORTAL})
+"""It is a miner, with or without a name: it may be set up meanwhile, and boot without being plugged in anew."""
 _FIRST_REOPEN, _LONGEST_REOPEN = 1.0, 60.0
 """Seconds, for a port that is busy or fails."""
 _OF_THE_PORT = frozenset({Reason.DEVICE_BUSY, Reason.DEVICE_GONE, Reason.ILLEGAL_TRANSITION})
@@ -63,13 +65,17 @@ class Keeper:
         """While it is the monitor."""
         self._around = around
         self._wake = asyncio.Event()
-        self._reset = around.reset_on_open
+        self._reset = False
+        self._last: Finished | None = None
+        """How it ended the last time that it was listened to."""
         self.owner = ""
         """Who has the port now: discovery, monitor, or nobody."""
         self.reads = False
         """Whether the port is open."""
         self._moves = False
         """Whether it seems to belong to a peer that did not answer."""
+        self._said = Configuration()
+        """What it said of its settings since it was plugged in: it says them when it boots, and then no more."""
 
     def look_again(self, *, reset: bool = False) -> None:
         """An operator changed something: begin with discovery, whatever goes on."""
@@ -98,7 +104,7 @@ class Keeper:
                     continue
                 if ended is None:  # if it was unplugged, this ends here
                     await sleep_or_wake(self._around.clock, reopen.next(), self._wake)
-                elif self._moves or (ended in _AGAIN and await self._is_miner()):
+                elif self._moves or ended in _A_MINER or await self._has_name():
                     await sleep_or_wake(self._around.clock, retry.next(), self._wake)
                 else:
                     await self._wake.wait()
@@ -125,7 +131,9 @@ class Keeper:
         Returns MINING for what is the monitor's now, one of the others for what is nobody's.
         """
         store, clock = self._around.store, self._around.clock
-        reset, self._reset = self._reset, self._around.reset_on_open
+        # Not one that somebody may be setting up at this moment.
+        reset = self._reset or (self._around.reset_on_open and not self._waits_to_be_set_up)
+        self._reset = False
         self.owner = DISCOVERY
         await store.write(self._begin)
         failpoint("devices.initializing.after_commit")
@@ -143,12 +151,13 @@ class Keeper:
                 if inflow.lost():
                     shown.tear()
                 events, deadline = handshake.feed(data, clock.monotonic())
+                events = [self._news(event) for event in events]
                 if events:
                     await store.write(lambda tx, events=events: self._heard(tx, events))  # type: ignore[misc]
                     self._around.changed()
                     for event in events:
                         if isinstance(event, Advanced):
-                            failpoint(f"devices.{_POINTS[event.stage]}.after_commit")
+                            failpoint(f"devices.{event.stage.name.lower()}.after_commit")
         # Closed, and only then anybody else's.
         self.owner, self.reads = "", False
         if not handshake.finished:
@@ -156,11 +165,28 @@ class Keeper:
         self._moves = await self._around.take_over(self.port, self._around.others(self.port))
         return await store.write(self._judged)
 
+    @property
+    def _waits_to_be_set_up(self) -> bool:
+        return self._last is not None and self._last.outcome is Outcome.PORTAL
+
+    def _news(self, event: Event) -> Event:
+        """What an event means after what is known: it may be remembered, or stand for what was there before."""
+        match event:
+            case Described():
+                self._said = self._said.merged(event.configuration)
+            case Finished(outcome=Outcome.SILENT) if self._last is not None and self._waits_to_be_set_up:
+                return self._last  # it says so only when it boots; that it says nothing since is no news
+            case Finished():
+                self._last = event
+        return event
+
     def _begin(self, tx: Tx) -> None:
         repository.lease(tx, self.port.path, DISCOVERY)
         what = repository.occupant(tx, self.port.path)
         if what is not None:
             said: dict[str, object] = {"outcome": ""}
+            if what.outcome != Outcome.MINING.value:  # why it did not mine then: it is looked at anew
+                said |= {"reason": "", "next_action": ""}
             repository.set_status(tx, what, Status.INITIALIZING, Stage.BOOTING.value, said)
         failpoint("devices.initializing.before_commit")
 
@@ -226,7 +252,7 @@ class Keeper:
         if not isinstance(miner, Miner) or miner.status is not Status.ACTIVE:
             return Outcome.MINING  # somebody forgot it meanwhile, and woke us
         self._around.changed()
-        watcher = Watcher(clock.monotonic(), pool=miner.pool_url, wallet=miner.wallet)
+        watcher = Watcher(clock.monotonic(), pool=miner.pool_url, wallet=miner.wallet, configuration=self._said)
         lines, inflow = LineAssembler(torn=True), Inflow(clock)
         try:
             async with self._around.open_line(self.port.path, inflow.receive, reset=False) as gone:
@@ -241,7 +267,7 @@ class Keeper:
                     if inflow.lost():
                         lines.tear()
         finally:
-            self.watcher = None
+            self.watcher, self._said = None, watcher.configuration
         await store.write(lambda tx: repository.release(tx, self.port.path))
         return Outcome.MINING
 
@@ -257,22 +283,11 @@ class Keeper:
             columns: dict[str, object] = {"reason": message, "next_action": next_action}
             repository.set_status(tx, what, Status.INACTIVE, what.state, columns)
 
-    async def _is_miner(self) -> bool:
-        """Whether it has a name: only then its port is opened again and again."""
+    async def _has_name(self) -> bool:
+        """Whether an operator said that it is a miner, however little it sounds like one now."""
         what = await self._around.store.write(lambda tx: repository.occupant(tx, self.port.path))
         return isinstance(what, Miner)
 
 
 def _id(what: Device | Miner) -> str:
     return what.name if isinstance(what, Miner) else str(what.device_id)
-
-
-_POINTS = {
-    Stage.WORKER_STARTED: "worker_started",
-    Stage.MINER_STARTED: "miner_started",
-    Stage.CONNECTED: "connected",
-    Stage.DNS_RESOLVED: "dns_resolved",
-    Stage.SUBSCRIBE: "subscribe",
-    Stage.AUTHORIZE: "authorize",
-    Stage.MINING: "mining",
-}

@@ -54,9 +54,19 @@ def printable(line: bytes) -> str:
     text = line.decode("utf-8", "backslashreplace")
     if text.isprintable():
         return text
-    text = _ESCAPES.sub("", text)
-    return "".join(char if char.isprintable() or char == "\t" else _written_out(char) for char in text)
+    return _ESCAPES.sub("", text).translate(_WRITTEN_OUT)
 
 
-def _written_out(char: str) -> str:
-    return char.encode("unicode_escape").decode("ascii")
+class _WrittenOut(dict[int, str]):
+    """Character -> how it is written; kept for the few that noise is made of, since noise is all of them soon."""
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        shown = char if char.isprintable() or char == "\t" else char.encode("unicode_escape").decode("ascii")
+        if code < _KEPT:
+            self[code] = shown
+        return shown
+
+
+_KEPT = 0x800
+_WRITTEN_OUT = _WrittenOut()

@@ -37,14 +37,22 @@ MAC = re.compile(r"\bMAC(?: address)?\s*[:=]\s*((?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-F
 NMEA = re.compile(r"\$[A-Z]{2}[A-Z]{3},[^*]{0,100}\*[0-9A-F]{2}\s*$")
 OTHER = re.compile(r"^\s*(?:AT[+&]|\+C[A-Z]{3}:|ok T:\d|Marlin \d|Grbl \d|U-Boot |login: )")
 """Modems, printers, mills, consoles of other machines."""
-HINTS = re.compile(
-    r"NerdMiner|ESP-ROM|\bets |rst:0x|custom AP name|SPIFS|\*wm:|\[WORKER\]|\[MINER\]|\[MONITOR\]|CONNECTED - "
-    r"|Resolved DNS|mining\.|Receiving:|Imposible|Config|No display|ERROR: |String:|portNumber:|\bMAC|>>> |^\s*\{",
-    re.IGNORECASE,
+_HINTS = (
+    *("nerdminer", "esp-rom", "ets ", "rst:0x", "custom ap name", "spifs", "*wm:", "[worker]", "[miner]", "[monitor]"),
+    *("connected - ", "resolved dns", "mining.", "receiving:", "imposible", "config", "no display", "error: "),
+    *("string:", "portnumber:", "mac", ">>> "),
 )
-"""Every line that says anything has one of these."""
 UNAUTHORIZED = 24
 """Stratum's code for a worker that the pool does not take."""
+
+
+def may_say_something(line: str) -> bool:
+    """Whether it is worth a closer look: every line that says anything has one of these words, or begins an object.
+
+    Words are looked for one by one: a pattern of all of them takes twenty times as long, on noise as on status lines.
+    """
+    small = line.lower()
+    return any(word in small for word in _HINTS) or line.lstrip().startswith("{")
 
 
 def settings_in(line: str) -> Configuration | None:

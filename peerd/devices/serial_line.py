@@ -66,7 +66,7 @@ async def open_line(
     try:
         yield receiver.gone
     finally:
-        if not receiver.gone.done():
+        if not transport.is_closing():  # a second end of one that failed just now would stumble
             transport.abort()
         await receiver.gone  # on the next turn of the loop, and then it is closed
 
@@ -94,7 +94,7 @@ def _close_late(work: asyncio.Future[serial.Serial]) -> None:
 def _open(path: str, reset: bool) -> serial.Serial:
     try:
         port = serial.Serial(path, BAUD, timeout=0, write_timeout=0, exclusive=True)
-    except serial.SerialException as error:
+    except (OSError, termios.error) as error:  # pulled out while it opens, it fails with either, or its own OSError
         busy = "exclusively lock" in str(error) or getattr(error, "errno", None) == errno.EBUSY
         said = "somebody else has it open" if busy else str(error)
         raise PeerdError(Reason.DEVICE_BUSY if busy else Reason.DEVICE_GONE, f"{path}: {said}") from error

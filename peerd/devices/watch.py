@@ -7,6 +7,7 @@ devices only, and :attr:`Udev.trouble` says why.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -24,6 +25,7 @@ _log = structlog.get_logger(__name__)
 _RECEIVE_BUFFER = 4 * 1024 * 1024
 """Bytes: a hub with many devices makes hundreds of events at once."""
 _SETTLED_SECONDS = 0.2
+_TTYS = "/sys/class/tty"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -84,9 +86,14 @@ class Udev:
         """Every USB-serial port now."""
         if self._context is None:
             return []
+        import pyudev
+
         found = []
-        for device in self._context.list_devices(subsystem="tty"):
-            port = self._port(device)
+        for path in _usb_ttys():
+            try:
+                port = self._port(pyudev.Devices.from_sys_path(self._context, path))
+            except pyudev.DeviceNotFoundError:
+                continue  # unplugged in between
             if port is not None:
                 found.append(port)
         return found
@@ -112,6 +119,17 @@ class Udev:
             product=text("ID_MODEL", "product"),
             token=token,
         )
+
+
+def _usb_ttys() -> list[str]:
+    """Where the kernel has them. A machine has some seventy others, with which libudev takes thirty times as long."""
+    found = []
+    for name in sorted(os.listdir(_TTYS)) if os.path.isdir(_TTYS) else ():
+        with contextlib.suppress(OSError):  # unplugged in between
+            link = os.readlink(os.path.join(_TTYS, name))
+            if "/usb" in link:
+                found.append(os.path.normpath(os.path.join(_TTYS, link)))
+    return found
 
 
 class Simulated:

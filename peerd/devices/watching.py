@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from peerd.devices.dump import Configuration, DumpCollector
 from peerd.devices.health import Health, Vitals, assess
 from peerd.devices.model import Stage
-from peerd.devices.phrases import BANNER, BOOT, ERROR, HINTS, PORTAL, STAGES, UNAUTHORIZED, settings_in
+from peerd.devices.phrases import BANNER, BOOT, ERROR, PORTAL, STAGES, UNAUTHORIZED, may_say_something, settings_in
 from peerd.devices.status_lines import Reading, parse_status
 
 _REBOOTS_KEPT = 10
@@ -32,7 +32,10 @@ class Window:
 class Watcher:
     """Of one miner, from when its monitor opened the port."""
 
-    def __init__(self, now: float, *, pool: str = "", wallet: str = "") -> None:
+    def __init__(
+        self, now: float, *, pool: str = "", wallet: str = "", configuration: Configuration | None = None
+    ) -> None:
+        """``pool`` and ``wallet`` as they should be; ``configuration``: what it has said of them since its plug."""
         self._since = now
         self.expected_pool = pool
         self.expected_wallet = wallet
@@ -44,14 +47,14 @@ class Watcher:
         self._portal = False
         self._pool_error = ""
         self._dump = DumpCollector()
-        self.configuration = Configuration()
+        self.configuration = configuration or Configuration()
         self.reading = Reading()
         self._window = Window()
 
     def line(self, text: str, now: float) -> None:
         """Take in one line."""
         self._last_line = now
-        if not self._dump.collecting and not HINTS.search(text):
+        if not self._dump.collecting and not may_say_something(text):
             return
         ours, receiving, _ = text.partition("Receiving:")
         if (BOOT.search(ours) or BANNER.search(ours)) and self._progressed:

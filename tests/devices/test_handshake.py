@@ -85,6 +85,17 @@ def test_another_boot_begins_the_stages_anew() -> None:
     assert stages(events)[2:] == [Stage.WORKER_STARTED, Stage.AUTHORIZE, Stage.MINING]
 
 
+def test_one_that_boots_again_and_again_says_so() -> None:
+    handshake = Handshake(0)
+    for at in (0, 40, 80):
+        handshake.feed(b"ESP-ROM:esp32s3\nNerdMiner v2 starting......\n[WORKER] Started. Running\n", at)
+    finished = end(handshake.feed(b"", MINING_SECONDS)[0])
+    assert finished is not None
+    assert finished.outcome is Outcome.STALLED
+    assert "it booted 3 times" in finished.message
+    assert "supply" in finished.next_action
+
+
 def test_what_prints_nothing_is_left_alone_after_the_deadline() -> None:
     handshake = Handshake(5)
     assert handshake.feed(b"", 5) == ([], 5 + FIRST_BYTE_SECONDS)
@@ -148,6 +159,14 @@ def test_an_unplug_at_any_byte_leaves_no_mining_that_was_not(name: str) -> None:
 def test_any_bytes_are_survived_in_any_pieces(noise: bytes, size: int) -> None:
     pieces = [noise[at : at + size] for at in range(0, len(noise), size)]
     assert heard(noise, lambda _: iter(pieces)) == heard(noise)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_is_passed_over_at_a_glance_would_have_said_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = whole(name)
+    glanced = heard(content)
+    monkeypatch.setattr("peerd.devices.handshake.may_say_something", lambda _: True)
+    assert heard(content) == glanced
 
 
 def test_a_miner_after_noise_is_recognised() -> None:

@@ -14,7 +14,7 @@ from peerd.devices.inflow import MOST_PENDING, Inflow
 from peerd.devices.model import Status
 from peerd.devices.watch import Udev
 from peerd.errors import PeerdError, Reason
-from peerd.store import Store
+from peerd.store import Store, Tx
 
 from .console import whole
 from .noise import KINDS, measure
@@ -166,3 +166,127 @@ def test_noise_of_each_kind_takes_no_memory(kind: str) -> None:
     measured = measure(kind, 0.5)
     assert measured.grown_kib < 4096
     assert measured.megabytes_a_cpu_second > 0.02, "twice what a line at 115200 baud brings"
+
+
+async def retold(board: Plugboard, transcript: str, path: str) -> None:
+    """What is plugged in there prints that."""
+    await board.until(lambda: path in board.open, "it is listened to")
+    board.say(path, whole(transcript))
+
+
+async def test_a_miner_that_comes_back_with_another_pool_is_at_the_wrong_one(board: Plugboard) -> None:
+    """It says its pool when it boots, to discovery; the monitor hears no more of it."""
+    path = await active(board)
+    board.pull(path)
+    await board.until(lambda: path not in board.open, "unplugged")
+    path = board.plug(1)
+    await board.until(lambda: path in board.open, "it is listened to")
+    board.say(path, whole("new-device").replace(b"public-pool.io", b"other-pool.io"))
+
+    async def live() -> Any:
+        return board.devices.live(await board.miner("M1"))
+
+    await board.until(live, "it is watched")
+    board.say(path, whole("already-mining"))
+
+    async def judged() -> bool:
+        return bool((await live()).health.reason == "wrong_pool")
+
+    await board.until(judged, "it is at the wrong pool")
+    assert (await live()).pool == "other-pool.io:21496"
+    assert (await board.miner("M1")).pool_url == "public-pool.io:21496", "what an operator accepted stays"
+
+
+async def test_a_miner_that_is_set_up_after_a_while_is_found_without_a_replug(board: Plugboard) -> None:
+    path = board.plug(1)
+    await retold(board, "portal", path)
+
+    async def waits() -> bool:
+        what = await board.at(path)
+        return what is not None and (what.outcome, what.status) == ("portal", Status.INACTIVE)
+
+    await board.until(waits, "it waits to be set up")
+    await board.until(lambda: path in board.open, "it is listened to again")
+    await board.until(lambda: path not in board.open, "it said nothing", step=1)
+    await board.until(waits, "which is no news")
+    found = await board.at(path)
+    assert found is not None
+    assert "NerdMinerAP" in found.reason
+    await board.until(lambda: path in board.open, "it is listened to once more", step=1)
+    board.say(path, whole("new-device"))
+
+    async def mines() -> bool:
+        what = await board.at(path)
+        return what is not None and what.outcome == "mining" and "no name" in what.reason
+
+    await board.until(mines, "it was set up and mines")
+
+
+async def test_a_miner_that_sounds_like_none_is_listened_to_again(board: Plugboard) -> None:
+    path = await active(board)
+    board.pull(path)
+    await board.until(lambda: path not in board.open, "unplugged")
+    path = board.plug(1)
+    await retold(board, "gps", path)  # what was left in a buffer, or a line at the wrong speed
+
+    async def none() -> bool:
+        found = await board.miner("M1")
+        return (found.outcome, found.status) == ("not_a_miner", Status.INACTIVE)
+
+    await board.until(none, "it sounds like none")
+    await board.until(lambda: path in board.open, "it has a name, and is listened to again", step=0.5)
+    board.say(path, whole("new-device"))
+
+    async def mines() -> bool:
+        return (await board.miner("M1")).status is Status.ACTIVE
+
+    await board.until(mines, "Active")
+
+
+async def test_no_miner_without_a_name_is_opened_again(board: Plugboard) -> None:
+    path = board.plug(1)
+    await retold(board, "gps", path)
+
+    async def none() -> bool:
+        what = await board.at(path)
+        return what is not None and (what.outcome, what.status) == ("not_a_miner", Status.INACTIVE)
+
+    await board.until(none, "it is none")
+    opened = board.opened
+    for _ in range(20):
+        board.clock.advance(60)
+        await asyncio.sleep(0.002)
+    assert board.opened == opened
+
+
+async def test_whoever_reads_never_writes_a_status(board: Plugboard) -> None:
+    """A miner that is Active and does everything wrong stays the monitor's: health and readings say how it is."""
+    path = await active(board)
+
+    def forbid(tx: Tx) -> None:
+        for change in ("UPDATE OF status, state ON miners", "INSERT ON device_leases", "DELETE ON device_leases"):
+            name = change.split()[0]
+            tx.execute(
+                f"CREATE TRIGGER no_{name}_{change.split()[-1]} BEFORE {change}"
+                " BEGIN SELECT RAISE(ABORT, 'readers write no status'); END"
+            )
+
+    await board.store.write(forbid)
+    said = [whole("reboot"), whole("portal"), whole("refused"), b"\xff\x00" * 4000, b"", b"", whole("already-mining")]
+    for data in said:
+        board.say(path, data)
+        for _ in range(30):
+            board.clock.advance(2)
+            await asyncio.sleep(0.002)
+    notes = {row["event"] for row in await board.store.all("SELECT event FROM device_history WHERE miner_id NOT NULL")}
+    assert {"health portal", "health silent"} <= notes
+    assert await board.store.all("SELECT 1 FROM miner_readings"), "it was read all the time"
+    assert (await board.miner("M1")).status is Status.ACTIVE
+    await board.store.write(
+        lambda tx: [
+            tx.execute(f"DROP TRIGGER {row['name']}")
+            for row in tx.all(
+                "SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'no\\_%' ESCAPE '\\'"
+            )
+        ]
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from peerd.devices.watch import Simulated, process_start
+from peerd.devices.watch import Simulated, Udev, process_start
 
 SAID = {
     "usb_path": "1-1",
@@ -49,3 +49,26 @@ def test_files_of_somebody_else_are_left_alone(tmp_path: Path, monkeypatch: pyte
     else:
         monkeypatch.setattr(os, "geteuid", lambda: file.stat().st_uid + 1)
     assert Simulated(tmp_path).present() == []
+
+
+def test_udev_is_asked_of_usb_ports_only_and_one_that_goes_meanwhile_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pyudev = pytest.importorskip("pyudev")
+    asked: list[str] = []
+    from_sys_path = pyudev.Devices.from_sys_path
+
+    def ask(context: object, path: str) -> object:
+        asked.append(path)
+        return from_sys_path(context, path)
+
+    monkeypatch.setattr(pyudev.Devices, "from_sys_path", ask)
+    monkeypatch.setattr("peerd.devices.watch._TTYS", str(tmp_path / "none"))
+    udev = Udev()
+    assert udev.present() == []
+    (tmp_path / "ttyACM7").symlink_to("../../sys/devices/pci0/usb1/1-1/1-1:1.0/tty/ttyACM7")
+    (tmp_path / "tty1").symlink_to("../../sys/devices/virtual/tty/tty1")
+    (tmp_path / "console").touch()
+    monkeypatch.setattr("peerd.devices.watch._TTYS", str(tmp_path))
+    assert udev.present() == [], "it was pulled out since its link was read"
+    assert [path.rpartition("/")[2] for path in asked] == ["ttyACM7"]

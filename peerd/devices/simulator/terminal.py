@@ -83,7 +83,7 @@ class Terminal:
                 if order():
                     return
                 self._drain(min(left, _SLICE_SECONDS))
-            self._print(data)
+            self.send(data)
             if order():
                 return
 
@@ -96,9 +96,9 @@ class Terminal:
 
     def say(self, text: str) -> None:
         """Print a line between the others."""
-        self._print(text.encode() + b"\r\n")
+        self.send(text.encode() + b"\r\n")
 
-    def _print(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
         """What nobody reads is lost, as it is on a real line."""
         if not data or self._master < 0:
             return
