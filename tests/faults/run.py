@@ -19,11 +19,14 @@ from tests.faults.volume import Volume, pushed, transferred
 from tests.faults.workload import Workload
 
 
-async def run(plan: Plan, seed: int, *, keep: bool = False) -> tuple[Verdict, dict[str, Any]]:
-    """Returns the verdict and what was measured; with ``keep`` the data directories stay for a look."""
+async def run(plan: Plan, seed: int, *, keep: bool = False, forked: bool = False) -> tuple[Verdict, dict[str, Any]]:
+    """Returns the verdict and what was measured; with ``keep`` the data directories stay for a look.
+
+    ``forked`` starts the daemons as :mod:`tests.e2e.forks` does, which is cheaper.
+    """
     say(f"seed {seed}: {plan.what}; {plan.daemons} daemons")
     rng = random.Random(seed)
-    fleet = Fleet(NAMES[: plan.daemons], forked=False)
+    fleet = Fleet(NAMES[: plan.daemons], forked=forked)
     wire = Wire() if plan.on_a_wire else None
     began = time.monotonic()
     try:

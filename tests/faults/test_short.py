@@ -50,7 +50,7 @@ KINDS = [
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_promise_is_kept(kind: str) -> None:
-    verdict, facts = asyncio.run(run(replace(PLANS[kind], **SHORT[kind]), SEED))
+    verdict, facts = asyncio.run(run(replace(PLANS[kind], **SHORT[kind]), SEED, forked=True))
     assert verdict.ok, json.dumps({**facts, **verdict.as_json()}, indent=2)
     assert verdict.acknowledged == SHORT[kind]["workflows"] and verdict.effects > verdict.acknowledged
     assert facts["faults"], "nothing was broken: the test shows nothing"
