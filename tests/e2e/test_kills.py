@@ -154,6 +154,7 @@ ELSEWHERE = tuple(
             "workflow.rerun.",
             "job.reuse.",
             "devices.",
+            "scan_hand_in.",
             "nodes.",
             "scans.",
         )
