@@ -1,12 +1,16 @@
 """Scans from bytes to committed inventory, beside a bare sqlite3 script that writes the same rows in the same run.
 
 Both read the same naabu lines and commit after every thousand, with the same schema, indices and pragmas, each in a
-process of its own. Prints JSON: records per second of wall time and of processor time, and the largest memory.
+process of its own. Prints JSON: records per second of wall time and of processor time, and the largest memory; and of
+scans of a hundred hosts, handed in to a real daemon one after the other, how soon each is accepted and completed.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import hashlib
+import io
 import json
 import resource
 import subprocess
@@ -19,6 +23,7 @@ from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from socket import AF_INET, inet_pton
+from statistics import median, quantiles
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -33,6 +38,8 @@ from peerd.store.writer import Tx, connect
 CHUNK = 1000
 BEGAN = 1_800_000_000_000
 PORTS = (22, 80, 443, 8080)
+HOSTS = 100
+"""Of a scan that is handed in to a daemon; it sees all PORTS of each."""
 
 
 def write_lines(path: Path, count: int) -> None:
@@ -164,17 +171,69 @@ def figures(counts: list[int], repeat: int) -> Iterator[dict[str, Any]]:
         }
 
 
+def handed_in(times: int) -> dict[str, Any]:
+    """How long scans of HOSTS new hosts each take, from the call that hands one in."""
+    from tests.e2e.fleet import Fleet  # not at the top: the others' memory is measured
+
+    fleet = Fleet(("t",), forked=False)
+    try:
+        fleet.found()
+        spent = asyncio.run(_hand_in(fleet["t"].socket, times))
+    finally:
+        fleet.close()
+    return {
+        "scans": times,
+        "hosts_of_each": HOSTS,
+        "ports_of_each": HOSTS * len(PORTS),
+        **{
+            f"{what}_ms": {
+                "median": round(median(values) * 1000, 1),
+                "p95": round(quantiles(values, n=20)[-1] * 1000, 1),
+            }
+            for what, values in zip(("accepted", "completed"), zip(*spent, strict=True), strict=True)
+        },
+    }
+
+
+async def _hand_in(socket: Path, times: int) -> list[tuple[float, float]]:
+    from peerd.client import Client
+    from peerd.v1 import scans_pb2
+
+    spent = []
+    async with Client(socket=socket) as peerd:
+        audience = (await peerd.status()).peer_id
+        for scan in range(times):
+            addresses = [f"10.{scan >> 8}.{scan & 255}.{host}" for host in range(HOSTS)]
+            data = "".join(f'{{"ip":"{ip}","port":{port}}}\n' for ip in addresses for port in PORTS).encode()
+            statement = scans_pb2.ScanStatement(
+                audience=audience,
+                scan_id=f"bench-{scan}",
+                data_sha256=hashlib.sha256(data).digest(),
+                data_size=len(data),
+            )
+            envelope = (await peerd.sign_scan(statement)).envelope
+            began = time.monotonic()
+            accepted = await peerd.submit_envelope(envelope, io.BytesIO(data), len(data))
+            answered = time.monotonic()
+            job = await peerd.wait_for_ingest(accepted.job.ingest_job_id, timeout=60)
+            spent.append((answered - began, time.monotonic() - began))
+            assert job.state == scans_pb2.INGEST_STATE_COMPLETED and job.hosts == HOSTS, job
+    return spent
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, nargs="+", default=[1000, 100_000, 1_000_000])
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--scans", type=int, default=40, help="handed in to a daemon")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         what, lines, folder = options.child
         child(what, Path(lines), Path(folder))
         return
-    print(json.dumps(list(figures(options.records, options.repeat)), indent=2))
+    report = {"inventory": list(figures(options.records, options.repeat)), "handed_in": handed_in(options.scans)}
+    print(json.dumps(report, indent=2))
 
 
 if __name__ == "__main__":
