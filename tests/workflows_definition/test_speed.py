@@ -1,4 +1,4 @@
-"""A large definition does not keep anybody waiting: 2 s on a quiet machine, which scripts/bench-definition measures.
+"""A large definition does not keep anybody waiting: 2 s on a quiet machine, which scripts/bench definition measures.
 
 Here, beside other tests, only its growth is judged: ten times the jobs, not much more than ten times the time.
 """
@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "bench-definition"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_definition.py"
 
 
 def measured(jobs: int) -> dict[str, float]:

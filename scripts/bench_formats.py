@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """How many records a second each scan format is read at, and the memory that takes. Prints one JSON object.
 
-usage: bench-formats [RECORDS]      the default is 200,000 of each format
+usage: scripts/bench formats [RECORDS]      the default is 200,000 of each format
 """
 
 from __future__ import annotations

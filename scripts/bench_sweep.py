@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """Sweep loopback nodes over three probing daemons, kill one of them midway, and print JSON with what came of it.
 
-    scripts/bench-sweep --nodes 500 --at-once 9
+    scripts/bench sweep --nodes 500 --at-once 9
 
 Every node is a small JSON-RPC server on an address of its own; it counts how often it was asked, so that a node scanned
 twice is seen from outside. The daemon that is killed comes back after a while, unless --for-good is given.

@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """How long a definition of 10,000 jobs takes to parse and validate, as YAML and as JSON. Prints one JSON object.
 
-usage: bench-definition [JOBS [ROUNDS]]
+usage: scripts/bench definition [JOBS [ROUNDS]]
 """
 
 from __future__ import annotations
