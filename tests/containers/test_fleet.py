@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.fleet import Fleet, wait_for
+from tests.e2e.fleet import Fleet, TimedOutError, wait_for
 from tests.e2e.workflow import Run, definition, start, tree
 
 from .podman import IMAGE, Podman
@@ -103,7 +103,10 @@ def open_gate(fleet: Fleet, name: str) -> None:
 
 
 def waits_at_gate(fleet: Fleet, name: str) -> None:
-    wait_for(lambda: fleet.effects_seen()[f"start {name}"] == 1, 20, f"{name} runs")
+    try:
+        wait_for(lambda: fleet.effects_seen()[f"start {name}"] == 1, 20, f"{name} runs")
+    except TimedOutError as error:
+        raise TimedOutError(f"{error}\n{fleet['a'].tail()}") from error
 
 
 def test_data_container_process_and_home_over_three_daemons(engine: Podman) -> None:
