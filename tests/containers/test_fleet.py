@@ -104,9 +104,9 @@ def open_gate(fleet: Fleet, name: str) -> None:
 
 def waits_at_gate(fleet: Fleet, name: str) -> None:
     try:
-        wait_for(lambda: fleet.effects_seen()[f"start {name}"] == 1, 20, f"{name} runs")
+        wait_for(lambda: fleet.effects_seen()[f"start {name}"] == 1, 40, f"{name} runs")
     except TimedOutError as error:
-        raise TimedOutError(f"{error}\n{fleet['a'].tail()}") from error
+        raise TimedOutError(f"{error}; seen: {fleet.effects_seen()}\n{fleet['a'].tail()}") from error
 
 
 def test_data_container_process_and_home_over_three_daemons(engine: Podman) -> None:
