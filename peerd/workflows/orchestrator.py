@@ -190,8 +190,9 @@ class Orchestrator:
         self._contacts.heard(peer)
 
     def peer_online(self, peer: PeerId) -> None:
-        """The registry sees it again; calling this is optional and saves a fraction of a second."""
+        """The registry sees it again, be it as it was before: a job may have found it away between two looks."""
         self._contacts.heard(peer)
+        self._seen = None
 
     def _take_up(self, record: ExecutionRecord) -> None:
         execution_id = record.spec.execution_id
@@ -270,6 +271,7 @@ class Orchestrator:
         """Probe who is away; wake what waits for a peer when the peers have changed."""
         await self._contacts.probe(self._leases.probe)
         if not any(runner.state.unplaced or runner.state.away for runner in self._runners.values()):
+            self._seen = None  # what whoever waits next has seen may have changed since, and back
             return
         seen = self._placing.fingerprint()
         if seen != self._seen:

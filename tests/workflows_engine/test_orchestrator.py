@@ -142,6 +142,28 @@ async def test_a_job_on_a_peer_that_is_down_waits_says_so_and_runs_when_it_retur
         assert (await made.finished(number)).status == E.EXECUTION_STATUS_COMPLETED
 
 
+async def test_a_peer_that_was_away_for_less_than_a_look_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks the same before and after, so that only its coming back tells."""
+    async with home(tmp_path, "p") as made:
+        looked = asyncio.Semaphore(0)
+
+        def fingerprint() -> object:
+            looked.release()
+            return "as ever"
+
+        made.fleet.offline.add("p")
+        number = await made.run(workflow(job("late", on={"peer": "p"})))
+        await made.until(number, lambda x: by_node(x)["late"].reason == "peer_away")
+        monkeypatch.setattr(made.fleet, "fingerprint", fingerprint)
+        for _ in range(2):  # what is seen from now on is no news
+            await asyncio.wait_for(looked.acquire(), 10)
+        made.fleet.offline.discard("p")
+        made.orchestrator.peer_online(PeerId("p"))
+        assert (await made.finished(number)).status == E.EXECUTION_STATUS_COMPLETED
+
+
 async def test_a_peer_that_goes_away_after_placement_is_named_and_asked_again_when_back(tmp_path: Path) -> None:
     async with home(tmp_path, "p", "q") as made:
         await made.fleet.executors["p"].stop()  # the registry has not noticed
