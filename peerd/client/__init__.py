@@ -1,7 +1,8 @@
 """The public Python client of a daemon; see :mod:`peerd.client.client`."""
 
 from peerd.client.calls import CALL_SECONDS, default_socket
-from peerd.client.client import Client, is_final, merge_execution
+from peerd.client.client import Client
+from peerd.client.executions import is_final, merge_execution
 from peerd.client.registry import PeerList
 from peerd.client.run import Run
 from peerd.client.sync import SyncClient, SyncRun

@@ -158,6 +158,27 @@ class RegistryCalls(Calls):
         request = mesh_pb2.ReplacePeerRequest(request_id=new_request_id(), old=old, new=new)
         return await self._call(self._mesh.ReplacePeer, request)
 
+    # Invites
+
+    async def invite(
+        self, *, grants: Iterable[int], roles: Iterable[str] = (), ttl_seconds: int = 0
+    ) -> mesh_pb2.CreateInviteResponse:
+        """Make an invite; its token is in this answer and nowhere else."""
+        request = mesh_pb2.CreateInviteRequest(request_id=new_request_id(), ttl_seconds=ttl_seconds)
+        request.grants.extend(grants)  # type: ignore[arg-type]
+        request.roles.extend(roles)
+        return await self._call(self._mesh.CreateInvite, request)
+
+    async def invites(self) -> list[mesh_pb2.Invite]:
+        """All invites this peer made."""
+        request = mesh_pb2.ListInvitesRequest(page_size=PAGE_SIZE)
+        return await self._all(self._mesh.ListInvites, request, lambda page: page.invites)
+
+    async def revoke_invite(self, invite_id: str) -> mesh_pb2.Invite:
+        """Withdraw a pending invite."""
+        request = mesh_pb2.RevokeInviteRequest(request_id=new_request_id(), invite_id=invite_id)
+        return (await self._call(self._mesh.RevokeInvite, request)).invite
+
     # Profiles
 
     async def profiles(self) -> list[profiles_pb2.Profile]:

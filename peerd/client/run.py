@@ -10,13 +10,13 @@ from peerd.errors import PeerdError, Reason
 from peerd.v1 import jobs_pb2, workflows_pb2
 
 if TYPE_CHECKING:
-    from peerd.client.client import Client
+    from peerd.client.executions import ExecutionCalls
 
 
 class Run:
     """One execution, asked about through a client. Shown in a notebook as it was last seen."""
 
-    def __init__(self, client: Client, execution: workflows_pb2.Execution) -> None:
+    def __init__(self, client: ExecutionCalls, execution: workflows_pb2.Execution) -> None:
         self._client = client
         self.last = execution
         """The execution as it was last seen; nothing is asked for by reading it."""
