@@ -1,7 +1,7 @@
 """The composition root: builds every object once, starts and ends them. Nothing imports this but the entry point."""
 
-from peerd.daemon.daemon import run_until_signalled
 from peerd.daemon.offline import ensure_identity, found, join_admitted, join_invited, refound_mesh, restore_offline
+from peerd.daemon.process import run_until_signalled
 
 __all__ = [
     "ensure_identity",

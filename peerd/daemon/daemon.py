@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
@@ -14,7 +13,7 @@ from starlette.types import ASGIApp
 from peerd import __version__
 from peerd.backups.backups import Backups
 from peerd.catalog.catalog import Catalog
-from peerd.clock import DAY_MS, Clock, SystemClock
+from peerd.clock import DAY_MS, Clock
 from peerd.config import Config, JobsConfig
 from peerd.daemon import http
 from peerd.daemon.advert import own_addresses, own_advert
@@ -55,7 +54,6 @@ from peerd.scans.offering import scan_services
 from peerd.store import Store, open_store
 from peerd.store.audit import prune
 from peerd.store.requests import forget_old_answers
-from peerd.store.restore import swap_staged
 from peerd.tokens.tokens import Tokens
 from peerd.v1.registry_pb2 import Hardware, Sample
 from peerd.web.server import WebServer
@@ -423,50 +421,6 @@ class Daemon:
         else:
             error = PeerdError(Reason.PERMISSION_DENIED, f"{peer_id} has lost a grant; call again")
         self._server.calls.end_calls(peer_id, error)
-
-
-async def run_until_signalled(config: Config) -> bool:
-    """Hold the data directory, run the daemon, end it in order at SIGTERM or SIGINT.
-
-    True if it wants to be started again, with a store that was restored.
-    """
-    folder = DataDir(config.data_dir)
-    if not folder.initialized:
-        raise PeerdError(Reason.NOT_INITIALIZED, f"there is no peer in {config.data_dir}")
-    folder.check_mode()
-    with folder.lock():
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        clock = SystemClock(folder.steady_clock)
-        replaced = swap_staged(
-            folder.store,
-            backup_dir=folder.store.parent / "backups",
-            peer_id=load_identity(folder.identity_key).peer_id,
-            now=clock.now(),
-        )
-        if replaced is not None:
-            _log.warning("daemon.store_restored", replaced=str(replaced))
-        daemon = await Daemon.build(config, clock)
-        try:
-            await daemon.run(stop)
-        except BaseExceptionGroup as group:
-            refusals, rest = group.split(PeerdError)
-            if refusals is None or rest is not None:
-                raise
-            raise next(_flat(refusals)) from group  # the store is damaged: that is all there is to say
-        finally:
-            await daemon.close()
-        return daemon.restarts
-
-
-def _flat(group: BaseExceptionGroup[PeerdError]) -> Iterator[PeerdError]:
-    for error in group.exceptions:
-        if isinstance(error, PeerdError):
-            yield error
-        else:
-            yield from _flat(error)
 
 
 def _announce(path: Path, address: str) -> None:

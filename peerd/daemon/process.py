@@ -1,0 +1,63 @@
+"""The daemon as a process: it holds the data directory, takes a restored store, and ends in order at a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+
+import structlog
+
+from peerd.clock import SystemClock
+from peerd.config import Config
+from peerd.daemon.daemon import Daemon
+from peerd.datadir import DataDir
+from peerd.errors import PeerdError, Reason
+from peerd.identity.key import load_identity
+from peerd.store.restore import swap_staged
+
+_log = structlog.get_logger(__name__)
+
+
+async def run_until_signalled(config: Config) -> bool:
+    """Hold the data directory, run the daemon, end it in order at SIGTERM or SIGINT.
+
+    True if it wants to be started again, with a store that was restored.
+    """
+    folder = DataDir(config.data_dir)
+    if not folder.initialized:
+        raise PeerdError(Reason.NOT_INITIALIZED, f"there is no peer in {config.data_dir}")
+    folder.check_mode()
+    with folder.lock():
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        clock = SystemClock(folder.steady_clock)
+        replaced = swap_staged(
+            folder.store,
+            backup_dir=folder.store.parent / "backups",
+            peer_id=load_identity(folder.identity_key).peer_id,
+            now=clock.now(),
+        )
+        if replaced is not None:
+            _log.warning("daemon.store_restored", replaced=str(replaced))
+        daemon = await Daemon.build(config, clock)
+        try:
+            await daemon.run(stop)
+        except BaseExceptionGroup as group:
+            refusals, rest = group.split(PeerdError)
+            if refusals is None or rest is not None:
+                raise
+            raise next(_flat(refusals)) from group  # the store is damaged: that is all there is to say
+        finally:
+            await daemon.close()
+        return daemon.restarts
+
+
+def _flat(group: BaseExceptionGroup[PeerdError]) -> Iterator[PeerdError]:
+    for error in group.exceptions:
+        if isinstance(error, PeerdError):
+            yield error
+        else:
+            yield from _flat(error)
