@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -21,6 +21,14 @@ CALL_SECONDS = 30.0
 
 RETRY_DELAYS_SECONDS = (0.1, 0.3, 0.8)
 """Waits between tries on a lost connection: together longer than a daemon needs to restart its listener."""
+
+STREAM_SECONDS = 300.0
+"""Deadline of one stream; what lasts longer is taken up again where it was."""
+
+RECONNECT_SECONDS = 30.0
+"""How long a stream goes on trying to reach a daemon that went away."""
+
+_RECONNECT_PAUSE_SECONDS = 0.3
 
 PAGE_SIZE = 500
 
@@ -130,6 +138,43 @@ class Calls:
             if not token or (limit is not None and len(found) >= limit):
                 return found[:limit]
             request.page_token = token  # type: ignore[attr-defined]  # and every List request this
+
+    async def _lasting(
+        self,
+        open_stream: Callable[[float], aio.UnaryStreamCall[RequestT, AnswerT]],
+        *,
+        timeout: float | None,
+        ends: bool = False,
+    ) -> AsyncGenerator[AnswerT, None]:
+        """What a stream says, beyond its deadline and restarts of the daemon, until the caller has heard enough.
+
+        ``open_stream`` takes it up where it was, with a deadline in seconds. ``timeout`` is for all of it. With
+        ``ends`` it is over when the daemon says so.
+        """
+        now = asyncio.get_running_loop().time
+        give_up_at = None if timeout is None else now() + timeout
+        lost_at: float | None = None
+        while True:
+            left = STREAM_SECONDS if give_up_at is None else min(STREAM_SECONDS, give_up_at - now())
+            call = open_stream(max(left, 0.001))
+            try:
+                async for answer in call:
+                    lost_at = None
+                    yield answer
+                if ends:
+                    return
+            except aio.AioRpcError as exc:
+                error = self._error(exc)
+                out_of_time = give_up_at is not None and now() >= give_up_at
+                if exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED and not out_of_time:
+                    continue
+                lost_at = now() if lost_at is None else lost_at
+                if out_of_time or not connection_lost(error) or now() - lost_at > RECONNECT_SECONDS:
+                    raise error from exc
+            finally:
+                call.cancel()
+            # Ended early without a word, or lost: the daemon restarts. Do not spin while it does.
+            await asyncio.sleep(_RECONNECT_PAUSE_SECONDS)
 
     def _error(self, exc: aio.AioRpcError) -> PeerdError:
         error = error_from_rpc(exc)

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
-import grpc
 from grpc import aio
 
-from peerd.client.calls import PAGE_SIZE, connection_lost, new_request_id
+from peerd.client.calls import PAGE_SIZE, new_request_id
 from peerd.client.definitions import DefinitionCalls
 from peerd.client.fetching import write_files
 from peerd.client.run import Run
 from peerd.client.workflow import Workflow
 from peerd.v1 import jobs_pb2, workflows_pb2
 
-STREAM_SECONDS = 300.0
-"""Deadline of one stream; a watch that lasts longer is taken up again where it was."""
-
 FETCH_SECONDS = 86_400.0
 """Longest copying of delivered files."""
-
-RECONNECT_SECONDS = 30.0
-"""How long a watch goes on trying to reach a daemon that went away."""
 
 _FINAL = frozenset(
     {
@@ -179,43 +172,24 @@ class ExecutionCalls(DefinitionCalls):
 
         A daemon that restarts meanwhile is waited for, and the watch goes on where it was.
         """
-        now = asyncio.get_running_loop().time
-        give_up_at = None if timeout is None else now() + timeout
-        lost_at: float | None = None
         whole = workflows_pb2.Execution()
         resume_token = 0
-        while True:
-            left = STREAM_SECONDS if give_up_at is None else min(STREAM_SECONDS, give_up_at - now())
+
+        def updates_since(seconds: float) -> aio.UnaryStreamCall[Any, workflows_pb2.WatchExecutionResponse]:
             request = workflows_pb2.WatchExecutionRequest(workflow_execution_id=execution_id, resume_token=resume_token)
-            call = self._workflows.WatchExecution(request, timeout=max(left, 0.001), metadata=self._metadata)
-            try:
-                async for update in call:
-                    lost_at = None
-                    resume_token = update.resume_token
-                    merge_execution(whole, update.execution)
-                    if update.more:
-                        continue
-                    copy = workflows_pb2.Execution()
-                    copy.CopyFrom(whole)
-                    yield copy
-                    if is_final(whole):
-                        return
-            except aio.AioRpcError as exc:
-                error = self._error(exc)
-                out_of_time = give_up_at is not None and now() >= give_up_at
-                if exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                    if out_of_time:
-                        raise error from exc
+            return self._workflows.WatchExecution(request, timeout=seconds, metadata=self._metadata)
+
+        async with aclosing(self._lasting(updates_since, timeout=timeout)) as updates:
+            async for update in updates:
+                resume_token = update.resume_token
+                merge_execution(whole, update.execution)
+                if update.more:
                     continue
-                if not connection_lost(error):
-                    raise error from exc
-                lost_at = now() if lost_at is None else lost_at
-                if out_of_time or now() - lost_at > RECONNECT_SECONDS:
-                    raise error from exc
-            finally:
-                call.cancel()
-            # Ended early without a word, or lost: the daemon restarts. Do not spin while it does.
-            await asyncio.sleep(0.3)
+                copy = workflows_pb2.Execution()
+                copy.CopyFrom(whole)
+                yield copy
+                if is_final(whole):
+                    return
 
     async def wait(self, execution_id: int, *, timeout: float | None = None) -> workflows_pb2.Execution:
         """The execution once it is final."""
@@ -240,20 +214,21 @@ class ExecutionCalls(DefinitionCalls):
         follow: bool = False,
         timeout: float | None = None,
     ) -> AsyncIterator[workflows_pb2.ReadLogsResponse]:
-        """What a job wrote, from wherever it runs; with follow until it has ended."""
+        """What a job wrote, from wherever it runs; with follow until it has ended.
+
+        A daemon that restarts meanwhile is waited for, and reading goes on behind what was read.
+        """
         request = workflows_pb2.ReadLogsRequest(
             workflow_execution_id=execution_id, node_id=node_id, stream=stream, follow=follow
         )
-        # Logs have no resume token here, so a followed log gets one long stream: a day.
-        seconds = timeout if timeout is not None else 86_400.0 if follow else STREAM_SECONDS
-        call = self._workflows.ReadLogs(request, timeout=seconds, metadata=self._metadata)
-        try:
-            async for piece in call:
+
+        def rest(seconds: float) -> aio.UnaryStreamCall[Any, workflows_pb2.ReadLogsResponse]:
+            return self._workflows.ReadLogs(request, timeout=seconds, metadata=self._metadata)
+
+        async with aclosing(self._lasting(rest, timeout=timeout, ends=True)) as pieces:
+            async for piece in pieces:
+                request.after.CopyFrom(piece.position)
                 yield piece
-        except aio.AioRpcError as exc:
-            raise self._error(exc) from exc
-        finally:
-            call.cancel()
 
 
 def merge_execution(whole: workflows_pb2.Execution, update: workflows_pb2.Execution) -> None:

@@ -6,21 +6,19 @@ import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from functools import cached_property
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-import grpc
 from grpc import aio
 
-from peerd.client.calls import PAGE_SIZE, Calls, connection_lost, new_request_id
+from peerd.client.calls import PAGE_SIZE, Calls, new_request_id
 from peerd.v1 import daemon_pb2, daemon_pb2_grpc, scans_pb2, scans_pb2_grpc, signed_pb2
 
 UNARY_BYTES = 2 * 1024 * 1024
 """Larger scans are streamed: a message has at most 4 MiB."""
 PIECE_BYTES = 1024 * 1024
 STREAM_SECONDS = 3600.0
-_WATCH_SECONDS = 300.0
-_RECONNECT_SECONDS = 30.0
 
 FINAL = frozenset({scans_pb2.INGEST_STATE_COMPLETED, scans_pb2.INGEST_STATE_FAILED, scans_pb2.INGEST_STATE_CANCELLED})
 
@@ -123,32 +121,16 @@ class ScanCalls(Calls):
         self, ingest_job_id: int, *, timeout: float | None = None
     ) -> AsyncIterator[scans_pb2.IngestJob]:
         """The job after each change until it is final; a daemon that restarts meanwhile is waited for."""
-        now = asyncio.get_running_loop().time
-        give_up_at = None if timeout is None else now() + timeout
-        lost_at: float | None = None
-        while True:
-            left = _WATCH_SECONDS if give_up_at is None else min(_WATCH_SECONDS, give_up_at - now())
-            request = scans_pb2.WatchIngestJobRequest(ingest_job_id=ingest_job_id)
-            call = self._scans.WatchIngestJob(request, timeout=max(left, 0.001), metadata=self._metadata)
-            try:
-                async for update in call:
-                    lost_at = None
-                    yield update.job
-                    if update.job.state in FINAL:
-                        return
-            except aio.AioRpcError as exc:
-                error = self._error(exc)
-                out_of_time = give_up_at is not None and now() >= give_up_at
-                if exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED and not out_of_time:
-                    continue
-                if out_of_time or not connection_lost(error):
-                    raise error from exc
-                lost_at = now() if lost_at is None else lost_at
-                if now() - lost_at > _RECONNECT_SECONDS:
-                    raise error from exc
-            finally:
-                call.cancel()
-            await asyncio.sleep(0.3)  # the daemon restarts
+        request = scans_pb2.WatchIngestJobRequest(ingest_job_id=ingest_job_id)
+
+        def updates_now(seconds: float) -> aio.UnaryStreamCall[Any, scans_pb2.WatchIngestJobResponse]:
+            return self._scans.WatchIngestJob(request, timeout=seconds, metadata=self._metadata)
+
+        async with aclosing(self._lasting(updates_now, timeout=timeout)) as updates:
+            async for update in updates:
+                yield update.job
+                if update.job.state in FINAL:
+                    return
 
     async def wait_for_ingest(self, ingest_job_id: int, *, timeout: float | None = None) -> scans_pb2.IngestJob:
         """The job once it is final."""

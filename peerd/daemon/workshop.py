@@ -109,7 +109,7 @@ class Workshop:
             config=config.workflows,
         )
         self.viewer = Viewer(own_peer_id=self_id, data_dir=config.data_dir, name_of=registry.name_of)
-        self.logs = Logs(store, channels, self.orchestrator.changes)
+        self.logs = Logs(store, channels, self.orchestrator.changes, clock)
         self.outbox = Outbox(store, clock, self_id, scans.signer, channels, config.data_dir)
         around = Surroundings(
             store=store,

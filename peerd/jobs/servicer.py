@@ -141,15 +141,15 @@ class JobServicer(jobs_pb2_grpc.JobServiceServicer):
         check_files_present(view.job)
         place = self._places.of(view.job)
         streams = {place.stdout: jobs_pb2.LOG_STREAM_STDOUT, place.stderr: jobs_pb2.LOG_STREAM_STDERR}
+        offsets = {place.stdout: request.stdout_offset, place.stderr: request.stderr_offset}
         if request.stream != jobs_pb2.LOG_STREAM_UNSPECIFIED:
-            streams = {path: stream for path, stream in streams.items() if stream == request.stream}
+            offsets = {path: request.offset for path, stream in streams.items() if stream == request.stream}
         elif request.offset:
-            raise PeerdError(Reason.INVALID_ARGUMENT, "an offset needs a stream: each has its own")
+            raise PeerdError(Reason.INVALID_ARGUMENT, "this offset needs a stream: each has its own")
 
         async def ended() -> bool:
             return (await self._views.get(request.job_execution_id)).job.status.final
 
-        offsets = dict.fromkeys(streams, request.offset)
         async for piece in read_logs(offsets, follow=request.follow, ended=ended, clock=self._clock):
             yield jobs_pb2.ReadJobLogsResponse(
                 stream=streams[piece.path], data=piece.data, next_offset=piece.next_offset

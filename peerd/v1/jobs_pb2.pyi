@@ -1298,11 +1298,17 @@ class ReadJobLogsRequest(_message.Message):
     STREAM_FIELD_NUMBER: _builtins.int
     FOLLOW_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
+    STDOUT_OFFSET_FIELD_NUMBER: _builtins.int
+    STDERR_OFFSET_FIELD_NUMBER: _builtins.int
     job_execution_id: _builtins.int
     stream: Global___LogStream.ValueType
     """Both when unspecified."""
     follow: _builtins.bool
     offset: _builtins.int
+    """Where to begin in the one stream that is asked for."""
+    stdout_offset: _builtins.int
+    """Where to begin in each when both are."""
+    stderr_offset: _builtins.int
     def __init__(
         self,
         *,
@@ -1310,10 +1316,12 @@ class ReadJobLogsRequest(_message.Message):
         stream: Global___LogStream.ValueType = ...,
         follow: _builtins.bool = ...,
         offset: _builtins.int = ...,
+        stdout_offset: _builtins.int = ...,
+        stderr_offset: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "job_execution_id", b"job_execution_id", "offset", b"offset", "stream", b"stream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "job_execution_id", b"job_execution_id", "offset", b"offset", "stderr_offset", b"stderr_offset", "stdout_offset", b"stdout_offset", "stream", b"stream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -2386,10 +2386,15 @@ class ReadLogsRequest(_message.Message):
     NODE_ID_FIELD_NUMBER: _builtins.int
     STREAM_FIELD_NUMBER: _builtins.int
     FOLLOW_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
     workflow_execution_id: _builtins.int
     node_id: _builtins.str
     stream: _jobs_pb2.LogStream.ValueType
     follow: _builtins.bool
+    @_builtins.property
+    def after(self) -> Global___LogPosition:
+        """That of the last piece that was read, to go on behind it. A job that has moved since begins anew."""
+
     def __init__(
         self,
         *,
@@ -2397,10 +2402,11 @@ class ReadLogsRequest(_message.Message):
         node_id: _builtins.str = ...,
         stream: _jobs_pb2.LogStream.ValueType = ...,
         follow: _builtins.bool = ...,
+        after: Global___LogPosition | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "node_id", b"node_id", "stream", b"stream", "workflow_execution_id", b"workflow_execution_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "follow", b"follow", "node_id", b"node_id", "stream", b"stream", "workflow_execution_id", b"workflow_execution_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2412,18 +2418,54 @@ class ReadLogsResponse(_message.Message):
 
     STREAM_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
     stream: _jobs_pb2.LogStream.ValueType
     data: _builtins.bytes
+    @_builtins.property
+    def position(self) -> Global___LogPosition:
+        """Behind this piece."""
+
     def __init__(
         self,
         *,
         stream: _jobs_pb2.LogStream.ValueType = ...,
         data: _builtins.bytes = ...,
+        position: Global___LogPosition | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "stream", b"stream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "position", b"position", "stream", b"stream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReadLogsResponse: _TypeAlias = ReadLogsResponse  # noqa: Y015
+
+@_typing.final
+class LogPosition(_message.Message):
+    """How far the logs of a job have been read, and of which of the places where it was."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTOR_PEER_ID_FIELD_NUMBER: _builtins.int
+    JOB_EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    STDOUT_OFFSET_FIELD_NUMBER: _builtins.int
+    STDERR_OFFSET_FIELD_NUMBER: _builtins.int
+    executor_peer_id: _builtins.str
+    job_execution_id: _builtins.int
+    stdout_offset: _builtins.int
+    stderr_offset: _builtins.int
+    def __init__(
+        self,
+        *,
+        executor_peer_id: _builtins.str = ...,
+        job_execution_id: _builtins.int = ...,
+        stdout_offset: _builtins.int = ...,
+        stderr_offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["executor_peer_id", b"executor_peer_id", "job_execution_id", b"job_execution_id", "stderr_offset", b"stderr_offset", "stdout_offset", b"stdout_offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogPosition: _TypeAlias = LogPosition  # noqa: Y015

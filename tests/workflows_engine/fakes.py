@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from grpc import aio
+from grpc import StatusCode, aio
 
 from peerd.config import RetentionConfig, WorkflowsConfig
 from peerd.disk import Disk
@@ -52,6 +52,8 @@ class FakeExecutor(jobs_pb2_grpc.JobServiceServicer):
         self.started: dict[str, jobs_pb2.StartJobRequest] = {}
         self.refuse: PeerdError | None = None
         self.finish_at_start = True
+        self.log_pieces: list[int] = []
+        """How many bytes of a log each next call says, before it is lost if there is more."""
         self.on_report: Any = None
         self.server: aio.Server | None = None
         self.port = 0
@@ -130,9 +132,17 @@ class FakeExecutor(jobs_pb2_grpc.JobServiceServicer):
     async def ReadJobLogs(
         self, request: jobs_pb2.ReadJobLogsRequest, context: Any
     ) -> AsyncIterator[jobs_pb2.ReadJobLogsResponse]:
-        yield jobs_pb2.ReadJobLogsResponse(
-            stream=jobs_pb2.LOG_STREAM_STDOUT, data=f"log of {request.job_execution_id}".encode()
-        )
+        await self._check(context)
+        whole = f"log of {request.job_execution_id}".encode()
+        rest = whole[request.stdout_offset :]
+        if self.log_pieces:
+            rest = rest[: self.log_pieces.pop(0)]
+        if rest:
+            yield jobs_pb2.ReadJobLogsResponse(
+                stream=jobs_pb2.LOG_STREAM_STDOUT, data=rest, next_offset=request.stdout_offset + len(rest)
+            )
+        if request.stdout_offset + len(rest) < len(whole):
+            await context.abort(StatusCode.UNAVAILABLE, "going away")
 
     def end(self, report: jobs_pb2.JobReport, status: S.ValueType = S.JOB_STATUS_COMPLETED, reason: str = "") -> None:
         """A job of ours ends, unless it has."""
@@ -268,7 +278,7 @@ class Home:
             config=self.config,
         )
         viewer = views.Viewer(own_peer_id=HOME, data_dir=self.folder, name_of=fleet.name_of)
-        logs = Logs(self.store, fleet, self.orchestrator.changes)
+        logs = Logs(self.store, fleet, self.orchestrator.changes, self.clock)
         placer: Any = fleet
         door = Door(
             max_open=10**6, open_executions=lambda: 0, disk=lambda: Disk(total_bytes=1, free_bytes=1, reserve_bytes=0)

@@ -13,7 +13,8 @@ from peerd.identity.peer_id import PeerId
 from peerd.store import Tx
 from peerd.transfers.model import Received, TransferKey
 from peerd.v1 import jobs_pb2, workflows_pb2
-from peerd.workflows import views
+from peerd.workflows import logs, views
+from peerd.workflows.contacts import UNREACHABLE
 
 from .fakes import HOME, INACTIVE, OVERLOADED, Home, home, job, source, workflow
 
@@ -427,6 +428,38 @@ async def test_logs_come_from_wherever_the_job_is_and_follow_waits_for_it(tmp_pa
         request.node_id = "nobody"
         with pytest.raises(PeerdError, match="has no job 'nobody'"):
             await anext(made.workflows.ReadLogs(request, None))
+
+
+async def test_logs_are_followed_behind_what_was_read_of_the_same_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "_AGAIN_SECONDS", 0.01)
+    async with home(tmp_path, "p") as made:
+        number = await made.run(workflow(job("a", on={"peer": "p"})))
+        await made.finished(number)
+        request = workflows_pb2.ReadLogsRequest(workflow_execution_id=number, node_id="a", follow=True)
+        executor = made.fleet.executors["p"]
+        executor.log_pieces = [3, 0, 4]
+        pieces = [piece async for piece in made.workflows.ReadLogs(request, None)]
+        assert [piece.data for piece in pieces] == [b"log", b" of ", b"100"]
+        request.after.CopyFrom(pieces[1].position)
+        assert [piece.data async for piece in made.workflows.ReadLogs(request, None)] == [b"100"]
+        request.after.job_execution_id += 1
+        assert [piece.data async for piece in made.workflows.ReadLogs(request, None)] == [b"log of 100"]
+
+        request.ClearField("after")
+        monkeypatch.setattr(logs, "AWAY_SECONDS", 0.2)
+        executor.log_pieces = [3, *[0] * 1000]
+        heard: list[bytes] = []
+        with pytest.raises(PeerdError) as refused:
+            async for piece in made.workflows.ReadLogs(request, None):
+                heard.append(piece.data)
+        assert (heard, refused.value.reason in UNREACHABLE) == ([b"log"], True)
+        assert len(executor.log_pieces) < 999, "it was waited for"
+        executor.log_pieces = [3]
+        request.follow = False
+        with pytest.raises(PeerdError):
+            _ = [piece async for piece in made.workflows.ReadLogs(request, None)]
 
 
 async def test_a_commit_that_fails_is_made_again_from_what_is_durable(tmp_path: Path) -> None:
