@@ -46,6 +46,9 @@ class WallClock:
             # Looked at once a second: at each call it would take half a core for each daemon.
             "FAKETIME_CACHE_DURATION": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            # Files have the machine's own times. Else each look at a file takes a lock that is shared with the programs
+            # the daemon starts, and one that is killed while it holds it stops the daemon for good.
+            "NO_FAKE_STAT": "1",
         }
 
     def set(self, ahead: float) -> None:

@@ -59,6 +59,7 @@ class Bubblewrap:
             candidate = cls(program, hardening, hidden)
             process = await asyncio.create_subprocess_exec(
                 *candidate._base(network=False), "--", "/bin/true",
+                env={},  # as jobs have it
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.DEVNULL,

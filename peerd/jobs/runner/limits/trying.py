@@ -24,7 +24,7 @@ def can_move(backend: Backend) -> bool:
     except OSError:
         return False
     try:
-        with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as child:
+        with subprocess.Popen(["/bin/cat"], env={}, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as child:
             try:
                 for path in (*group.join, *group.leave):
                     bounds.write(path, str(child.pid))
