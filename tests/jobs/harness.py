@@ -102,7 +102,7 @@ class FakeRunner:
 
     async def started(self, count: int = 1) -> Path:
         """The control directory of the newest process, once that many were started."""
-        async with asyncio.timeout(5), self._changed:
+        async with asyncio.timeout(30), self._changed:
             await self._changed.wait_for(lambda: len(self.specs) >= count)
         return list(self.specs)[-1]
 
@@ -246,7 +246,7 @@ class Host:
     async def until(self, job_id: int, status: JobStatus) -> Job:
         """The job, once it has that status."""
         with self.floor.changes.watching(job_id) as changed:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while True:
                     changed.clear()
                     job = await self.job(job_id)

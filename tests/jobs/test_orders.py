@@ -293,7 +293,7 @@ async def test_without_constraint_a_job_starts_before_its_inputs(host: Host) -> 
 
 async def until_expected(host: Host, key: Any) -> None:
     """Until old files are removed; the removal is told by no change of the job."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:
             try:
                 await host.store.write(lambda tx: host.floor.expectations.expect(tx, key))

@@ -43,7 +43,7 @@ class Orchestrator(jobs_pb2_grpc.JobReportServiceServicer):
         def found() -> list[jobs_pb2.JobReport]:
             return [r for r in self.reports if r.status == status and r.job_execution_id == job_id]
 
-        async with asyncio.timeout(5), self.told:
+        async with asyncio.timeout(30), self.told:
             await self.told.wait_for(lambda: bool(found()))
         return found()[0]
 
@@ -93,7 +93,7 @@ async def reporter(host: Host, wire: Wire) -> AsyncIterator[Reporter]:
 
 async def acknowledged(host: Host, job_id: int) -> None:
     """Until the outbox is empty for that job."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while (job := await host.job(job_id)).acknowledged_revision < job.revision:
             await asyncio.sleep(0)
 

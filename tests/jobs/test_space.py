@@ -46,7 +46,7 @@ async def limited(store: Store, clock: FakeClock, tmp_path: Path) -> AsyncIterat
 
 async def eventually(host: Host, condition: Callable[[], bool]) -> None:
     """Let time pass until it holds."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():
             host.pass_time(6)
             await asyncio.sleep(0.01)
@@ -149,7 +149,7 @@ async def running(host: Host, number: int, **fields: Any) -> tuple[int, Path, Pa
 
 
 async def measured(host: Host, job_id: int, at_least: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while (await host.job(job_id)).disk_bytes < at_least:
             host.pass_time(6)
             await asyncio.sleep(0.01)

@@ -38,11 +38,11 @@ async def test_how_a_job_ended_outlives_a_full_disk(disk: SmallDisk, tmp_path: P
     spec = ProcessSpec(
         marker=f"full-{tmp_path.name}", argv=(sys.executable, "-c", WRITES_ONCE_TOLD, str(told)), env={},
         job_directory=job, stdin_files=(), stdout_path=job / "logs" / "stdout.txt",
-        stderr_path=job / "logs" / "stderr.txt", output_cap_bytes=1_000_000, timeout_seconds=30, grace_seconds=1,
+        stderr_path=job / "logs" / "stderr.txt", output_cap_bytes=1_000_000, timeout_seconds=100, grace_seconds=1,
     )  # fmt: skip
     runner = await ProcessRunner.probe(sandbox="none", hidden=[])
     await runner.start(control, spec)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not spec.stdout_path.exists() or "up" not in spec.stdout_path.read_text():
             await asyncio.sleep(0.01)
     disk.fill()
@@ -51,7 +51,7 @@ async def test_how_a_job_ended_outlives_a_full_disk(disk: SmallDisk, tmp_path: P
     done, _ = await asyncio.wait({waiting}, timeout=1.5)
     assert not done, "its end cannot be kept yet: nobody may take it for lost"
     disk.drain()
-    ended = await asyncio.wait_for(waiting, 10)
+    ended = await asyncio.wait_for(waiting, 30)
     assert ended is not None, (control / "wrapper.log").read_text()
     assert (ended.outcome, ended.exit_code) == (Outcome.EXITED, 7)
     assert ended.stdout_truncated and spec.stdout_path.read_text().startswith("up\n")

@@ -78,7 +78,7 @@ def test_without_secrets_nothing_is_touched() -> None:
 def test_masking_keeps_up_with_a_log(secret: bytes) -> None:
     masker = Masker([secret])
     block = b"an ordinary line of a log, of which there are many\n" * 1285
-    begun = time.perf_counter()
+    begun = time.thread_time()
     for _ in range(16):
         masker.feed(block)
-    assert time.perf_counter() - begun < 10  # 1 MiB
+    assert time.thread_time() - begun < 10  # 1 MiB

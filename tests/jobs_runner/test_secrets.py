@@ -41,7 +41,7 @@ def spec(tmp_path: Path) -> ProcessSpec:
         stdout_path=job / "logs" / "stdout.txt",
         stderr_path=job / "logs" / "stderr.txt",
         output_cap_bytes=1_000_000,
-        timeout_seconds=30,
+        timeout_seconds=100,
         grace_seconds=1,
     )
 
@@ -101,7 +101,7 @@ async def test_nothing_of_it_is_on_disk_or_on_a_command_line(
     spec = replace(spec, argv=(sys.executable, "-c", program), secrets=Secrets(env={"TOKEN": SECRET}, files=files))
     control = tmp_path / "control"
     await runner.start(control, spec)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not spec.stdout_path.exists() or not spec.stdout_path.read_bytes():
             await asyncio.sleep(0.02)
     lines = list(command_lines())

@@ -32,6 +32,7 @@ from peerd.rpc.server import RpcServer
 from peerd.rpc.status import remote_errors
 from peerd.store import Store, open_store
 from peerd.v1 import access_pb2, detector_pb2_grpc, mesh_pb2, mesh_pb2_grpc, registry_pb2, registry_pb2_grpc
+from tests.loopback import OWN
 
 NEVER = 3600.0
 """For a rhythm that a test does without."""
@@ -138,14 +139,14 @@ class Node:
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{OWN}:{self.port}"
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Serve, publish, gossip and probe until left."""
         await self.adverts.load()
         await self.notes.topic.load()
-        self.port = await self.server.start(listen=f"127.0.0.1:{self.port}", socket=self.machine.folder / "run" / "s")
+        self.port = await self.server.start(listen=self.address, socket=self.machine.folder / "run" / "s")
         await self.adverts.publish(registry_pb2.Advert(name=self.name, addresses=[self.address]))
         tasks = [asyncio.ensure_future(self.gossip.run()), asyncio.ensure_future(self.prober.run())]
         try:
@@ -167,7 +168,7 @@ class Node:
         """``peerctl invite``."""
         request = mesh_pb2.CreateInviteRequest(grants=grant_list(grants), roles=roles, ttl_seconds=ttl_seconds)
         with remote_errors(self.peer_id):
-            return (await self.calls().CreateInvite(request, timeout=10)).token
+            return (await self.calls().CreateInvite(request, timeout=30)).token
 
     async def admit(
         self, subject: PeerId, grants: str = "observe,execute", *, of: PeerId | None = None, address: str = ""
@@ -177,14 +178,14 @@ class Node:
             peer_id=subject, grants=grant_list(grants), addresses=[address] if address else []
         )
         with remote_errors(of or self.peer_id):
-            return (await self.calls(of).AdmitPeer(request, timeout=10)).record
+            return (await self.calls(of).AdmitPeer(request, timeout=30)).record
 
     async def revoke(self, subject: str, *, of: PeerId | None = None) -> mesh_pb2.MemberRecord:
         """``peerctl peers revoke``."""
         with remote_errors(of or self.peer_id):
-            return (await self.calls(of).RevokePeer(mesh_pb2.RevokePeerRequest(peer=subject), timeout=10)).record
+            return (await self.calls(of).RevokePeer(mesh_pb2.RevokePeerRequest(peer=subject), timeout=30)).record
 
-    async def knows(self, condition: Callable[[], bool], *, seconds: float = 10) -> None:
+    async def knows(self, condition: Callable[[], bool], *, seconds: float = 30) -> None:
         """Wait until something that this peer is told makes it true."""
         told = asyncio.Event()
         self.mesh.on_change(lambda _: told.set())

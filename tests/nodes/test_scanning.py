@@ -237,7 +237,7 @@ def fake_nmap(directory: Path, script: str) -> str:
 async def with_nmap(host: str, program: str) -> ProbeResult:
     outside = Outside(clock=SystemClock(), nmap=program)
     asked = request(
-        host, kind=Kind.SCAN, level=2, protocol="ethereum", allow_special=(Special.LOOPBACK,), deadline_seconds=4.0
+        host, kind=Kind.SCAN, level=2, protocol="ethereum", allow_special=(Special.LOOPBACK,), deadline_seconds=8.0
     )
     return await probe(asked, OWNER, outside)
 

@@ -9,6 +9,7 @@ from peerd.clock import FakeClock
 from peerd.detector.contact import Contact
 from peerd.identity.key import Identity
 from peerd.identity.peer_id import PeerId
+from peerd.mesh import gossip
 from peerd.mesh.mesh import Mesh
 from peerd.mesh.model import OBSERVE
 from peerd.registry.adverts import Adverts
@@ -18,6 +19,12 @@ from peerd.store import Store
 from peerd.v1.registry_pb2 import Sample
 from tests.mesh.nodes import Fleet
 from tests.mesh.signing import ADA, BOB, ZOE
+
+
+@pytest.fixture(autouse=True)
+def patient_pushes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Peers here compare nothing later on, so that a push which a busy machine holds up must not be given up."""
+    monkeypatch.setattr(gossip, "_PUSH_SECONDS", 60.0)
 
 
 @pytest.fixture

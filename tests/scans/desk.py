@@ -233,7 +233,7 @@ def lines(hosts: int, ports: int = 2, network: int = 10) -> bytes:
     )
 
 
-async def until(condition: Any, seconds: float = 10) -> None:
+async def until(condition: Any, seconds: float = 30) -> None:
     """Let the loop run until that holds."""
     async with asyncio.timeout(seconds):
         while not await condition():

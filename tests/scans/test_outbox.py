@@ -206,7 +206,7 @@ async def test_what_waits_for_one_that_is_away_is_tried_one_at_a_time_and_at_onc
     await scanner.scan(*((f"{n}.jsonl", lines(n)) for n in range(1, 6)))
     running = asyncio.ensure_future(scanner.outbox.run())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not any(one.attempts for one in await scanner.sent()):
                 await asyncio.sleep(0.01)
             assert sum(one.attempts for one in await scanner.sent()) == 1
@@ -285,7 +285,7 @@ async def test_the_loop_delivers_by_itself_and_begins_with_what_was_left(scanner
     await scanner.scan(("a.jsonl", lines(1)))
     running = asyncio.ensure_future(scanner.outbox.run())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (await scanner.sent())[0].state is not HandInState.HANDED_IN:
                 await asyncio.sleep(0.01)
             await scanner.scan(("a.jsonl", lines(2)))

@@ -166,7 +166,7 @@ async def main():
 asyncio.run(main())
 """
     command = [sys.executable, "-c", program, str(tmp_path / "s.db")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=90)
     assert done.returncode == EX_IOERR and "on purpose" in done.stderr
 
 
@@ -178,7 +178,7 @@ async def test_a_writer_that_cannot_open_the_file_says_so(
 
     monkeypatch.setattr(writer_module, "connect", cannot)
     with pytest.raises(PeerdError) as caught:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await open_store(tmp_path / "s.db", clock)
     assert caught.value.reason is Reason.DISK_FAILED
 

@@ -109,7 +109,7 @@ class Peer:
     running: asyncio.Task[None]
 
     async def outcome(self) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await self.ledger.news.wait()
         self.ledger.news.clear()
 
@@ -227,7 +227,7 @@ async def test_a_job_without_interfaces_yet_is_waited_for(
     key, source = key_of(a, b), fill(tmp_path / "out", f=b"x")
     b.ledger.refuse = PeerdError(Reason.NOT_YET_EXPECTED, "soon")
     await a.store.write(lambda tx: a.sender.enqueue(tx, OutgoingTransfer(key=key, source=source)))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not (await a.store.all("SELECT 1 FROM outgoing_transfers WHERE reason = 'not_yet_expected'")):
             await asyncio.sleep(0.01)
     a.clock.wrong_by = set_by
@@ -239,7 +239,7 @@ async def test_a_job_without_interfaces_yet_is_waited_for(
 async def offer(a: Peer, b: Peer, key: TransferKey, scanned: Any) -> transfers_pb2.OfferResponse:
     stub = transfers_pb2_grpc.TransferServiceStub(a.channels.channel(b.id))
     with remote_errors("b"):
-        return await stub.Offer(wire.offer_messages(key, scanned.manifest), timeout=20)
+        return await stub.Offer(wire.offer_messages(key, scanned.manifest), timeout=60)
 
 
 async def push(a: Peer, b: Peer, key: TransferKey, digest: bytes, pieces: list[tuple[int, int, bytes]]) -> None:
@@ -250,7 +250,7 @@ async def push(a: Peer, b: Peer, key: TransferKey, digest: bytes, pieces: list[t
 
     stub = transfers_pb2_grpc.TransferServiceStub(a.channels.channel(b.id))
     with remote_errors("b"):
-        await stub.Push(messages(), timeout=20)
+        await stub.Push(messages(), timeout=60)
 
 
 def pieces_of(content: bytes, start: int = 0, stop: int | None = None) -> list[tuple[int, int, bytes]]:
@@ -393,7 +393,7 @@ async def test_what_exceeds_its_room_waits_until_there_is_some(pair: tuple[Peer,
     source = fill(tmp_path / "out", f=b"x" * 11)
     await a.store.write(lambda tx: a.sender.enqueue(tx, OutgoingTransfer(key=key, source=source)))
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (row := await a.store.one("SELECT * FROM outgoing_transfers WHERE reason != ''")) is None:
             await asyncio.sleep(0.02)
     assert (row["status"], row["reason"]) == ("waiting", "storage_quota") and "11 bytes do not fit: 10" in row[

@@ -47,10 +47,14 @@ async def served(config: HttpConfig) -> AsyncIterator[str]:
 async def test_answers_leave_at_once() -> None:
     async with served(HttpConfig(listen="127.0.0.1:0")) as address, httpx.AsyncClient() as client:
         assert (await client.get(f"http://{address}/")).text == "hello"
-        started = time.monotonic()
+        seconds = []
         for _ in range(50):
+            started = time.monotonic()
             await client.get(f"http://{address}/")
-        assert time.monotonic() - started < 1.5, "40 ms each would be an answer that waits for an ACK"
+            seconds.append(time.monotonic() - started)
+        # Of the first ones the kernel acknowledges all at once; the slowest this machine may have held up.
+        quicker = sorted(seconds[20:])[:15]
+        assert max(quicker) < 0.03, "40 ms each would be an answer that waits for an ACK"
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n"])
@@ -60,19 +64,19 @@ async def test_who_sends_no_whole_request_is_not_waited_for(sent: bytes, monkeyp
         host, _, port = address.rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(sent)
-        assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert await asyncio.wait_for(reader.read(), 30) == b""
         writer.close()
 
 
 async def test_a_second_request_that_dawdles_is_not_waited_for_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(server, "_HEAD_SECONDS", 2.0)
     async with served(HttpConfig(listen="127.0.0.1:0")) as address:
         host, _, port = address.rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert b"hello" in await asyncio.wait_for(reader.readuntil(b"hello"), 10)
+        assert b"hello" in await asyncio.wait_for(reader.readuntil(b"hello"), 30)
         writer.write(b"GET / HT")
-        assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert await asyncio.wait_for(reader.read(), 30) == b""
         writer.close()
 
 

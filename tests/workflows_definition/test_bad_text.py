@@ -315,10 +315,10 @@ def test_aliases_work_but_cannot_become_a_billion() -> None:
         f"{chr(ord('a') + n)}: &{chr(ord('a') + n)} [{', '.join(['*' + chr(ord('a') + n - 1)] * 10)}]\n"
         for n in range(1, 12)
     )
-    started = time.perf_counter()
+    started = time.process_time()
     problem = only_problem(bomb)
     assert problem.reason.text == "too_large"
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_a_text_above_the_limit_is_refused_unread() -> None:

@@ -209,7 +209,7 @@ def test_a_definition_with_parameters_means_the_same_in_yaml_json_and_as_a_messa
 @pytest.mark.parametrize("pattern", ["(a+)+b", "(a|aa)*b", "([a-z]+)*[0-9]", "(.*)*(.*)*(.*)*b"])
 def test_no_pattern_takes_long(pattern: str) -> None:
     declaration = workflows_pb2.ParameterDefinition(pattern=pattern)
-    begun = time.perf_counter()
+    begun = time.thread_time()
     with pytest.raises(ValueError, match="does not match"):
         normalised(declaration, "a" * 60_000)
-    assert time.perf_counter() - begun < 2
+    assert time.thread_time() - begun < 2

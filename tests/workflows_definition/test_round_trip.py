@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import yaml
 from google.protobuf.json_format import MessageToDict
 from hypothesis import HealthCheck, given, settings
@@ -136,6 +137,7 @@ def check(text: str, meant: workflows_pb2.WorkflowDefinition) -> None:
     assert [edge.edge_id for edge in edges] == list(range(1, len(edges) + 1))
 
 
+@pytest.mark.timeout(300)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(definitions(), st.booleans())
 def test_a_definition_survives_json_and_yaml(meant: workflows_pb2.WorkflowDefinition, camel: bool) -> None:

@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_definition.py"
 
 
@@ -22,6 +24,7 @@ def measured(jobs: int) -> dict[str, float]:
     return figures
 
 
+@pytest.mark.timeout(300)
 def test_the_time_that_a_definition_takes_grows_with_its_jobs_and_not_faster() -> None:
     few, many = measured(500), measured(5000)
     for part in ("yaml_seconds", "json_seconds"):

@@ -30,6 +30,7 @@ from peerd.workflows.placing import Nobody, Placed, Waits
 from peerd.workflows.reports import JobReportServicer
 from peerd.workflows.retention import ExecutionRetention
 from peerd.workflows.servicer import WorkflowServicer
+from tests.loopback import OWN
 from tests.mesh.nodes import ShiftedClock
 
 HOME = PeerId("home")
@@ -61,7 +62,7 @@ class FakeExecutor(jobs_pb2_grpc.JobServiceServicer):
     async def serve(self) -> None:
         self.server = aio.server()
         jobs_pb2_grpc.add_JobServiceServicer_to_server(self, self.server)
-        self.port = self.server.add_insecure_port(f"127.0.0.1:{self.port}")
+        self.port = self.server.add_insecure_port(f"{OWN}:{self.port}")
         await self.server.start()
 
     async def stop(self) -> None:
@@ -150,6 +151,13 @@ class FakeExecutor(jobs_pb2_grpc.JobServiceServicer):
             return
         report.status, report.reason, report.revision = status, reason, report.revision + 1
 
+    async def started_job(self, entry: workflows_pb2.WorkflowJob) -> jobs_pb2.JobReport:
+        """That job, once its start has come, which may be under way: what fails before it never began."""
+        async with asyncio.timeout(30):
+            while (report := self.job(entry.workflow_job_id, entry.placement)).generation < entry.generation:
+                await asyncio.sleep(0.005)
+        return report
+
     def job(self, workflow_job_id: int, placement: int = 1) -> jobs_pb2.JobReport:
         return next(
             report
@@ -185,7 +193,7 @@ class FakeFleet:
     def channel(self, peer_id: PeerId) -> aio.Channel:
         if peer_id not in self._channels:
             options = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 100)]
-            self._channels[peer_id] = aio.insecure_channel(f"127.0.0.1:{self.executors[peer_id].port}", options=options)
+            self._channels[peer_id] = aio.insecure_channel(f"{OWN}:{self.executors[peer_id].port}", options=options)
         return self._channels[peer_id]
 
     def name_of(self, peer_id: str) -> str:
@@ -328,7 +336,7 @@ class Home:
         request = workflows_pb2.GetExecutionRequest(workflow_execution_id=execution_id)
         return (await self.workflows.GetExecution(request, None)).execution
 
-    async def until(self, execution_id: int, condition: Any, seconds: float = 10) -> workflows_pb2.Execution:
+    async def until(self, execution_id: int, condition: Any, seconds: float = 30) -> workflows_pb2.Execution:
         """The execution as soon as the condition holds; woken by its changes."""
         async with asyncio.timeout(seconds):
             with self.orchestrator.changes.watching(execution_id) as changed:

@@ -371,6 +371,7 @@ def big_world(count: int) -> tuple[World, float]:
     return world, (time.process_time() - begun) / world.events_applied
 
 
+@pytest.mark.timeout(300)
 def test_ten_thousand_jobs_cost_no_more_per_event_than_a_few_hundred() -> None:
     small, small_cost = big_world(500)
     large, large_cost = big_world(10_000)

@@ -123,11 +123,11 @@ def test_ten_thousand_jobs_are_skipped_one_after_the_other_without_recursion_and
     names = [f"j{n}" for n in range(10_000)]
     jobs = [job(name, 10 + n, when="false" if not n else "") for n, name in enumerate(names)]
     state = initial_state(spec_of(jobs, list(pairwise(names)), [names[-1]]), TIMING)
-    begun = time.monotonic()
+    begun = time.thread_time()
     judge(state)
     assert state.status is ExecutionStatus.COMPLETED
     assert (state.skipped, state.home_open) == (10_000, 0)
-    assert time.monotonic() - begun < 10
+    assert time.thread_time() - begun < 10
 
 
 def test_an_end_costs_the_same_however_many_others_somebody_waits_for() -> None:
@@ -135,16 +135,17 @@ def test_an_end_costs_the_same_however_many_others_somebody_waits_for() -> None:
         jobs = [job(f"j{n}", 10 + n) for n in range(count)]
         jobs.append(job("all", 10 + count, needs=tuple(one.node_id for one in jobs), when="always()"))
         state = initial_state(spec_of(jobs, []), TIMING)
-        begun = time.perf_counter()
+        begun = time.thread_time()
         for n in range(500):
             run(state, f"j{n}", n + 1)
             drive(state, reported(f"j{n}", JobStatus.COMPLETED))
             assert due(state, START) == []
             explain(state, state.jobs["all"], str)
-        return time.perf_counter() - begun
+        return time.thread_time() - begun
 
     seconds(501)
-    assert seconds(10_000) < 5 * seconds(501)
+    few = min(seconds(501) for _ in range(2))
+    assert min(seconds(10_000) for _ in range(2)) < 5 * few
 
 
 def test_a_completed_producer_whose_peer_was_revoked_fails_who_comes_for_its_files() -> None:

@@ -38,10 +38,7 @@ async def end(made: Home, execution_id: int, status: Any = jobs_pb2.JOB_STATUS_C
     executor = made.fleet.executors["p"]
     execution = await made.until(execution_id, lambda x: all(entry.generation for entry in x.jobs))
     for entry in execution.jobs:
-        report = executor.job(entry.workflow_job_id)
-        async with asyncio.timeout(10):
-            while report.generation < entry.generation:  # its start is under way: what fails before it never began
-                await asyncio.sleep(0.005)
+        report = await executor.started_job(entry)
         executor.end(report, status)
         await made.report(executor, report)
 
@@ -86,6 +83,7 @@ async def test_as_many_as_the_limit_run_at_once(tmp_path: Path) -> None:
     async with home(tmp_path, "p") as made:
         made.fleet.executors["p"].finish_at_start = False
         numbers = [await made.run(grouped(limit=2)) for _ in range(4)]
+        await begun(made, numbers[0])
         await begun(made, numbers[1])
         assert (await made.show(numbers[3])).reason == (
             f"waits for executions {numbers[0]}, {numbers[1]}, {numbers[2]} of group deploy, which runs 2 at once"
@@ -246,7 +244,7 @@ async def test_a_job_whose_queue_timeout_passes_before_its_execution_has_its_tur
         made.fleet.executors["p"].finish_at_start = False
         first = await made.run(grouped("one"))
         await begun(made, first)
-        second = await made.run(grouped("two", job("a", queue_timeout="300ms"), job("b", "a")))
+        second = await made.run(grouped("two", job("a", queue_timeout="3s"), job("b", "a")))
         waiting = await made.show(second)
         assert (waiting.status, waiting.waits_for_turn) == (PENDING, True)
         execution = await made.finished(second)
@@ -268,10 +266,10 @@ async def test_the_queue_timeout_of_a_gated_job_begins_with_its_gate_not_with_th
         executor.finish_at_start = False
         first = await made.run(grouped("one"))
         await begun(made, first)
-        late = job("late", needs=["a"], when='params.target == "test"', queue_timeout="300ms")
+        late = job("late", needs=["a"], when='params.target == "test"', queue_timeout="4s")
         never = job("never", when='params.target == "live"', queue_timeout="1ms")
         second = await made.run(grouped("two", job("a"), late, never))
-        await made.clock.sleep(0.5)  # longer than the queue timeout
+        await made.clock.sleep(4.2)  # longer than the queue timeout
         execution = await made.show(second)
         by_node = {entry.node_id: entry for entry in execution.jobs}
         pending = workflows_pb2.WORKFLOW_JOB_STATUS_PENDING

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -21,6 +22,8 @@ from .controls import PARAMS, PLAIN, Control, controls
 from .fleet import NAMES, Fleet
 from .simulation import START, spec_of, with_map
 from .test_engine_under_faults import MAPS, SHAPES, SHARING
+
+pytestmark = pytest.mark.timeout(300)
 
 COUNTS = {"sequences": 0, "steps": 0}
 

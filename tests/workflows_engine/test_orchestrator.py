@@ -159,7 +159,7 @@ async def test_a_peer_that_was_away_for_less_than_a_look_is_not_waited_for(
         await made.until(number, lambda x: by_node(x)["late"].reason == "peer_away")
         monkeypatch.setattr(made.fleet, "fingerprint", fingerprint)
         for _ in range(2):  # what is seen from now on is no news
-            await asyncio.wait_for(looked.acquire(), 10)
+            await asyncio.wait_for(looked.acquire(), 30)
         made.fleet.offline.discard("p")
         made.orchestrator.peer_online(PeerId("p"))
         assert (await made.finished(number)).status == E.EXECUTION_STATUS_COMPLETED
@@ -180,7 +180,7 @@ async def test_a_peer_that_goes_away_after_placement_is_named_and_asked_again_wh
 async def test_a_deadline_fails_a_job_that_waits_and_what_depends_on_it(tmp_path: Path) -> None:
     async with home(tmp_path, "p", "q") as made:
         made.fleet.offline.add("p")
-        definition = workflow(job("late", on={"peer": "p"}, deadline="300ms"), job("after", "late", on={"peer": "q"}))
+        definition = workflow(job("late", on={"peer": "p"}, deadline="3s"), job("after", "late", on={"peer": "q"}))
         execution = await made.finished(await made.run(definition))
         jobs = by_node(execution)
         assert (jobs["late"].reason, jobs["after"].reason) == ("timeout", "upstream_failed")
@@ -214,9 +214,7 @@ async def test_setting_the_clock_moves_no_deadline(tmp_path: Path, set_by: float
         late = job("late", on={"peer": "p"}, deadline="2s")
         number = await made.run(workflow(late, job("much-later", on={"peer": "p"}, deadline="1h")))
         made.clock.wrong_by = set_by
-        execution = await made.until(
-            number, lambda x: by_node(x)["late"].status == J.WORKFLOW_JOB_STATUS_FAILED, seconds=5
-        )
+        execution = await made.until(number, lambda x: by_node(x)["late"].status == J.WORKFLOW_JOB_STATUS_FAILED)
         assert by_node(execution)["late"].reason == "timeout"
         assert by_node(execution)["much-later"].status == J.WORKFLOW_JOB_STATUS_PENDING
 
@@ -240,7 +238,7 @@ async def test_a_started_job_moves_when_its_lease_is_over_if_it_may_run_twice(tm
         assert execution.status == E.EXECUTION_STATUS_COMPLETED
         assert (execution.jobs[0].executor_peer_id, execution.jobs[0].placement) == ("q", 2)
         await p.serve()  # and the old one is told to stop
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while made.orchestrator.find(number) is not None:
                 with made.orchestrator.changes.watching(number) as changed:
                     await changed.wait()
@@ -423,7 +421,7 @@ async def test_logs_come_from_wherever_the_job_is_and_follow_waits_for_it(tmp_pa
         pieces = made.workflows.ReadLogs(request, None)
         waiting = asyncio.ensure_future(anext(pieces))
         made.fleet.offline.discard("p")
-        assert (await asyncio.wait_for(waiting, 10)).data == b"log of 100"
+        assert (await asyncio.wait_for(waiting, 30)).data == b"log of 100"
         assert [piece async for piece in pieces] == []
         request.node_id = "nobody"
         with pytest.raises(PeerdError, match="has no job 'nobody'"):
@@ -448,7 +446,7 @@ async def test_logs_are_followed_behind_what_was_read_of_the_same_place(
         assert [piece.data async for piece in made.workflows.ReadLogs(request, None)] == [b"log of 100"]
 
         request.ClearField("after")
-        monkeypatch.setattr(logs, "AWAY_SECONDS", 0.2)
+        monkeypatch.setattr(logs, "AWAY_SECONDS", 1.5)
         executor.log_pieces = [3, *[0] * 1000]
         heard: list[bytes] = []
         with pytest.raises(PeerdError) as refused:

@@ -109,7 +109,7 @@ async def test_what_failed_and_what_waited_for_it_run_again_and_nothing_else(tmp
             (q, "b", jobs_pb2.JOB_STATUS_FAILED),
             (q, "aside", jobs_pb2.JOB_STATUS_COMPLETED),
         ):
-            at.end(at.job(by_node(execution)[name].workflow_job_id), status, "exit")
+            at.end(await at.started_job(by_node(execution)[name]), status, "exit")
         execution = await made.finished(first)
         assert by_node(execution)["c"].status == FAILED
         p.finish_at_start = q.finish_at_start = True

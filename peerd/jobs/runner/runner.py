@@ -38,8 +38,8 @@ _log = structlog.get_logger(__name__)
 _POLL_SECONDS = 0.05
 _DATA_MARGIN_BYTES = 64 << 20
 """Without control groups a job is ended when it is seen to hold too much; the kernel's own limit lies well above."""
-_STOP_MARGIN_SECONDS = 3.0
-"""How long after the grace a wrapper may need before it is killed itself."""
+_STOP_MARGIN_SECONDS = 15.0
+"""How long after the grace a wrapper may need before it is killed itself; a busy disk takes seconds to keep an end."""
 
 
 class ProcessRunner:

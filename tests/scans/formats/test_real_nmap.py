@@ -39,7 +39,7 @@ def listening(talk: Callable[[socket.socket], None]) -> Iterator[int]:
 
     def answer(caller: socket.socket) -> None:
         with caller:
-            caller.settimeout(15)  # nmap listens for six seconds before it speaks
+            caller.settimeout(45)  # nmap listens for six seconds before it speaks
             try:
                 talk(caller)
             except OSError:  # nmap hangs up as it likes
@@ -124,10 +124,9 @@ def test_a_real_scan_of_loopback_is_read(tmp_path: Path) -> None:
             with context.wrap_socket(caller, server_side=True) as secured:
                 secured.recv(100)
 
-    gone = socket.create_server(("127.0.0.1", 0))
-    closed = int(gone.getsockname()[1])
-    gone.close()
-    with listening(greet) as first, listening(speak_tls) as second:
+    with socket.socket() as held, listening(greet) as first, listening(speak_tls) as second:
+        held.bind(("127.0.0.1", 0))  # nobody listens there, and nobody else can
+        closed = int(held.getsockname()[1])
         ports = scan("-sV", "--version-intensity", "1", "--script", "banner", "-p", f"{first},{closed}")
         ports |= scan("--script", "+ssl-cert", "-p", str(second))
     assert set(ports) == {first, second, closed}
