@@ -168,9 +168,11 @@ def _refusal(need: Need, candidate: Candidate, orchestrator: PeerView | None, *,
 def _passing_flaw(peer: PeerView, unselected: Mismatch | None) -> Flaw | None:
     """What keeps the job off it for now."""
     name = name_of(peer)
-    if peer.status is PeerStatus.MAINTENANCE:
+    suspected = peer.status is PeerStatus.SUSPECT  # shown before maintenance, which it may be in all the same
+    if peer.status is PeerStatus.MAINTENANCE or (suspected and peer.maintenance is not None):
+        why = peer.maintenance.reason or "taken out" if suspected and peer.maintenance is not None else peer.why
         action = f"end it with 'peerctl peers resume {name}'; the job waits for it"
-        return Flaw(Reason.MAINTENANCE.text, f"{name} is in maintenance: {peer.why}", action)
+        return Flaw(Reason.MAINTENANCE.text, f"{name} is in maintenance: {why}", action)
     if peer.status not in (PeerStatus.ONLINE, PeerStatus.SUSPECT):
         why = f": {peer.why}" if peer.why else ""
         return Flaw(OFFLINE, f"{name} is not online{why}", f"bring {name} back; the job waits for it")

@@ -31,6 +31,10 @@ PROGRAMS = Path(__file__).parent / "programs"
 ALL_GRANTS = "observe,execute,operate"
 
 
+PATIENCE_SECONDS = 60.0
+"""How long a test waits for what must come, where how soon is not what it tests: other tests use the same cores."""
+
+
 class TimedOutError(AssertionError):
     """Something that had to become true did not."""
 
@@ -85,8 +89,8 @@ class Daemon:
         environ = {**os.environ, "PEERD_FAILPOINT": failpoint}
         if self._needs_an_image:
             command = [*self._inside, tool("peerd"), *arguments]
-            return subprocess.run(command, capture_output=True, text=True, check=check, timeout=60, env=environ)
-        done = forks.run("peerd", arguments, environ, stdin=None, timeout=60)
+            return subprocess.run(command, capture_output=True, text=True, check=check, timeout=120, env=environ)
+        done = forks.run("peerd", arguments, environ, stdin=None, timeout=120)
         if check:
             done.check_returncode()
         return done
@@ -129,7 +133,7 @@ class Daemon:
         if wait:
             self.wait_until_listening()
 
-    def wait_until_listening(self, seconds: float = 20) -> None:
+    def wait_until_listening(self, seconds: float = PATIENCE_SECONDS) -> None:
         assert self.process is not None
         until = time.monotonic() + seconds
         while not (self.data / "run" / "listen").exists():
@@ -153,7 +157,7 @@ class Daemon:
         assert self.process is not None
         self.process.send_signal(number)
 
-    def wait(self, seconds: float = 20) -> int:
+    def wait(self, seconds: float = PATIENCE_SECONDS) -> int:
         """Wait for the process to end, whoever ended it."""
         assert self.process is not None
         code = self.process.wait(seconds)
@@ -263,15 +267,18 @@ class Fleet:
             f'read_only_paths = ["{PROGRAMS}"]\nwritable_paths = ["{self.effects}"]\n{params}'
         )
 
-    def wait_until_all_see_all(self, seconds: float = 20) -> None:
-        def complete() -> bool:
-            return all(
-                sum(peer["status"].endswith("ONLINE") for peer in daemon.json("peers", "list")["peers"])
-                == len(self.daemons)
-                for daemon in self.daemons.values()
-            )
+    def wait_until_all_see_all(self, seconds: float = PATIENCE_SECONDS) -> None:
+        """Everybody holds everybody for online, and has heard from everybody what it is."""
 
-        wait_for(complete, seconds, "everybody sees everybody online")
+        def seen(daemon: Daemon) -> int:
+            peers = daemon.json("peers", "list")["peers"]
+            return sum(peer["status"].endswith("ONLINE") and bool(peer.get("peerd_version")) for peer in peers)
+
+        wait_for(
+            lambda: all(seen(daemon) == len(self.daemons) for daemon in self.daemons.values()),
+            seconds,
+            "everybody sees everybody online",
+        )
 
     def effects_seen(self) -> Counter[str]:
         """How often each line was written to the effect log."""
@@ -290,12 +297,18 @@ class Fleet:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def wait_for(condition: Any, seconds: float, what: str, pause: float = 0.05) -> None:
-    """Poll until the condition holds. Polling a process from outside is the one place where a test sleeps."""
+def wait_for(condition: Any, seconds: float, what: str | Callable[[], str], pause: float = 0.05) -> Any:
+    """Poll until the condition holds; returns what it said then. Only here, polling from outside, a test sleeps.
+
+    ``what`` may be a function: then it tells how things are when the time is over.
+    """
     until = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > until:
-            raise TimedOutError(f"not within {seconds} s: {what}")
+    while True:
+        last = time.monotonic() > until  # before the look: the machine may have stood still since the one before
+        if found := condition():
+            return found
+        if last:
+            raise TimedOutError(f"not within {seconds} s: {what if isinstance(what, str) else what()}")
         time.sleep(pause)
 
 

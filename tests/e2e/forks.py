@@ -35,7 +35,7 @@ class Fork:
     """A process that the server made, with as much of :class:`subprocess.Popen` as tests use."""
 
     def __init__(self, reports: int) -> None:
-        self._reports = os.fdopen(reports, "r")
+        self._reports = os.fdopen(reports, "rb", buffering=0)  # what was read ahead would not be seen by select
         self.pid = int(self._reports.readline())
         self.returncode: int | None = None
 
@@ -145,7 +145,8 @@ def _serve(channel: socket.socket) -> str:
             if not pid:
                 for number, given in enumerate(descriptors[:3]):
                     os.dup2(given, number)
-                os.closerange(3, max(*descriptors, descriptor, *running) + 1)
+                reported = [report for _, report in running.values()]
+                os.closerange(3, max(*descriptors, descriptor, *running, *reported) + 1)
                 return _become(json.loads(message))
             *given_away, report = descriptors
             for each in given_away:

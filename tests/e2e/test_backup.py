@@ -14,16 +14,18 @@ from peerd.errors import PeerdError, Reason
 from peerd.failpoints import FAILPOINTS
 from peerd.v1 import backup_pb2, tokens_pb2
 from tests.e2e.fleet import Daemon, Fleet, wait_for
-from tests.e2e.workflow import definition, job, start
+from tests.e2e.workflow import definition, job, say, start
 
 RESTART = 75
+LONG = "\n[jobs]\nstop_grace_seconds = 1000\n"
+"""What a daemon that waited for its jobs would be found out by."""
 
 
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[Fleet]:
     made = Fleet(("c", "a"))
     try:
-        made.found()
+        made.found(configure={"a": LONG})
         yield made
     finally:
         made.close()
@@ -46,8 +48,8 @@ def back_up(daemon: Daemon, file: Path) -> Path:
 async def test_nothing_is_acknowledged_once_a_restore_is(fleet: Fleet) -> None:
     a = fleet["a"]
     file = back_up(a, fleet.folder / "quiet.db")
-    start(fleet, "c", definition("long", job("long", "a", params={"seconds": "6"})))
-    wait_for(lambda: fleet.effects_seen(), 15, "a job runs, for which a daemon told to stop would wait")
+    start(fleet, "c", definition("long", job("long", "a", params={"until": "long may end"})))
+    wait_for(lambda: fleet.effects_seen(), 60, "a job runs, for which a daemon told to stop would wait")
     acknowledged: list[float] = []
     now = asyncio.get_running_loop().time
 
@@ -59,7 +61,7 @@ async def test_nothing_is_acknowledged_once_a_restore_is(fleet: Fleet) -> None:
                 return error
             acknowledged.append(now())
 
-    async with Client(socket=a.socket, timeout=5) as one, Client(socket=a.socket, timeout=5) as other:
+    async with Client(socket=a.socket, timeout=60) as one, Client(socket=a.socket, timeout=60) as other:
         changing = asyncio.ensure_future(change_on(one))
         while len(acknowledged) < 5:
             await asyncio.sleep(0.01)
@@ -68,7 +70,8 @@ async def test_nothing_is_acknowledged_once_a_restore_is(fleet: Fleet) -> None:
         refusal = await changing
     assert refusal.reason in (Reason.SHUTTING_DOWN, Reason.DAEMON_NOT_REACHABLE)
     assert max(acknowledged) <= answered
-    assert await asyncio.to_thread(a.wait, 5) == RESTART, "at once: what the job does now is forgotten anyway"
+    assert await asyncio.to_thread(a.wait, 60) == RESTART, "at once: what the job does now is forgotten anyway"
+    say(fleet, "long may end")
     a.start()
     assert tokens(a) == []
     fleet.wait_until_all_see_all()
@@ -80,7 +83,7 @@ def test_the_restored_store_knows_of_its_restore_and_does_not_do_it_twice(fleet:
     request = backup_pb2.RestoreBackupRequest(request_id=new_request_id(), path=str(file))
 
     async def restore() -> backup_pb2.RestoreBackupResponse:
-        async with Client(socket=a.socket, timeout=10) as peerd:
+        async with Client(socket=a.socket, timeout=60) as peerd:
             return await peerd._call(peerd._backups.RestoreBackup, request)
 
     first = asyncio.run(restore())
@@ -100,7 +103,7 @@ def test_a_backup_asked_for_twice_with_one_request_is_made_once(fleet: Fleet) ->
     request = backup_pb2.CreateBackupRequest(request_id=new_request_id(), path=str(path))
 
     async def create() -> backup_pb2.CreateBackupResponse:
-        async with Client(socket=a.socket, timeout=10) as peerd:
+        async with Client(socket=a.socket, timeout=60) as peerd:
             return await peerd._call(peerd._backups.CreateBackup, request)
 
     first = asyncio.run(create())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
-from .fleet import Fleet
+from .fleet import Fleet, wait_for
 from .workflow import definition, job, start
 
 HEAD = "name: w\njobs:\n"
@@ -70,10 +71,15 @@ def test_a_service_that_is_missing_or_inactive_is_said_in_the_plan_and_refuses_t
     a.peerctl("services", "deactivate", "step")
     file = own_fleet.folder / "plan.json"
     file.write_text(json.dumps(definition("plan", job("one", "a"), {**job("two", "b"), "service": "nothing"})))
-    plan = json.loads(c.peerctl("workflows", "plan", str(file), "-o", "json", code=None).stdout)["jobs"]
-    reasons = {entry["node_id"]: {r["reason"] for r in entry["refusals"]} for entry in plan}
-    assert "service_inactive" in reasons["one"]
-    assert "service_not_found" in reasons["two"]
+    plan: list[dict[str, Any]] = []
+
+    def planned() -> bool:
+        """What a peer offers is not known while it does not answer, and what is not known is not refused."""
+        plan[:] = json.loads(c.peerctl("workflows", "plan", str(file), "-o", "json", code=None).stdout)["jobs"]
+        reasons = {entry["node_id"]: {r["reason"] for r in entry["refusals"]} for entry in plan}
+        return "service_inactive" in reasons["one"] and "service_not_found" in reasons["two"]
+
+    wait_for(planned, 60, lambda: f"the plan says what is missing: {plan}", pause=0.5)
     assert all(r["next_action"] for entry in plan for r in entry["refusals"])
     run = start(own_fleet, "c", definition("inactive", job("one", "a")))
     assert run.wait() == "FAILED"

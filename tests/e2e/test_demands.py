@@ -38,9 +38,9 @@ def test_jobs_that_run_share_no_gpu_also_after_their_daemon_was_killed(alone: Fl
     def running() -> list[str]:
         return [node for node, entry in run.jobs().items() if entry["status"].endswith("RUNNING")]
 
-    wait_for(lambda: len(running()) == 2, 20, "two run")
+    wait_for(lambda: len(running()) == 2, 60, "two run")
     (waiting,) = run.jobs().keys() - set(running())
-    wait_for(lambda: run.jobs()[waiting]["reason"] == "gpus", 20, "the third says what it waits for")
+    wait_for(lambda: run.jobs()[waiting]["reason"] == "gpus", 60, "the third says what it waits for")
     c.kill()
     c.start()
     go.touch()

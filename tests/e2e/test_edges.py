@@ -126,8 +126,8 @@ def test_what_an_edge_takes_survives_the_death_of_its_sender(fleet: Fleet, failp
         "rename": [{"from": "a.*", "to": "b.*"}],
     }
     run = start(fleet, "c", definition("killed", make("a"), job("use", "b", [edge])))
-    wait_for(lambda: not a.alive, 20, f"a dies at {failpoint}")
+    wait_for(lambda: not a.alive, 60, f"a dies at {failpoint}")
     a.wait()
     a.start()
-    assert run.wait(60) == "COMPLETED", run.explain()
+    assert run.wait() == "COMPLETED", run.explain()
     assert set(tree(run.directory("use") / "input")) == {"b.csv", "deep/b.csv"}

@@ -18,7 +18,7 @@ from peerd.jobs.runner import processes
 from peerd.jobs.runner.limits import probe
 
 from .fleet import PROGRAMS, Fleet, wait_for
-from .workflow import Run, definition, job, start, tree
+from .workflow import Run, definition, job, say, start, tree
 
 GROUPS = probe()
 
@@ -58,9 +58,12 @@ def cell() -> Iterator[Fleet]:
 @pytest.fixture
 def victim(cell: Fleet) -> Iterator[Run]:
     """An honest job that must not notice anything."""
-    run = start(cell, "c", definition("honest", job("honest", "a", params={"seconds": "4"}), deliver=["honest"]))
-    wait_for(lambda: run.job_status("honest") == "RUNNING", 20, run.explain())
+    cell.effect_log.unlink(missing_ok=True)
+    honest = job("honest", "a", params={"until": "honest may end"})
+    run = start(cell, "c", definition("honest", honest, deliver=["honest"]))
+    wait_for(lambda: run.job_status("honest") == "RUNNING", 60, run.explain)
     yield run
+    say(cell, "honest may end")
     assert run.wait() == "COMPLETED", run.explain()
     assert cell["a"].alive
     assert tree(run.home)
@@ -70,10 +73,10 @@ def hostile(cell: Fleet, service: str, *, memory: str = "128M", disk: str = "32M
     """Run one to its end; returns how its orchestrator sees it."""
     entry = {
         "name": "hostile", "on": {"peer": "a"}, "service": service, "params": params,
-        "resources": {"memory": memory, "disk": disk}, "timeout": "30s",
+        "resources": {"memory": memory, "disk": disk}, "timeout": "90s",
     }  # fmt: skip
     run = start(cell, "c", definition("attack", entry, deliver=["hostile"]))
-    run.wait()
+    run.wait(150)
     return run, run.jobs()["hostile"]
 
 
@@ -162,49 +165,58 @@ def test_who_takes_too_much_is_ended_and_told_which_limit_it_hit(
 
 def test_nothing_is_left_of_a_job_whose_daemon_and_wrapper_are_killed(cell: Fleet) -> None:
     daemon = cell["a"]
-    run = start(cell, "c", definition("orphan", job("orphan", "a", params={"seconds": "60"})))
-    wait_for(lambda: run.job_status("orphan") == "RUNNING", 20, run.explain())
+    run = start(cell, "c", definition("orphan", job("orphan", "a", params={"seconds": "600"})))
+    wait_for(lambda: run.job_status("orphan") == "RUNNING", 60, run.explain)
     row = run.jobs()["orphan"]
     shown = daemon.json("jobs", "show", row["remote_job_execution_id"])
-    control = next(path for path in (daemon.data / "control").iterdir() if (path / "group.json").exists())
+
+    def kept() -> list[Path]:
+        return [path for path in (daemon.data / "control").iterdir() if (path / "group.json").exists()]
+
+    wait_for(lambda: len(kept()) == 1, 60, "what jobs before it left is cleared away")
+    (control,) = kept()
     folders = [Path(folder) for folder in json.loads((control / "group.json").read_text())["folders"]]
-    wait_for(lambda: any((folder / "cgroup.procs").read_text() for folder in folders), 10, "the job is in its group")
+    wait_for(lambda: any((folder / "cgroup.procs").read_text() for folder in folders), 60, "the job is in its group")
     assert shown["isolation"] == "ISOLATION_LEVEL_BUBBLEWRAP"
     daemon.kill()
     for pid, _ in processes.running():
         if str(control).encode() in command(pid).split(b"\0"):
-            os.kill(pid, signal.SIGKILL)
+            processes.send(pid, signal.SIGKILL)  # it may have ended with the one before
     daemon.start()
     assert run.wait() == "FAILED"
     assert run.jobs()["orphan"]["reason"] == "lost"
-    wait_for(lambda: not any(folder.exists() for folder in folders), 10, "the group is gone")
+    wait_for(lambda: not any(folder.exists() for folder in folders), 60, "the group is gone")
 
 
 def test_a_job_says_what_it_waits_for_and_the_large_one_gets_its_turn(cell: Fleet) -> None:
     cores = int(cell["a"].json("peers", "show", "a")["hardware"]["cpu_cores"])
-    long: dict[str, Any] = {"params": {"seconds": "3"}, "resources": {"cpus": cores}}
+    cell.effect_log.unlink(missing_ok=True)
+    long: dict[str, Any] = {"params": {"until": "go on"}, "resources": {"cpus": cores}}
     first = start(cell, "c", definition("first", job("first", "a", **long)))
-    wait_for(lambda: first.job_status("first") == "RUNNING", 20, first.explain())
+    wait_for(lambda: first.job_status("first") == "RUNNING", 60, first.explain)
     second = start(cell, "c", definition("second", job("second", "a", resources={"cpus": cores})))
-    wait_for(lambda: second.jobs()["second"].get("reason") == "cpus", 20, "the reason comes to its orchestrator")
+    wait_for(lambda: second.jobs()["second"].get("reason") == "cpus", 60, "the reason comes to its orchestrator")
     assert f"waits for {cores} cpus: {cores} of {cores} are taken" in second.jobs()["second"]["message"]
     shown = cell["a"].json("jobs", "show", second.jobs()["second"]["remote_job_execution_id"])
     assert shown["report"]["since"] and shown["report"]["reason"] == "cpus"
+    say(cell, "go on")
     assert first.wait() == second.wait() == "COMPLETED"
 
 
 def test_higher_priorities_run_first(cell: Fleet) -> None:
     cores = int(cell["a"].json("peers", "show", "a")["hardware"]["cpu_cores"])
     all_of_it = {"cpus": cores}
-    first = start(cell, "c", definition("p", job("gate", "a", params={"seconds": "3"}, resources=all_of_it)))
-    wait_for(lambda: first.job_status("gate") == "RUNNING", 20, first.explain())
+    cell.effect_log.unlink(missing_ok=True)
+    first = start(cell, "c", definition("p", job("gate", "a", params={"until": "go on"}, resources=all_of_it)))
+    wait_for(lambda: first.job_status("gate") == "RUNNING", 60, first.explain)
     names = {"low": -10, "middle": 0, "high": 10}
     jobs = [job(name, "a", resources=all_of_it, priority=number) for name, number in names.items()]
     run = start(cell, "c", definition("order", *jobs))
     wait_for(
         lambda: all(entry.get("reason") in ("cpus", "reserved", "slot") for entry in run.jobs().values()),
-        20, "all are queued",
+        60, "all are queued",
     )  # fmt: skip
+    say(cell, "go on")
     assert run.wait() == "COMPLETED", run.explain()
     begun = {name: entry["started_at"] for name, entry in run.jobs().items()}
     assert sorted(begun, key=begun.__getitem__) == ["high", "middle", "low"]

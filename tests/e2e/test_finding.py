@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.fleet import Fleet, wait_for
-from tests.e2e.workflow import definition, job, start
+from tests.e2e.workflow import Run, definition, job, say, start
 
 PLACES = {
     "c": {"labels": '["old"]', "groups": '["office"]', "region": '"eu-west"'},
@@ -41,7 +41,7 @@ def fleet() -> Iterator[Fleet]:
                     # Seen online is not yet measured: another peer's word is enough for the first.
                     and sum("latency_ms" in peer for peer in peers(daemon)) == len(made.daemons) - 1
                 ),
-                15,
+                60,
                 "everybody knows what everybody is, how, and how far away",
             )
         yield made
@@ -82,7 +82,14 @@ def peers(daemon: Any, *options: str) -> list[dict[str, Any]]:
 def test_the_same_peers_are_found_wherever_one_asks(
     fleet: Fleet, asked: str, options: tuple[str, ...], names: str
 ) -> None:
-    assert sorted(peer["name"] for peer in peers(fleet[asked], *options)) == sorted(names)
+    found: list[str] = []
+
+    def as_expected() -> bool:
+        """A peer that a busy machine kept from answering is suspected for a moment, and not online then."""
+        found[:] = sorted(peer["name"] for peer in peers(fleet[asked], *options))
+        return found == sorted(names)
+
+    wait_for(as_expected, 30 if "online" in " ".join(options) else 0, lambda: f"{found} are found, {names} are there")
 
 
 @pytest.mark.parametrize(
@@ -167,13 +174,14 @@ def test_a_refused_job_says_who_refused_it_even_when_all_is_over(fleet: Fleet) -
 
 
 def test_a_job_that_asks_for_an_idle_peer_waits_for_one_and_says_so(fleet: Fleet) -> None:
-    busy = start(fleet, "c", definition("busy", job("long", "b", params={"seconds": "6"})))
-    wait_for(lambda: peers(fleet["c"], "--where", "name=b AND running_jobs>=1"), 15, "b runs it, and c knows")
+    busy = start(fleet, "c", definition("busy", job("long", "b", params={"until": "b may rest"})))
+    wait_for(lambda: peers(fleet["c"], "--where", "name=b AND running_jobs>=1"), 60, "b runs it, and c knows")
     waiting = start(fleet, "c", definition("waiting", anywhere("idle", where="region=us AND running_jobs<1")))
-    wait_for(lambda: "waits for b (busy)" in str(waiting.jobs()["idle"]), 5, "the job says for what it waits")
+    wait_for(lambda: "waits for b (busy)" in str(waiting.jobs()["idle"]), 60, "the job says for what it waits")
     why = {entry["peer_name"]: entry for entry in fleet["c"].json("why", str(waiting.id), "idle")["verdicts"]}
     assert "running_jobs is 1, running_jobs<1 is asked" in why["b"]["message"]
     assert "region is eu-west" in why["a"]["message"], "that does not pass"
+    say(fleet, "b may rest")
     assert waiting.wait() == "COMPLETED", waiting.explain()
     assert waiting.jobs()["idle"]["executor_name"] == "b"
     assert busy.wait() == "COMPLETED"
@@ -182,8 +190,9 @@ def test_a_job_that_asks_for_an_idle_peer_waits_for_one_and_says_so(fleet: Fleet
 def test_a_drained_peer_is_refused_with_the_operators_reason_and_found_by_its_status(fleet: Fleet) -> None:
     fleet["a"].peerctl("peers", "drain", "b", "--reason", "new fan")
     try:
-        wait_for(lambda: [p["name"] for p in peers(fleet["c"], "--status", "maintenance")] == ["b"], 5, "c knows")
-        assert [peer["name"] for peer in peers(fleet["c"], "--where", "status=maintenance")] == ["b"]
+        # Whoever is suspected for a moment is shown as that.
+        for asked in (("--status", "maintenance"), ("--where", "status=maintenance")):
+            wait_for(lambda asked=asked: [p["name"] for p in peers(fleet["c"], *asked)] == ["b"], 60, "c knows")
         file = fleet.folder / "plan.json"
         file.write_text(json.dumps(definition("plan", anywhere("x"), anywhere("y", region="us"))))
         x, y = fleet["c"].json("workflows", "plan", str(file))["jobs"]
@@ -198,11 +207,29 @@ def test_a_drained_peer_is_refused_with_the_operators_reason_and_found_by_its_st
 
 
 def test_thirty_equal_jobs_are_spread_evenly_over_three_equal_machines(fleet: Fleet) -> None:
-    wait_for(lambda: len(peers(fleet["c"], "--where", "running_jobs=0 AND status=online")) == 3, 15, "all are idle")
+    done, doubted = spread(fleet)
+    for _ in range(4):
+        if not doubted:
+            break
+        done, doubted = spread(fleet)  # machines of which one is suspected, or was measured at work, are not equal
+    assert Counter(entry["executor_name"] for entry in done.jobs().values()) == {"a": 10, "b": 10, "c": 10}
+
+
+def spread(fleet: Fleet) -> tuple[Run, bool]:
+    """Thirty jobs that ran somewhere, and whether c suspected anybody just then."""
+    c = fleet["c"]
+    before = suspicions(c)
+    wait_for(lambda: len(peers(c, "--where", "running_jobs=0 AND status=online")) == 3, 60, "all are idle")
     done = start(fleet, "c", definition("even", *(anywhere(f"e{number}") for number in range(30))))
+    wait_for(lambda: all(entry["executor_name"] for entry in done.jobs().values()), 60, "all have their places")
+    doubted = suspicions(c) > before
     assert done.wait() == "COMPLETED", done.explain()
-    spread = Counter(entry["executor_name"] for entry in done.jobs().values())
-    assert spread == {"a": 10, "b": 10, "c": 10}
+    return done, doubted
+
+
+def suspicions(daemon: Any) -> int:
+    """How often it has suspected somebody since it was made."""
+    return str(daemon.log.read_text()).count("after=suspect")
 
 
 def test_a_wrong_expression_in_a_definition_is_named_with_its_place(fleet: Fleet) -> None:

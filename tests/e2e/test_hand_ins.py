@@ -64,7 +64,7 @@ def collected(fleet: Fleet) -> list[dict[str, Any]]:
 def ingested(fleet: Fleet, run: Run, count: int) -> dict[str, Any]:
     """The newest ingest job, once the workflow is over and the collector has so many."""
     assert run.wait(90) == "COMPLETED"
-    wait_for(lambda: len(collected(fleet)) >= count, 30, "the scan is handed in", pause=0.2)
+    wait_for(lambda: len(collected(fleet)) >= count, 90, "the scan is handed in", pause=0.2)
     fleet["b"].peerctl("scans", "watch", str(collected(fleet)[-1]["ingest_job_id"]))
     return collected(fleet)[-1]
 
@@ -113,13 +113,13 @@ def test_a_scan_waits_for_a_collector_that_is_away(fleet: Fleet) -> None:
     count = len(collected(fleet))
     b.kill()
     assert scan(fleet, []).wait(90) == "COMPLETED"
-    wait_for(lambda: int(hand_ins(a)[0]["attempts"]) > 0, 40, "it was tried", pause=0.2)
+    wait_for(lambda: int(hand_ins(a)[0]["attempts"]) > 0, 90, "it was tried", pause=0.2)
     (waiting, *_) = hand_ins(a)
     assert waiting["state"] == "HAND_IN_STATE_WAITING" and waiting["reason"] and waiting["next_action"]
     a.kill()
     b.start()
     a.start()
-    wait_for(lambda: hand_ins(a)[0]["state"] == "HAND_IN_STATE_HANDED_IN", 60, "it is handed in", pause=0.2)
+    wait_for(lambda: hand_ins(a)[0]["state"] == "HAND_IN_STATE_HANDED_IN", 90, "it is handed in", pause=0.2)
     assert len(collected(fleet)) == count + 1
 
 
@@ -133,11 +133,11 @@ def test_a_scan_counts_once_though_its_peer_dies_at_every_failpoint(fleet: Fleet
     a.kill()
     a.start(failpoint=name)
     run = scan(fleet, [])
-    wait_for(lambda: not a.alive, 60, f"it dies at {name}")
+    wait_for(lambda: not a.alive, 90, f"it dies at {name}")
     a.wait()
     a.start()
     job = ingested(fleet, run, count + 1)
-    wait_for(lambda: hand_ins(a)[0]["state"] == "HAND_IN_STATE_HANDED_IN", 30, "that is known", pause=0.2)
+    wait_for(lambda: hand_ins(a)[0]["state"] == "HAND_IN_STATE_HANDED_IN", 90, "that is known", pause=0.2)
     sent = hand_ins(a)[0]
     assert (sent["scan_id"], sent["ingest_job_id"]) == (job["scan_id"], job["ingest_job_id"])
     assert len(collected(fleet)) == count + 1

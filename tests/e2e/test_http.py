@@ -28,11 +28,15 @@ needs_promtool = pytest.mark.skipif(
 )
 
 
+OFFLINE_SECONDS = 8
+"""Of machines without peerd: longer than two requests take, also on a busy machine."""
+
+
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[Fleet]:
     made = Fleet(("c", "a"))
     try:
-        quick = "\n[http]\nexternal_offline_seconds = 2\n"
+        quick = f"\n[http]\nexternal_offline_seconds = {OFFLINE_SECONDS}\n"
         made.found(configure={"c": quick, "a": quick})
         yield made
     finally:
@@ -69,10 +73,22 @@ def ask(
         sent["Authorization"] = f"Bearer {token}"
     request = urllib.request.Request(f"http://{address}{path}", data=data, headers=sent)
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return Answer(answer.status, answer.headers, answer.read())
     except urllib.error.HTTPError as error:
         return Answer(error.code, error.headers, error.read())
+
+
+def ready_answer(daemon: Daemon) -> Answer:
+    """What it says when it is ready: one that got no processor time for a second is not, and says so."""
+    answers: list[Answer] = []
+
+    def is_ready() -> bool:
+        answers[:] = [ask(daemon, "/readyz")]
+        return answers[0].status == 200
+
+    wait_for(is_ready, 60, lambda: f"it is ready: {answers[0].body!r}")
+    return answers[0]
 
 
 def test_the_paths_of_the_source_document_answer_what_it_shows(fleet: Fleet) -> None:
@@ -81,7 +97,7 @@ def test_the_paths_of_the_source_document_answer_what_it_shows(fleet: Fleet) -> 
     assert health.keys() == {"status", "service", "version", "database", "uptime_seconds"}
     assert (health["status"], health["database"]["connected"]) == ("healthy", True)
     assert ask(c, "/livez").json == {"status": "ok"}
-    ready = ask(c, "/readyz").json
+    ready = ready_answer(c).json
     assert (ready["status"], ready["failing"]) == ("ok", [])
     checks = {check["name"]: check["message"] for check in ready["checks"]}
     assert checks.keys() >= {"store", "disk", "grpc", "event_loop"}
@@ -90,7 +106,9 @@ def test_the_paths_of_the_source_document_answer_what_it_shows(fleet: Fleet) -> 
     nodes = ask(c, "/api/v1/nodes").json
     assert nodes["total"] == len(nodes["nodes"]) >= 2
     assert ask(c, "/nodes?role=worker").json["total"] == 1
-    assert ask(c, "/api/v1/nodes?role=worker&status=online").json["nodes"][0]["name"] == "a"
+    workers = "/api/v1/nodes?role=worker&status=online"
+    online = wait_for(lambda: ask(c, workers).json["nodes"], 60, "a is online, and not suspected for a moment")
+    assert online[0]["name"] == "a"
     assert ask(c, "/api/v1/nodes?role=none").json == {"nodes": [], "total": 0}
     one = ask(c, f"/api/v1/nodes/{fleet['a'].peer_id}").json
     assert {"node_id", "hostname", "ip", "role", "labels", "status", "last_heartbeat", "metadata"} <= one.keys()
@@ -116,32 +134,40 @@ def test_a_machine_without_peerd_registers_beats_goes_stale_moves_and_is_removed
     assert again.json["labels"] == ["paper"]
     audited = c.json("audit", "list", "--method", "RegisterExternal")["entries"][0]
     assert audited["caller"] == f"token {token.split('_')[1]}"
-    beat = ask(c, "/api/v1/nodes/heartbeat", token=token, body={"node_id": node_id, "metrics": {"cpu_percent": 12.5}})
+
+    def beats(**more: Any) -> Answer:
+        return ask(c, "/api/v1/nodes/heartbeat", token=token, body={"node_id": node_id, **more})
+
+    beat = beats(metrics={"cpu_percent": 12.5})
     assert (beat.status, beat.json["success"], beat.json["node_id"]) == (200, True, node_id)
 
     def seen(daemon: Daemon) -> dict[str, Any]:
         found = [peer for peer in daemon.json("peers", "list")["peers"] if peer["peer_id"] == node_id]
         return found[0] if found else {}
 
-    wait_for(lambda: seen(a).get("status") == "PEER_STATUS_ONLINE", 5, "the other peer lists it, too")
+    def shown_as(shown: str, **said: str) -> bool:
+        """It goes on beating: else it is soon offline."""
+        beats(**said)
+        return bool(seen(a).get("status") == f"PEER_STATUS_{shown}")
+
+    wait_for(lambda: shown_as("ONLINE"), 60, "the other peer lists it, too")
     assert (seen(a)["external"], seen(a)["via_peer_id"], seen(a)["grants"]) == (True, c.peer_id, [])
-    ask(c, "/api/v1/nodes/heartbeat", token=token, body={"node_id": node_id, "status": "maintenance"})
-    wait_for(lambda: seen(a).get("status") == "PEER_STATUS_MAINTENANCE", 5, "what it says reaches the other peer")
+    wait_for(lambda: shown_as("MAINTENANCE", status="maintenance"), 60, "what it says reaches the other peer")
     assert ask(c, f"/api/v1/nodes/{node_id}").json["metadata"]["rack"] == "7"
     assert ask(a, f"/api/v1/nodes/{node_id}").json["metadata"]["rack"] == "7"
     # Another machine of the same name, while the first still beats.
-    ask(c, "/api/v1/nodes/heartbeat", token=token, body={"node_id": node_id})
+    beats()
     other = ask(c, "/api/v1/nodes/register", token=token, body={**body, "ip": "192.0.2.8"}).json
     assert other["created"] and other["node_id"] != node_id
-    wait_for(lambda: seen(c)["status"] == seen(a)["status"] == "PEER_STATUS_OFFLINE", 15, "it is stale everywhere")
+    wait_for(lambda: seen(c)["status"] == seen(a)["status"] == "PEER_STATUS_OFFLINE", 60, "it is stale everywhere")
     moved = ask(c, "/api/v1/nodes/register", token=token, body={**body, "node_id": node_id, "ip": "192.0.2.9"}).json
     assert (moved["node_id"], moved["ip"], moved["created"]) == (node_id, "192.0.2.9", False)
     # It is never given jobs.
     refused = start(fleet, "c", definition("office", job("o", "printer")))
     assert refused.wait() == "FAILED"
     c.peerctl("peers", "forget", node_id)
-    wait_for(lambda: seen(c) == seen(a) == {}, 5, "it is gone everywhere")
-    gone = ask(c, "/api/v1/nodes/heartbeat", token=token, body={"node_id": node_id})
+    wait_for(lambda: seen(c) == seen(a) == {}, 60, "it is gone everywhere")
+    gone = beats()
     assert (gone.status, gone.json["detail"]) == (404, f"Node not found: {node_id}")
 
 
@@ -214,12 +240,13 @@ def test_a_token_is_shown_once_even_if_asked_for_again(fleet: Fleet) -> None:
     request = tokens_pb2.CreateTokenRequest(request_id="the same", scope=tokens_pb2.TOKEN_SCOPE_READ, name="once")
     with grpc.insecure_channel(f"unix:{fleet['c'].socket}") as channel:
         stub = tokens_pb2_grpc.TokenServiceStub(channel)
-        first, second = stub.CreateToken(request, timeout=10), stub.CreateToken(request, timeout=10)
+        first, second = stub.CreateToken(request, timeout=60), stub.CreateToken(request, timeout=60)
     assert ask(fleet["c"], "/api/v1/nodes/register", token=first.token, body={}).status == 403, "it holds, for reading"
     assert (second.details, second.token) == (first.details, "")
 
 
-async def test_an_address_that_nobody_answers_is_not_ready() -> None:
+async def test_an_address_that_nobody_answers_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peerd.daemon.http._CONNECT_SECONDS", 60)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and does not listen
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -234,7 +261,7 @@ def test_on_another_address_than_its_own_every_request_needs_a_token() -> None:
     try:
         x = made["x"]
         x.peerd("init", "--name", "x", "--listen", f"127.0.0.1:{x.port}")
-        x.configure("\n[http]\nrequests_per_second = 2\nburst = 20\n")
+        x.configure("\n[http]\nrequests_per_second = 0.1\nburst = 20\n")
         x.http_listen = "0.0.0.0:0"
         x.start()
         port = (x.data / "run" / "http").read_text().strip().rpartition(":")[2]
@@ -245,7 +272,7 @@ def test_on_another_address_than_its_own_every_request_needs_a_token() -> None:
         reader = x.json("tokens", "create", "--scope", "read")["token"]
         assert ask(x, "/api/v1/nodes", token=reader).status == 200
         limited = [answer for answer in (ask(x, "/livez") for _ in range(100)) if answer.status == 429]
-        assert limited, "an address gets 2 answers a second, with bursts of 20"
+        assert limited, "an address gets an answer each ten seconds, with bursts of 20"
         assert int(limited[0].headers["Retry-After"]) >= 1
         assert limited[0].json["reason"] == "rate_limited"
         assert ask(x, "/", token=reader).status == 200, "a token that holds is not an address"
@@ -255,7 +282,7 @@ def test_on_another_address_than_its_own_every_request_needs_a_token() -> None:
 
 def test_a_peer_in_maintenance_is_ready_and_says_so(fleet: Fleet) -> None:
     fleet["c"].peerctl("peers", "drain", "c", "--reason", "painting")
-    ready = ask(fleet["c"], "/readyz")
+    ready = ready_answer(fleet["c"])
     fleet["c"].peerctl("peers", "resume", "c")
     assert ready.status == 200
     assert next(check for check in ready.json["checks"] if check["name"] == "maintenance")["message"] == "painting"
@@ -273,16 +300,8 @@ def test_metrics_count_what_happens(fleet: Fleet) -> None:
     before = scrape(fleet)
     done = start(fleet, "c", definition("counted", job("one", "c"), job("two", "a", ["one"]), deliver=["two"]))
     assert done.wait() == "COMPLETED", done.explain()
-    wait_for(
-        lambda: (
-            value(scrape(fleet), 'peerd_transfers_finished_total{direction="in"')
-            > value(before, 'peerd_transfers_finished_total{direction="in"')
-        ),
-        10,
-        "the delivery is counted",
-    )
-    after = scrape(fleet)
-    for series in (
+    counted = (
+        'peerd_transfers_finished_total{direction="in"',
         'peerd_jobs_finished_total{result="completed"}',
         "peerd_job_duration_seconds_count",
         'peerd_transfers_finished_total{direction="out",result="delivered"}',
@@ -290,10 +309,21 @@ def test_metrics_count_what_happens(fleet: Fleet) -> None:
         "peerd_transfer_duration_seconds_count",
         "peerd_store_commit_duration_seconds_count",
         'grpc_server_handled_total{grpc_code="OK",grpc_method="RunWorkflow"',
-    ):
-        assert value(after, series) > value(before, series), series
-    assert value(after, 'peerd_peers{role="worker",status="online"}') == 1
-    assert value(after, "peerd_heartbeat_latency_seconds_count") > 0
+    )
+    after = ""
+
+    def missing() -> list[str]:
+        """What is not counted yet: that follows the commit, and a peer may be suspected for a moment."""
+        nonlocal after
+        after = scrape(fleet)
+        less = [series for series in counted if value(after, series) <= value(before, series)]
+        wrong = {
+            "workers online": value(after, 'peerd_peers{role="worker",status="online"}') != 1,
+            "latency": not value(after, "peerd_heartbeat_latency_seconds_count") > 0,
+        }
+        return less + [name for name, is_so in wrong.items() if is_so]
+
+    wait_for(lambda: not missing(), 60, lambda: f"all is counted but {missing()}")
     assert value(after, "peerd_build_info{") == 1
     ids = (fleet["c"].peer_id, fleet["a"].peer_id)
     assert not any(peer_id in after for peer_id in ids), "no label whose values grow without bound"

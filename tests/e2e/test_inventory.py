@@ -171,7 +171,7 @@ def test_walks_from_host_to_host(filled: Daemon) -> None:
     assert filled.json("hosts", "show", "192.0.2.7", "--depth", "0")["ports"] == []
     path = filled.json("graph", "path", "192.0.2.7", "198.51.100.9")
     assert [edge["relation"] for edge in path["edges"]] == ["has", "shows", "shows", "has"]
-    wait_for(lambda: filled.json("hosts", "list", "--where", "asn=64500")["hosts"], 20, "the database was asked")
+    wait_for(lambda: filled.json("hosts", "list", "--where", "asn=64500")["hosts"], 60, "the database was asked")
     edges = filled.json("graph", "neighbours", "asn:64500")["edges"]
     assert [edge["left"] for edge in edges] == ["host:192.0.2.7"]
     assert filled.peerctl("graph", "path", "192.0.2.7", "2001:db8::7", code=1).returncode == 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .fleet import Fleet
+from .fleet import Fleet, wait_for
 from .workflow import Run, definition, start, tree
 
 PROBE = """
@@ -45,9 +45,17 @@ def guarded() -> Iterator[Fleet]:
             fleet[name].configure(f"\n[jobs]\n{allowed}{more}")
             fleet[name].start()
         fleet.wait_until_all_see_all()
+        # It has said something else of itself before.
+        wait_for(lambda: isolation(fleet, "b") == "ISOLATION_LEVEL_NONE", 60, "c knows that b isolates nothing")
         yield fleet
     finally:
         fleet.close()
+
+
+def isolation(fleet: Fleet, name: str) -> str:
+    """What c knows of a peer."""
+    (peer,) = [entry for entry in fleet["c"].json("peers", "list")["peers"] if entry["name"] == name]
+    return str(peer["isolation"])
 
 
 def command(peer: str, *argv: str) -> dict[str, object]:
@@ -58,8 +66,7 @@ def test_from_inside_a_job_key_store_and_socket_cannot_be_read(guarded: Fleet) -
     if shutil.which("bwrap") is None:
         assert not os.environ.get("PEERD_REQUIRE_ALL"), "bubblewrap is missing, and this machine must run everything"
         pytest.skip("needs bubblewrap")
-    (peer,) = [entry for entry in guarded["c"].json("peers", "list")["peers"] if entry["name"] == "a"]
-    assert peer["isolation"] == "ISOLATION_LEVEL_BUBBLEWRAP"
+    assert isolation(guarded, "a") == "ISOLATION_LEVEL_BUBBLEWRAP"
     paths = [*secrets(guarded, "a"), "/etc/shadow", "/proc/1/environ"]
     run = start(guarded, "c", command("a", sys.executable, "-c", PROBE, *paths[:5]))
     assert run.wait() == "COMPLETED", run.explain()
@@ -69,8 +76,7 @@ def test_from_inside_a_job_key_store_and_socket_cannot_be_read(guarded: Fleet) -
 
 
 def test_where_nothing_isolates_the_peer_says_so_and_refuses_commands(guarded: Fleet) -> None:
-    (peer,) = [entry for entry in guarded["c"].json("peers", "list")["peers"] if entry["name"] == "b"]
-    assert peer["isolation"] == "ISOLATION_LEVEL_NONE"
+    assert isolation(guarded, "b") == "ISOLATION_LEVEL_NONE"
     run = start(guarded, "c", command("b", sys.executable, "-c", PROBE))
     assert run.wait() == "FAILED"
     (probe,) = run.jobs().values()

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
+from peerd.errors import PeerdError
 from peerd.failpoints import FAILPOINTS
 
 from .fleet import Daemon, Fleet, wait_for
-from .workflow import FINAL, Run, definition, job, start, tree
+from .workflow import FINAL, Run, definition, job, say, staged, start, tree
 
+T = TypeVar("T")
 CHAIN: dict[str, Any] = definition(
     "chain",
     job("one", "a", params={"seconds": "0.3"}),
@@ -30,11 +31,57 @@ def assert_done_once(fleet: Fleet, *names: str) -> None:
 
 def restart_the_dead(fleet: Fleet) -> int:
     """Start every daemon that has died; returns how many."""
-    dead = [daemon for daemon in fleet.daemons.values() if daemon.process is not None and not daemon.alive]
-    for daemon in dead:
+    found = dead(fleet)
+    for daemon in found:
         daemon.wait()
         daemon.start()
-    return len(dead)
+    return len(found)
+
+
+def dead(fleet: Fleet) -> list[Daemon]:
+    """Those that have died and were not started again."""
+    return [daemon for daemon in fleet.daemons.values() if daemon.process is not None and not daemon.alive]
+
+
+class Mended:
+    """A fleet whose daemons die at failpoints and are started again."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        self.deaths = 0
+        self._have_died: set[str] = set()
+        self._refused = ""
+
+    def until(self, found: Callable[[], T | None], what: str, seconds: float = 150) -> T:
+        """Start whoever has died, as often as that takes until something is so, or there; returns what it is.
+
+        A daemon is gone a moment before it is seen to have died: who is asked then cannot answer, and is asked again.
+        """
+        answers: list[T] = []
+
+        def look() -> bool:
+            self._have_died |= {daemon.name for daemon in dead(self.fleet)}
+            self.deaths += restart_the_dead(self.fleet)
+            try:
+                answer = found()
+            except PeerdError as error:
+                self._refused = str(error)
+                return False
+            answers[:] = [answer] if answer else []
+            return bool(answers)
+
+        wait_for(look, seconds, lambda: f"{what}; {self.deaths} deaths; last refused: {self._refused}")
+        return answers[0]
+
+    def passed(self, name: str) -> None:
+        """Somebody has died at that failpoint, or does now: who dies at the very end is seen a little later."""
+        self.until(lambda: self.deaths, f"nobody passed {name}: the test shows nothing", 30)
+
+    def hold_still(self, daemon: Daemon) -> None:
+        """From now on it does not die any more: it may have its failpoint still before it."""
+        if daemon.name not in self._have_died:
+            daemon.kill()
+            daemon.start()
 
 
 def test_the_orchestrator_dies_between_the_phases(own_fleet: Fleet) -> None:
@@ -43,7 +90,7 @@ def test_the_orchestrator_dies_between_the_phases(own_fleet: Fleet) -> None:
     c.start(failpoint="workflow.create.after_commit")
     own_fleet["c"].peerctl("workflows", "put", str(write(own_fleet)), code=0)
     c.peerctl("workflows", "run", "chain", code=None)
-    wait_for(lambda: not c.alive, 20, "the orchestrator dies")
+    wait_for(lambda: not c.alive, 60, "the orchestrator dies")
     c.wait()
     c.start()
     run = Run(own_fleet, c, 1)
@@ -61,11 +108,14 @@ def test_an_executor_dies_while_its_job_runs_and_the_job_ends_without_it(own_fle
     run = start(
         own_fleet,
         "c",
-        definition("alone", job("long", "a", params={"seconds": "3"}), job("next", "b", ["long"]), deliver=["next"]),
+        definition(
+            "alone", job("long", "a", params={"until": "a is dead"}), job("next", "b", ["long"]), deliver=["next"]
+        ),
     )
-    wait_for(lambda: own_fleet.effects_seen()["start long"] == 1, 15, "the job runs")
+    wait_for(lambda: own_fleet.effects_seen()["start long"] == 1, 60, "the job runs")
     own_fleet["a"].kill()
-    wait_for(lambda: own_fleet.effects_seen()["done long"] == 1, 15, "the job ends while its daemon is down")
+    say(own_fleet, "a is dead")
+    wait_for(lambda: own_fleet.effects_seen()["done long"] == 1, 60, "the job ends while its daemon is down")
     own_fleet["a"].start()
     assert run.wait() == "COMPLETED"
     assert_done_once(own_fleet, "long", "next")
@@ -78,7 +128,7 @@ def test_an_executor_dies_while_its_job_finishes(own_fleet: Fleet, failpoint: st
     a.kill()
     a.start(failpoint=failpoint)
     run = start(own_fleet, "c", CHAIN)
-    wait_for(lambda: not a.alive, 20, "the executor dies")
+    wait_for(lambda: not a.alive, 60, "the executor dies")
     a.wait()
     a.start()
     assert run.wait() == "COMPLETED"
@@ -90,17 +140,17 @@ def sent_while_dying(fleet: Fleet, dying: Daemon, failpoint: str) -> None:
     dying.start(failpoint=failpoint)
     big = definition("big", job("made", "a", params={"write_mb": "200"}), job("used", "b", ["made"]), deliver=["used"])
     run = start(fleet, "c", big)
-    wait_for(lambda: not dying.alive, 40, f"{dying.name} dies at {failpoint}")
+    wait_for(lambda: not dying.alive, 90, f"{dying.name} dies at {failpoint}")
     dying.wait()
-    partial = list((fleet["b"].data / "workflows").rglob(".incoming/**/*"))
+    partial = staged(fleet["b"].data / "workflows")
     assert partial or dying.name == "a", "the transfer was in the middle"
     dying.start()
-    assert run.wait(60) == "COMPLETED"
+    assert run.wait(120) == "COMPLETED"
     assert_done_once(fleet, "made", "used")
     assert (run.directory("made") / "output" / "made.bin").read_bytes() == (
         run.directory("used") / "input" / "made.bin"
     ).read_bytes()
-    assert not list(fleet.folder.rglob(".incoming/*")), "no temporary file stays"
+    wait_for(lambda: not staged(fleet.folder), 30, "no temporary file stays")
 
 
 def test_the_receiver_dies_in_the_middle_of_a_large_transfer(own_fleet: Fleet) -> None:
@@ -113,13 +163,14 @@ def test_the_sender_dies_in_the_middle_of_a_large_transfer(own_fleet: Fleet) -> 
 
 def test_the_orchestrator_is_away_while_all_jobs_run_and_finish(own_fleet: Fleet) -> None:
     slow = definition(
-        "slow", job("one", "a", params={"seconds": "2"}), job("two", "b", ["one"]), job("three", "a", ["two"])
+        "slow", job("one", "a", params={"until": "c is dead"}), job("two", "b", ["one"]), job("three", "a", ["two"])
     )
     run = start(own_fleet, "c", slow)
-    wait_for(lambda: own_fleet.effects_seen()["start one"] == 1, 15, "the first job runs")
-    wait_for(lambda: run.job_status("three") == "WAITING_INPUTS", 15, "all have their interfaces")
+    wait_for(lambda: own_fleet.effects_seen()["start one"] == 1, 60, "the first job runs")
+    wait_for(lambda: run.job_status("three") == "WAITING_INPUTS", 60, "all have their interfaces")
     own_fleet["c"].kill()
-    wait_for(lambda: own_fleet.effects_seen()["done three"] == 1, 20, "all finish without the orchestrator")
+    say(own_fleet, "c is dead")
+    wait_for(lambda: own_fleet.effects_seen()["done three"] == 1, 60, "all finish without the orchestrator")
     own_fleet["c"].start()
     assert run.wait() == "COMPLETED"
     assert_done_once(own_fleet, "one", "two", "three")
@@ -174,21 +225,15 @@ def test_every_daemon_dies_once_at_every_failpoint_of_a_run(failpoint_fleet: Fle
     content["jobs"][1]["package"] = [{"path": "p.txt", "text": "x"}]
     file = fleet.folder / "chain.json"
     file.write_text(json.dumps(content))
-    run = None
-    deaths = 0
-    until = time.monotonic() + 60
-    while run is None or run.status_if_reachable() not in FINAL:
-        deaths += restart_the_dead(fleet)
-        run = run or hand_in(fleet, file, f"run-{name}")
-        assert time.monotonic() < until, f"not final after a death at {name}"
-    deaths += restart_the_dead(fleet)
-    assert deaths >= 1, f"nobody passed {name}: the test shows nothing"
+    mended = Mended(fleet)
+    run = mended.until(lambda: hand_in(fleet, file, f"run-{name}"), f"taken after a death at {name}")
+    mended.until(lambda: run.status in FINAL, f"final after a death at {name}")
+    mended.passed(name)
+    mended.hold_still(fleet["c"])
     assert run.status == "COMPLETED", run.explain()
     assert_done_once(fleet, "one", "two")
     assert set(tree(run.home)) == {"two.txt", "seen/input/one.txt", "seen/package/p.txt"}
-    wait_for(
-        lambda: not any(path.is_file() for path in fleet.folder.rglob(".incoming/**/*")), 10, "no staged file is left"
-    )
+    mended.until(lambda: not staged(fleet.folder), "no staged file is left", 60)
 
 
 def hand_in(fleet: Fleet, file: Path, request_id: str) -> Run | None:
@@ -204,20 +249,20 @@ def test_every_daemon_dies_once_at_every_failpoint_of_a_cancel(failpoint_fleet: 
     fleet = failpoint_fleet
     fleet.effect_log.unlink(missing_ok=True)
     arm(fleet, name)
-    content = definition("stop", job("one", "a", params={"seconds": "30"}), job("two", "b", ["one"]))
+    content = definition("stop", job("one", "a", params={"seconds": "600"}), job("two", "b", ["one"]))
     run = start(fleet, "c", content)
-    wait_for(lambda: fleet.effects_seen()["start one"] == 1, 20, "the job runs")
-    deaths = 0
-    until = time.monotonic() + 60
-    fleet["c"].peerctl("executions", "cancel", str(run.id), code=None)
-    deaths += restart_the_dead(fleet)
-    # The operator saw no answer and asks again.
-    fleet["c"].peerctl("executions", "cancel", str(run.id), code=None)
-    while run.status_if_reachable() not in FINAL:
-        deaths += restart_the_dead(fleet)
-        assert time.monotonic() < until, f"not final after a death at {name}"
-    deaths += restart_the_dead(fleet)
-    assert deaths >= 1, f"nobody passed {name}: the test shows nothing"
+    wait_for(lambda: fleet.effects_seen()["start one"] == 1, 60, "the job runs")
+    mended = Mended(fleet)
+
+    def cancelled() -> bool:
+        """An operator who sees no answer asks again."""
+        done = fleet["c"].peerctl("executions", "cancel", str(run.id), code=None)
+        return done.returncode == 0 or run.status in FINAL
+
+    mended.until(cancelled, "the cancel is acknowledged")
+    mended.until(lambda: run.status in FINAL, f"final after a death at {name}")
+    mended.passed(name)
+    mended.hold_still(fleet["c"])
     assert run.status == "CANCELLED", run.explain()
     assert fleet.effects_seen()["done one"] == 0
 
@@ -228,24 +273,23 @@ def test_every_daemon_dies_once_at_every_failpoint_of_retention(failpoint_fleet:
     arm(fleet, name)
     file = fleet.folder / "chain.json"
     file.write_text(json.dumps(CHAIN))
-    run = None
-    homes: list[Path] = []
-    deaths = 0
-    until = time.monotonic() + 60
-    while True:
-        deaths += restart_the_dead(fleet)
-        run = run or hand_in(fleet, file, f"gc-{name}")
-        if run and not homes and run.status_if_reachable() == "COMPLETED":
-            homes = [run.home.parent, run.directory("one"), run.directory("two")]
-            assert all(home.is_dir() for home in homes)
-        if run and homes:
-            for daemon in fleet.daemons.values():
-                daemon.peerctl("gc", "--older-than", "0s", "--execution", str(run.id), code=None)
-            if deaths and not any(home.exists() for home in homes):
-                break
-        assert time.monotonic() < until, f"not gone after {deaths} deaths at {name}"
-    restart_the_dead(fleet)
+    mended = Mended(fleet)
+    run = mended.until(lambda: hand_in(fleet, file, f"gc-{name}"), f"taken after a death at {name}")
+    mended.until(lambda: run.status == "COMPLETED", f"completed, whoever dies at {name}")
+    homes = mended.until(lambda: [run.home.parent, run.directory("one"), run.directory("two")], "the places are known")
+    assert all(home.is_dir() for home in homes)
+
+    def gone() -> bool:
+        for daemon in fleet.daemons.values():
+            daemon.peerctl("gc", "--older-than", "0s", "--execution", str(run.id), code=None)
+        removed = run.view()["files_removed"] is True
+        return removed and not any(home.exists() for home in homes)
+
+    mended.until(gone, f"gone after deaths at {name}")
+    mended.passed(name)
+    mended.hold_still(fleet["c"])
     assert run.status == "COMPLETED" and run.view()["files_removed"] is True
+    assert not any(home.exists() for home in homes)
 
 
 @pytest.mark.parametrize("name", OF_THE_MESH)
@@ -258,16 +302,17 @@ def test_every_daemon_dies_once_at_every_failpoint_of_joining_and_of_the_catalog
     offered = f"extra-{name.replace('.', '-')}"
     service.write_text(json.dumps({"name": offered, "kind": "SERVICE_KIND_PROCESS", "argv": ["/bin/true"]}))
     newcomer = Daemon("n", fleet.folder / f"n-{name}", 0, fleet.folder / "n.log")
-    deaths, added, drained, joined, promoted, token, peer_id = 0, False, False, False, False, "", ""
-    until = time.monotonic() + 60
+    mended = Mended(fleet)
+    added, drained, joined, promoted, token, peer_id = False, False, False, False, "", ""
 
     def known_everywhere() -> bool:
         answers = [d.peerctl("peers", "list", "-o", "json", code=None) for d in fleet.daemons.values()]
         return all(peer_id in answer.stdout for answer in answers)
 
-    while not (promoted and known_everywhere()):
-        assert time.monotonic() < until, f"stuck after a death at {name}: {added=} {joined=}"
-        deaths += restart_the_dead(fleet)
+    def all_done() -> bool:
+        nonlocal added, drained, joined, promoted, token, peer_id
+        if promoted:
+            return known_everywhere()
         c = fleet["c"]
         if not added:
             done = c.peerctl("services", "add", str(service), code=None)
@@ -279,19 +324,23 @@ def test_every_daemon_dies_once_at_every_failpoint_of_joining_and_of_the_catalog
             token = json.loads(done.stdout)["token"] if done.returncode == 0 else ""
         elif not joined:
             # The joiner dies once too, then is started like any other command.
-            done = newcomer.peerd("join", token, check=False, failpoint="" if deaths else name)
-            deaths += done.returncode == -9
+            done = newcomer.peerd("join", token, check=False, failpoint="" if mended.deaths else name)
+            mended.deaths += done.returncode == -9
             joined = done.returncode == 0
             peer_id = newcomer.peerd("identity").stdout.strip()
         elif not promoted:
             done = c.peerctl("peers", "admit", peer_id, "--role", "worker", "--grants", "observe", code=None)
             promoted = done.returncode == 0
-    deaths += restart_the_dead(fleet)
-    assert deaths >= 1, f"nobody passed {name}: the test shows nothing"
+        return False
+
+    mended.until(all_done, f"all is done after a death at {name}")
+    mended.passed(name)
+    for daemon in fleet.daemons.values():
+        mended.hold_still(daemon)
     assert [s["declaration"]["name"] for s in fleet["c"].json("services", "list")["services"]].count(offered) == 1
     assert sum(peer["peer_id"] == peer_id for peer in fleet["c"].json("peers", "list")["peers"]) == 1
     told = lambda daemon: daemon.json("peers", "show", "b").get("maintenance", {}).get("reason") == name  # noqa: E731
-    wait_for(lambda: all(map(told, fleet.daemons.values())), 20, "everybody was told of the maintenance")
+    wait_for(lambda: all(map(told, fleet.daemons.values())), 60, "everybody was told of the maintenance")
     fleet["c"].peerctl("peers", "resume", "b")
 
 
@@ -303,7 +352,7 @@ def arm(fleet: Fleet, name: str) -> None:
     for daemon in fleet.daemons.values():
         daemon.start(failpoint=name + EXTRA_HITS.get(name, ""), wait=False)
     settled = lambda daemon: not daemon.alive or (daemon.data / "run" / "listen").exists()  # noqa: E731
-    wait_for(lambda: all(map(settled, fleet.daemons.values())), 20, "everybody listens, or has died on the way")
+    wait_for(lambda: all(map(settled, fleet.daemons.values())), 60, "everybody listens, or has died on the way")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from peerd.failpoints import FAILPOINTS
 
 from .fleet import Fleet, wait_for
-from .workflow import FINAL, Run, definition, job, start, tree
+from .workflow import FINAL, Run, definition, job, say, start, tree
 
 OF_MAPS = tuple(name for name in FAILPOINTS if name.startswith(("workflow.map.", "workflow.expand.")))
 
@@ -106,15 +106,14 @@ def test_no_more_run_at_once_than_allowed_and_the_others_say_so_also_after_kills
     def waits() -> list[dict[str, Any]]:
         return [x for x in run.jobs().values() if x.get("reason") == "held"]
 
-    wait_for(lambda: sum(fleet.effects_seen()[f"start work-{n}"] for n in range(6)) == 2, 20, "two run")
-    wait_for(lambda: len(waits()) == 4, 20, "four are held back")
+    wait_for(lambda: sum(fleet.effects_seen()[f"start work-{n}"] for n in range(6)) == 2, 60, "two run")
+    wait_for(lambda: len(waits()) == 4, 60, "four are held back")
     assert "waits for one of the 2 places of work (max_parallel)" in waits()[0]["message"]
     for name in ("c", "a"):
         fleet[name].kill()
         fleet[name].start()
-    wait_for(lambda: len(waits()) == 4, 20, "four are still held back")
-    with fleet.effect_log.open("a") as log:
-        log.write("go\n")
+    wait_for(lambda: len(waits()) == 4, 60, "four are still held back")
+    say(fleet, "go")
     assert run.wait() == "COMPLETED", run.explain()
     effects = fleet.effects_seen()
     assert [effects[f"done work-{n}"] for n in range(6)] == [1] * 6
@@ -140,7 +139,7 @@ def test_what_waits_for_its_list_says_so_and_can_be_cancelled(fleet: Fleet) -> N
     content = over("1\n2\n", deliver=["work"])
     content["jobs"][0]["params"]["until"] = "never"
     run = start(fleet, "c", content)
-    wait_for(lambda: fleet.effects_seen()["start list"] == 1, 20, "the list is being made")
+    wait_for(lambda: fleet.effects_seen()["start list"] == 1, 60, "the list is being made")
     assert run.jobs()["work"]["message"].startswith("waits for the end of list (on a)")
     fleet["c"].peerctl("executions", "cancel", str(run.id))
     assert run.wait() == "CANCELLED"
@@ -157,7 +156,7 @@ def test_the_orchestrator_dies_at_every_failpoint_of_a_map(fleet: Fleet, name: s
     file.write_text(json.dumps(bounded("a\nb\nc\n")))
     answer = c.json("workflows", "run", str(file), "--request-id", f"map-{name}")
     run = Run(fleet, c, int(answer["workflow_execution_id"]))
-    wait_for(lambda: not c.alive, 20, f"it dies at {name}")
+    wait_for(lambda: not c.alive, 60, f"it dies at {name}")
     c.wait()
     c.start()
     assert run.wait() in FINAL

@@ -13,7 +13,7 @@ import pytest
 
 from peerd.errors import PeerdError
 
-from .fleet import Daemon, Fleet, wait_for
+from .fleet import PATIENCE_SECONDS, Daemon, Fleet, wait_for
 
 FINAL = {"COMPLETED", "FAILED", "CANCELLED"}
 
@@ -75,8 +75,10 @@ class Run:
     def job_status(self, node: str) -> str:
         return short(self.jobs()[node]["status"])
 
-    def wait(self, seconds: float = 40) -> str:
-        wait_for(lambda: self.status in FINAL, seconds, f"execution {self.id} final: {self.explain()}", pause=0.1)
+    def wait(self, seconds: float = 1.5 * PATIENCE_SECONDS) -> str:
+        wait_for(
+            lambda: self.status in FINAL, seconds, lambda: f"execution {self.id} final: {self.explain()}", pause=0.1
+        )
         return self.status
 
     def explain(self) -> str:
@@ -119,11 +121,27 @@ def start(fleet: Fleet, orchestrator: str, content: Mapping[str, Any], **params:
     return Run(fleet, daemon, int(answer["workflow_execution_id"]))
 
 
+def say(fleet: Fleet, line: str) -> None:
+    """Let go on whoever waits until this line is in the effect log."""
+    with fleet.effect_log.open("a") as log:
+        log.write(f"{line}\n")
+
+
 def short(status: str) -> str:
     """COMPLETED for EXECUTION_STATUS_COMPLETED and so on."""
     for prefix in ("EXECUTION_STATUS_", "WORKFLOW_JOB_STATUS_", "JOB_STATUS_"):
         status = status.removeprefix(prefix)
     return status
+
+
+def staged(folder: Path) -> list[Path]:
+    """Files of transfers under way below a folder that daemons work in: what goes meanwhile is left out."""
+    return [
+        Path(root, name)
+        for root, _, names in os.walk(folder)
+        if ".incoming" in Path(root).relative_to(folder).parts
+        for name in names
+    ]
 
 
 def tree(folder: Path) -> dict[str, str]:

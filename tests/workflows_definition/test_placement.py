@@ -12,7 +12,7 @@ from peerd.catalog.model import InterfaceKind
 from peerd.clock import Millis
 from peerd.identity.peer_id import PeerId
 from peerd.registry.expression import parse_expression
-from peerd.registry.model import PeerStatus, PeerView
+from peerd.registry.model import Maintenance, PeerStatus, PeerView
 from peerd.registry.selection import Selector
 from peerd.v1 import access_pb2, catalog_pb2, registry_pb2
 from peerd.workflows.edges import edges_of
@@ -295,6 +295,18 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str, str]] = [
         "'peerctl peers resume peer-a'",
     ),
     (
+        "maintenance and suspected",
+        {},
+        {
+            "status": PeerStatus.SUSPECT,
+            "why": "no answer",
+            "maintenance": Maintenance(reason="new disk", by=PeerId("b" * 52), since=Millis(0)),
+        },
+        "maintenance",
+        "in maintenance: new disk",
+        "'peerctl peers resume peer-a'",
+    ),
+    (
         "busy",
         {"where": parse_expression("running_jobs<2")},
         {"running_jobs": 5},
@@ -303,7 +315,7 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, str, str]] = [
         "waits for it",
     ),
 ]
-PASSES = {"offline", "left", "maintenance", "busy"}
+PASSES = {"offline", "left", "maintenance", "maintenance and suspected", "busy"}
 
 
 @pytest.mark.parametrize(("case", "asks", "has", "reason", "says", "advises"), REFUSED, ids=[row[0] for row in REFUSED])
