@@ -25,8 +25,8 @@ PROGRAMS = ROOT / "examples" / "word-count"
 DEFINITION = "examples/word-count.yaml"
 BIN = Path(sys.executable).parent
 NAMES = ("alpha", "beta", "gamma")
-START_SECONDS = 30
-RUN_SECONDS = 120
+START_SECONDS = 90
+RUN_SECONDS = 240
 # Jobs get the interpreter itself: a virtual environment's link leads to places that a sandbox need not show.
 PYTHON = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
 
@@ -103,7 +103,7 @@ def environment() -> dict[str, str]:
 
 
 def run(command: list[str | Path]) -> str:
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, timeout=120)
     if done.returncode != 0:
         raise DemoError(f"{shlex.join(map(str, command))} failed:\n{done.stderr.strip()}")
     return done.stdout.strip()

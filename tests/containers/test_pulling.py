@@ -19,6 +19,8 @@ from peerd.jobs.runner.containers.spec import ContainerSpec
 from .podman import REGISTRY, Podman
 from .test_runner import run, runner, shell, spec
 
+pytestmark = pytest.mark.timeout(300)
+
 __all__ = ["runner", "spec"]
 
 NAME = f"{REGISTRY}/team/tool:1"

@@ -27,6 +27,8 @@ class Terminal:
     master: int
     path: str
     heard: bytearray
+    others: frozenset[str]
+    """Pipes that this process had before."""
 
     def receive(self, data: bytes) -> None:
         self.heard += data
@@ -36,19 +38,25 @@ class Terminal:
 def terminal() -> Iterator[Terminal]:
     master, slave = os.openpty()
     tty.setraw(slave)
-    yield Terminal(master, os.ttyname(slave), bytearray())
+    yield Terminal(master, os.ttyname(slave), bytearray(), frozenset(open_files()))
     os.close(slave)
     os.close(master)
 
 
 def held(terminal: Terminal) -> int:
     """How often this process has it open, but for the fixture; and the pipes that come with it."""
-    links = [os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
-    return sum(link == terminal.path for link in links) - 1 + sum("pipe:" in link for link in links)
+    links = open_files()
+    pipes = [link for link in links if "pipe:" in link and link not in terminal.others]
+    return sum(link == terminal.path for link in links) - 1 + len(pipes)
+
+
+def open_files() -> list[str]:
+    """What this process has open."""
+    return [os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.005)
 
@@ -140,7 +148,7 @@ async def test_one_that_is_given_up_while_it_opens_is_closed_when_it_has(
         except PeerdError:
             return False
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while held(terminal) != before or not await free():
             await asyncio.sleep(0.005)
 

@@ -19,6 +19,7 @@ REQUIRED = bool(os.environ.get("PEERD_REQUIRE_ALL"))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.skipif(
     not REQUIRED and shutil.which("umockdev-wrapper") is None, reason="umockdev is not installed (apt: umockdev)"
@@ -28,7 +29,7 @@ def test_devices_come_and_go_five_hundred_times(tmp_path: Path, part: int) -> No
         ["umockdev-wrapper", sys.executable, "-m", "tests.devices.udev_program", str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=350,
         env={**os.environ, "CYCLES": str(CYCLES)},
         check=False,
     )

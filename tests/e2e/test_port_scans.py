@@ -21,9 +21,12 @@ from .fleet import Fleet, free_port
 from .workflow import Run, start, tree
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "scan-with-key.yaml"
-pytestmark = pytest.mark.skipif(
-    os.environ.get("PEERD_REQUIRE_ALL") != "1" and shutil.which("nmap") is None, reason="nmap is not installed"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        os.environ.get("PEERD_REQUIRE_ALL") != "1" and shutil.which("nmap") is None, reason="nmap is not installed"
+    ),
+    pytest.mark.timeout(400),
+]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +73,8 @@ def open_ports(fleet: Fleet) -> dict[int, str]:
 
 def test_the_example_fills_the_inventory_of_the_collector(fleet: Fleet) -> None:
     with ExitStack() as stack:
-        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
+        # Ports that no other process of these tests is given, also when one of them is closed.
+        servers = [stack.enter_context(socket.create_server(("127.0.0.1", free_port()))) for _ in range(2)]
         ports = [server.getsockname()[1] for server in servers]
         run, status = scan(fleet, ports)
         assert status == "COMPLETED"

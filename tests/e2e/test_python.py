@@ -17,6 +17,8 @@ from peerd.v1 import workflows_pb2
 from .fleet import Fleet
 from .workflow import allow_commands, need_bubblewrap, tree
 
+pytestmark = pytest.mark.timeout(300)
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

@@ -14,6 +14,8 @@ from peerd.failpoints import FAILPOINTS
 from .fleet import Fleet, wait_for
 from .workflow import FINAL, Run, definition, job, start, tree
 
+pytestmark = pytest.mark.timeout(300)
+
 OF_RERUNS = [name for name in FAILPOINTS if name.startswith(("workflow.rerun.", "job.reuse."))]
 ON_THE_WAY = ["job.create.after_commit", "job.exit.before_commit", "workflow.create.after_send"]
 
@@ -99,7 +101,7 @@ def test_files_that_retention_has_taken_are_refused_and_running_from_further_up_
         a.peerctl("gc", "--older-than", "0s", "--execution", str(first.id))
         return not directory.exists()
 
-    wait_for(taken, 20, "retention takes the files")
+    wait_for(taken, 60, "retention takes the files")
     refused = c.peerctl("executions", "rerun", str(first.id), "--from", "gone-three", code=None)
     assert refused.returncode != 0
     assert "files_removed" in refused.stderr
@@ -114,7 +116,7 @@ def test_a_machine_that_is_away_is_waited_for(pair: Fleet) -> None:
     assert first.wait() == "COMPLETED"
     a.kill()
     second = rerun(first, "--from", "away-two")
-    wait_for(lambda: "does not answer" in second.jobs()["away-one"].get("message", ""), 20, "it says what it waits for")
+    wait_for(lambda: "does not answer" in second.jobs()["away-one"].get("message", ""), 60, "it says what it waits for")
     a.start()
     assert second.wait() == "COMPLETED", second.explain()
     assert starts(pair, "away") == {"one": 1, "two": 2, "three": 2}
@@ -145,7 +147,7 @@ def test_every_daemon_dies_once_at_every_failpoint_of_a_rerun(pair: Fleet, name:
     assert first.wait() == "COMPLETED"
     home = tree(first.home)
     arm(pair, name)
-    deaths, again, until = 0, None, time.monotonic() + 60
+    deaths, again, until = 0, None, time.monotonic() + 150
     while again is None or again.status_if_reachable() not in FINAL:
         deaths += restart_the_dead(pair)
         again = again or hand_in(first, word)

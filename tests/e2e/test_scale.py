@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from .fleet import Fleet
 from .workflow import definition, job, start, tree
 
 
+@pytest.mark.timeout(300)
 def test_two_hundred_jobs_over_three_peers_complete(fleet: Fleet) -> None:
     peers = ("a", "b", "c")
     roots = [job(f"root{number}", peers[number % 3]) for number in range(100)]

@@ -55,13 +55,13 @@ async def flood(fleet: Fleet, count: int, *, away: bool) -> dict[str, Any]:
     second = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.faults.flood", str(daemon.socket), stdin=PIPE, stdout=PIPE, cwd=_ROOT
     )
-    async with Client(socket=daemon.socket, timeout=120) as client:
+    async with Client(socket=daemon.socket, timeout=300) as client:
         await asyncio.gather(*(submitter(client) for _ in range(min(count, _AT_ONCE))))
     seconds = time.monotonic() - began
     await asyncio.sleep(5)  # they are being worked on now, which must not be noticed either
     said, _ = await second.communicate(b"enough")
     latencies = sorted(json.loads(said))
-    async with Client(socket=daemon.socket, timeout=120) as client:
+    async with Client(socket=daemon.socket, timeout=300) as client:
         known = {entry.workflow_execution_id for entry in await client.executions()}
     return {
         "count": count,
@@ -84,7 +84,7 @@ async def _second_caller(socket: str) -> list[float]:
     latencies = []
     done = asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin, done.set)
-    async with Client(socket=socket, timeout=60) as client:
+    async with Client(socket=socket, timeout=300) as client:
         await client.status()
         while not done.is_set():
             for ask in (client.status, client.peers, lambda: client.executions(limit=10)):

@@ -81,7 +81,7 @@ async def _heal_and_converge(scene: Scene, after: str) -> None:
             break
         await asyncio.sleep(0.2)
     scene.converged.append(round(passed, 1))
-    if passed > CONVERGED_SECONDS:
+    if passed > CONVERGED_SECONDS * scene.patience():
         scene.findings.append(f"after {after}: all saw all only after {passed:.1f} s; blind: {blind}")
 
 

@@ -6,6 +6,7 @@ import asyncio
 import signal
 
 from peerd.failpoints import FAILPOINTS
+from tests.e2e.fleet import Daemon
 from tests.faults.scene import Scene, say
 
 _DOWN_SECONDS = 1.5
@@ -56,6 +57,12 @@ async def _pause(scene: Scene, name: str, seconds: float) -> None:
         daemon.signal(signal.SIGCONT)
 
 
+def stop(daemon: Daemon) -> int:
+    """SIGTERM, and the exit code: it lets jobs end, and on a busy machine that takes a while."""
+    daemon.signal(signal.SIGTERM)
+    return daemon.wait(90)
+
+
 async def restarts(scene: Scene, count: int) -> None:
     """SIGTERM, and a start some time later, in any order; now and then everybody at once."""
     rng = scene.rng
@@ -71,7 +78,7 @@ async def _restart(scene: Scene, name: str, down: float) -> None:
     daemon = scene.fleet[name]
     with scene.breaking(daemon):
         scene.counts["restart"] += 1
-        code = await asyncio.to_thread(daemon.stop)
+        code = await asyncio.to_thread(stop, daemon)
         if code != 0:
             raise AssertionError(f"{name} ended with {code} when it was told to stop:\n{daemon.tail()}")
         await asyncio.sleep(down)
@@ -80,6 +87,6 @@ async def _restart(scene: Scene, name: str, down: float) -> None:
 
 async def restart_all(scene: Scene) -> None:
     """Everybody at once, so that new settings count."""
-    await asyncio.gather(*(asyncio.to_thread(daemon.stop) for daemon in scene.fleet.daemons.values()))
+    await asyncio.gather(*(asyncio.to_thread(stop, daemon) for daemon in scene.fleet.daemons.values()))
     await asyncio.gather(*(scene.start(daemon) for daemon in scene.fleet.daemons.values()))
-    await asyncio.to_thread(scene.fleet.wait_until_all_see_all)
+    await asyncio.to_thread(scene.fleet.wait_until_all_see_all, 60)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from typing import Any
 
 from tests.e2e.fleet import Fleet
@@ -19,10 +20,13 @@ from tests.faults.volume import Volume, pushed, transferred
 from tests.faults.workload import Workload
 
 
-async def run(plan: Plan, seed: int, *, keep: bool = False, forked: bool = False) -> tuple[Verdict, dict[str, Any]]:
+async def run(
+    plan: Plan, seed: int, *, keep: bool = False, forked: bool = False, patience: Callable[[], float] = lambda: 1.0
+) -> tuple[Verdict, dict[str, Any]]:
     """Returns the verdict and what was measured; with ``keep`` the data directories stay for a look.
 
-    ``forked`` starts the daemons as :mod:`tests.e2e.forks` does, which is cheaper.
+    ``forked`` starts the daemons as :mod:`tests.e2e.forks` does, which is cheaper. ``patience`` is how many times as
+    long as promised things may take, on a machine that does something else as well.
     """
     say(f"seed {seed}: {plan.what}; {plan.daemons} daemons")
     rng = random.Random(seed)
@@ -31,6 +35,7 @@ async def run(plan: Plan, seed: int, *, keep: bool = False, forked: bool = False
     began = time.monotonic()
     try:
         scene = await _set(plan, fleet, wire, rng)
+        scene.patience = patience
         sent_before = wire.bytes_sent() if wire else 0
         await scene.hand_in_while(lambda: plan.nemesis(scene, plan), scene.workload.invent(plan.workflows), plan.spread)
         say(f"healed after {time.monotonic() - began:.0f} s; waiting for everything to be final")
@@ -41,7 +46,9 @@ async def run(plan: Plan, seed: int, *, keep: bool = False, forked: bool = False
             pushed_bytes = sum([await asyncio.to_thread(pushed, daemon) for daemon in fleet.daemons.values()])
 
         counting = count if plan.most_pushed else None
-        verdict = await judge(fleet, scene.workload, final_within=plan.final_within, when_final=counting)
+        verdict = await judge(
+            fleet, scene.workload, final_within=plan.final_within, patience=patience, when_final=counting
+        )
         volume = Volume(asked=transferred(fleet), pushed=pushed_bytes)
         if plan.most_pushed and volume.ratio >= plan.most_pushed:
             scene.findings.append(

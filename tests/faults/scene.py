@@ -45,6 +45,8 @@ class Scene:
     """Set when all calls between daemons go through them."""
     clocks: dict[str, WallClock] = field(default_factory=dict)
     """By daemon; set when each has a wall clock of its own."""
+    patience: Callable[[], float] = lambda: 1.0
+    """So many times as long as promised may things take now."""
     _armed: dict[str, str] = field(default_factory=dict)
     _busy: set[str] = field(default_factory=set)
 
@@ -73,7 +75,7 @@ class Scene:
         self._armed[daemon.name] = failpoint
         await asyncio.to_thread(daemon.start, failpoint=failpoint, wait=False)
         try:
-            await asyncio.to_thread(daemon.wait_until_listening, 60)
+            await asyncio.to_thread(daemon.wait_until_listening, 120)
         except AssertionError:
             if not failpoint or daemon.process is None or daemon.process.poll() != -signal.SIGKILL:
                 raise

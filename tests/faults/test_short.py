@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.load import busier
 from tests.e2e.wire import needs_namespaces
 from tests.faults.clocks import needs_faketime
 from tests.faults.flood import flood_of
@@ -47,15 +48,16 @@ KINDS = [
 ]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_promise_is_kept(kind: str) -> None:
-    verdict, facts = asyncio.run(run(replace(PLANS[kind], **SHORT[kind]), SEED, forked=True))
+    verdict, facts = asyncio.run(run(replace(PLANS[kind], **SHORT[kind]), SEED, forked=True, patience=busier))
     assert verdict.ok, json.dumps({**facts, **verdict.as_json()}, indent=2)
     assert verdict.acknowledged == SHORT[kind]["workflows"] and verdict.effects > verdict.acknowledged
     assert facts["faults"], "nothing was broken: the test shows nothing"
 
 
+@pytest.mark.timeout(900)
 def test_two_thousand_executions_at_once_are_taken_and_nobody_else_is_held_up() -> None:
     report = flood_of(2000)
     report.pop("second_caller")  # how fast it is is for a machine with nothing else to do

@@ -71,7 +71,7 @@ class Target:
         """The methods whose handlers broke down."""
         return re.findall(r"rpc\.crashed +method=(\S+)", self.log())
 
-    def assert_recovered(self, before: Condition, seconds: float = 90) -> None:
+    def assert_recovered(self, before: Condition, seconds: float = 180) -> None:
         """It lives, no handler broke down since, memory is back within 20%, and so are descriptors.
 
         Cycles among what has lived for a while are freed once a minute (:mod:`peerd.daemon.garbage`).

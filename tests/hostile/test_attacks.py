@@ -8,6 +8,7 @@ from collections import Counter
 import grpc
 import pytest
 
+from tests.e2e.load import busier
 from tests.hostile.attacks import (
     MIXTURE,
     STATUS,
@@ -25,14 +26,16 @@ from tests.hostile.messages import all_methods, swarms
 from tests.hostile.target import Target
 from tests.hostile.wire import Connection, data, grpc_message, open_call
 
+pytestmark = pytest.mark.timeout(400)
+
 OK, INVALID_ARGUMENT, UNIMPLEMENTED, INTERNAL = 0, 3, 12, 13
 SEED = 20261121
 
 
 def status_of_call(connection: Connection, stream: int = 1, path: bytes = STATUS, message: bytes = b"") -> int:
     """How a call ended, as a number of gRPC's."""
-    connection.send(open_call(stream, path, (b"grpc-timeout", b"5S")) + data(stream, grpc_message(message)))
-    assert not connection.answered({stream}, 10), path
+    connection.send(open_call(stream, path, (b"grpc-timeout", b"30S")) + data(stream, grpc_message(message)))
+    assert not connection.answered({stream}, 60), path
     return int(connection.statuses[stream])
 
 
@@ -92,7 +95,7 @@ def test_swarms_of_empty_messages_are_refused_and_hold_nobody_up_for_long(victim
                 refused[call_raw(channel, method, content)] += 1
     assert set(refused) <= {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INVALID_ARGUMENT}
     assert refused[grpc.StatusCode.RESOURCE_EXHAUSTED] > 30
-    assert (caller.failed, caller.longest_ms < 10_000) == (0, True)
+    assert (caller.failed, caller.longest_ms < 10_000 * busier()) == (0, True)
 
 
 @pytest.mark.parametrize("door", ["member", "operator"])

@@ -20,6 +20,9 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 END_STREAM, ACK, END_HEADERS = 0x1, 0x1, 0x4
 
+_PATIENCE_SECONDS = 60
+"""For what a daemon on a busy machine does at once on another."""
+
 Header = tuple[bytes, bytes]
 
 
@@ -118,7 +121,7 @@ class Connection:
             return None
         finally:
             with contextlib.suppress(OSError):
-                self.sock.settimeout(10)
+                self.sock.settimeout(_PATIENCE_SECONDS)
         self.received += got
         return got or None
 
@@ -196,7 +199,7 @@ class Member:
 
     def connect(self, port: int) -> Connection:
         """Through the handshake, with nothing said yet."""
-        plain = socket.create_connection(("127.0.0.1", port), timeout=10)
+        plain = socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE_SECONDS)
         try:
             return Connection(self._context.wrap_socket(plain, server_hostname=self._callee))
         except BaseException:
@@ -206,13 +209,13 @@ class Member:
 
 def connect_plain(port: int) -> Connection:
     """TCP to the peer port, without a word of TLS."""
-    return Connection(socket.create_connection(("127.0.0.1", port), timeout=10))
+    return Connection(socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE_SECONDS))
 
 
 def connect_unix(path: Path) -> Connection:
     """The operator's socket."""
     sock = socket.socket(socket.AF_UNIX)
-    sock.settimeout(10)
+    sock.settimeout(_PATIENCE_SECONDS)
     try:
         sock.connect(str(path))
     except BaseException:
