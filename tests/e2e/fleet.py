@@ -117,6 +117,7 @@ class Daemon:
             "PEERD_FAILPOINT": failpoint,
             "PEERD_LOG_FORMAT": "text",
             "PEERD_HTTP_LISTEN": self.http_listen,
+            "PYTHONFAULTHANDLER": "1",
             **self.environ,
         }
         with self.log.open("ab") as log:
@@ -140,8 +141,15 @@ class Daemon:
             if self.process.poll() is not None:
                 raise AssertionError(f"{self.name} ended with {self.process.returncode}:\n{self.tail()}")
             if time.monotonic() > until:
-                raise TimedOutError(f"{self.name} does not listen:\n{self.tail()}")
+                raise TimedOutError(f"{self.name} does not listen:\n{self._where_it_hangs()}")
             time.sleep(0.02)
+
+    def _where_it_hangs(self) -> str:
+        """The end of its log, which it ends with what each of its threads does."""
+        self.signal(signal.SIGABRT)
+        assert self.process is not None
+        self.process.wait(PATIENCE_SECONDS)
+        return self.tail(120)
 
     def kill(self) -> None:
         """SIGKILL, as a power cut does it to a process."""

@@ -8,6 +8,7 @@ image (another network namespace, a preloaded library, its own command line in `
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import functools
 import gc
 import importlib
@@ -173,6 +174,8 @@ def _become(request: dict[str, object]) -> str:
     os.environ.clear()
     os.environ.update(environ)
     time.tzset()
+    if os.environ.get("PYTHONFAULTHANDLER"):
+        faulthandler.enable()
     failpoints.arm(os.environ.get("PEERD_FAILPOINT", ""))
     os.chdir(str(request["directory"]))
     sys.argv = [program, *arguments]

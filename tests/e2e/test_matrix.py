@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from .fleet import Fleet, wait_for
-from .workflow import definition, job, start, tree
+from .workflow import definition, job, say, start, tree
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +46,7 @@ def test_it_goes_on_after_its_orchestrator_was_killed(fleet: Fleet) -> None:
     wait_for(lambda: run.job_status("work.1") == "RUNNING", 40, "an instance runs")
     fleet["c"].kill()
     fleet["c"].start()
-    with fleet.effect_log.open("a") as log:
-        log.write("go on\n")
+    say(fleet, "go on")
     assert run.wait() == "COMPLETED", run.explain()
     assert len(run.jobs()) == 4
 

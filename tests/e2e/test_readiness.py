@@ -7,15 +7,9 @@ import hashlib
 import pytest
 
 from .fleet import Fleet, wait_for
-from .workflow import definition, job, start, tree
+from .workflow import definition, job, say, start, tree
 
 pytestmark = pytest.mark.timeout(300)
-
-
-def go_on(fleet: Fleet, line: str) -> None:
-    """What waits for this line of the effect log goes on."""
-    with fleet.effect_log.open("a") as log:
-        log.write(f"{line}\n")
 
 
 def order(fleet: Fleet, *lines: str) -> list[str]:
@@ -38,7 +32,7 @@ def test_a_job_that_arrives_long_before_its_transfer_waits(fleet: Fleet) -> None
     waiting = run.jobs()["early-c"]
     assert "slow-p" in waiting["message"] or "a" in waiting["message"]
     assert waiting["since"] and waiting["next_action"]
-    go_on(fleet, "slow-p goes on")
+    say(fleet, "slow-p goes on")
     assert run.wait() == "COMPLETED"
     assert order(fleet, "done slow-p", "start early-c") == ["done slow-p", "start early-c"]
 
@@ -117,7 +111,7 @@ def test_a_producer_moved_to_another_peer_feeds_a_consumer_that_had_its_interfac
         wait_for(lambda: run.job_status("stays") == "WAITING_INPUTS", 40, "the consumer has its interfaces")
         first = run.jobs()["mover"]["executor_peer_id"]
         next(daemon for daemon in fleet.daemons.values() if daemon.peer_id == first).kill()
-        go_on(fleet, "mover goes on")
+        say(fleet, "mover goes on")
         assert run.wait(120) == "COMPLETED", run.explain()
         moved = run.jobs()["mover"]
         assert moved["executor_peer_id"] != first

@@ -16,7 +16,7 @@ import pytest
 from peerd.failpoints import FAILPOINTS
 
 from .fleet import Daemon, Fleet, wait_for
-from .workflow import Run, definition, job, start, tree
+from .workflow import Run, definition, job, say, start, tree
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -38,12 +38,6 @@ def alone() -> Iterator[Fleet]:
         yield made
     finally:
         made.close()
-
-
-def go_on(fleet: Fleet, line: str) -> None:
-    """What waits for this line of the effect log goes on."""
-    with fleet.effect_log.open("a") as log:
-        log.write(f"{line}\n")
 
 
 def living(fleet: Fleet) -> Daemon:
@@ -140,7 +134,7 @@ def test_a_group_runs_one_after_the_other_over_the_death_of_its_orchestrator(alo
     assert view["next_action"] and view["since"] and view["waits_for_turn"]
     shown = c.peerctl("executions", "show", str(runs[2].id)).stdout
     assert f"  waits for     executions {runs[0].id}, {runs[1].id} of group g" in shown
-    go_on(alone, "go")
+    say(alone, "go")
     wait_for(lambda: not c.alive, 60, f"it dies at {name}")
     c.wait()
     c.start()
@@ -178,7 +172,7 @@ def test_what_an_operator_does_with_a_schedule(alone: Fleet) -> None:
     assert c.peerctl("schedules", "trigger", "early").stdout.startswith("fired as execution ")
     second = c.peerctl("schedules", "trigger", "early")
     assert second.stdout == "skipped_overlap\n" and "had not ended" in second.stderr
-    go_on(alone, "2")
+    say(alone, "2")
     shown = c.peerctl("schedules", "show", "early").stdout
     assert "0 4 * * sun in Europe/Zurich" in shown and "s=2" in shown and "skipped_overlap" in shown
     c.peerctl("schedules", "pause", "early", "--reason", "new disk")

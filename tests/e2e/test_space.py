@@ -15,7 +15,7 @@ import pytest
 
 from peerd.failpoints import FAILPOINTS
 from tests.e2e.fleet import Daemon, Fleet, wait_for
-from tests.e2e.workflow import Run, definition, job, start
+from tests.e2e.workflow import Run, definition, job, say, start
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -102,8 +102,7 @@ def test_nothing_of_an_execution_under_way_is_touched(fleet: Fleet) -> None:
     assert gc(fleet["a"], "--execution", str(run.id)).get("count", 0) == 0
     assert gc(fleet["c"], "--execution", str(run.id)).get("count", 0) == 0
     assert (before / "output" / "first.txt").is_file()
-    with fleet.effect_log.open("a") as log:
-        log.write("then goes on\n")
+    say(fleet, "then goes on")
     assert run.wait() == "COMPLETED", run.explain()
 
 
