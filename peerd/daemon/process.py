@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager
 
 import structlog
 
@@ -18,6 +19,9 @@ from peerd.store.restore import swap_staged
 
 _log = structlog.get_logger(__name__)
 
+_HELD_SECONDS = 5.0
+_HELD_LOOK_SECONDS = 0.05
+
 
 async def run_until_signalled(config: Config) -> bool:
     """Hold the data directory, run the daemon, end it in order at SIGTERM or SIGINT.
@@ -28,7 +32,7 @@ async def run_until_signalled(config: Config) -> bool:
     if not folder.initialized:
         raise PeerdError(Reason.NOT_INITIALIZED, f"there is no peer in {config.data_dir}")
     folder.check_mode()
-    with folder.lock():
+    async with _held(folder):
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -53,6 +57,27 @@ async def run_until_signalled(config: Config) -> bool:
         finally:
             await daemon.close()
         return daemon.restarts
+
+
+@asynccontextmanager
+async def _held(folder: DataDir) -> AsyncIterator[None]:
+    """Hold the data directory. Raises DAEMON_RUNNING.
+
+    A daemon that was killed while it started a program lives on in that for a moment, with all that it held: the
+    directory, and its ports. Whoever starts the next one at once need not know.
+    """
+    clock = SystemClock()
+    until = clock.monotonic() + _HELD_SECONDS
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(folder.lock())
+                break
+            except PeerdError:
+                if clock.monotonic() > until:
+                    raise
+            await clock.sleep(_HELD_LOOK_SECONDS)
+        yield
 
 
 def _flat(group: BaseExceptionGroup[PeerdError]) -> Iterator[PeerdError]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -281,3 +283,15 @@ def test_a_key_that_others_can_read_is_not_used(tmp_path: Path, fault: str) -> N
 def test_a_second_daemon_on_the_same_directory_is_refused(fleet: Fleet) -> None:
     refused(fleet["a"].peerd("run", check=False), "daemon_running")
     refused(fleet["a"].peerd("init", check=False), "already_initialized")
+
+
+def test_what_a_killed_daemon_was_just_starting_does_not_keep_the_next_one_out(fleet: Fleet) -> None:
+    a = fleet["a"]
+    a.kill()
+    hold = "import fcntl, sys, time; lock = open(sys.argv[1]); fcntl.flock(lock, fcntl.LOCK_EX); print(flush=True)"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{hold}; time.sleep(1)", str(a.data / "lock")], stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None and holder.stdout.readline()
+        a.start()
+    fleet.wait_until_all_see_all()
