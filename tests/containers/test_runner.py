@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,8 +27,15 @@ PEER = "peer-of-the-tests"
 
 
 @pytest.fixture
-def runner(engine: Podman) -> ContainerRunner:
-    return ContainerRunner(str(engine.socket), DEFAULTS, owner=PEER)
+async def runner(engine: Podman) -> AsyncIterator[ContainerRunner]:
+    made = ContainerRunner(str(engine.socket), DEFAULTS, owner=PEER)
+    yield made
+    for holder in made._children.values():  # those that were killed, or for which another runner waited
+        try:
+            await asyncio.wait_for(holder.wait(), 30)
+        except TimeoutError:
+            holder.kill()
+            await holder.wait()
 
 
 @pytest.fixture
