@@ -41,6 +41,7 @@ class CardsKind:
     name = "miners"
     payload_type = CARDS_TYPE
     history = 1
+    dated = True
 
     def parse(self, payload: bytes) -> tuple[str, int, MinerCards]:
         try:

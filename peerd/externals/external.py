@@ -34,6 +34,7 @@ class ExternalKind:
     name = "external"
     payload_type = EXTERNAL_TYPE
     history = 1
+    dated = True
 
     def parse(self, payload: bytes) -> tuple[str, int, ExternalPeer]:
         try:

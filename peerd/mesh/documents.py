@@ -62,6 +62,9 @@ class Kind(Protocol[T]):
     payload_type: str
     history: int
     """Versions of a document that are kept."""
+    dated: bool
+    """Whether versions are times, so that the word of a peer that lost the one before it, or has not heard it yet,
+    counts all the same. Else people count them: 1, 2, 3."""
 
     def parse(self, payload: bytes) -> tuple[str, int, T]:
         """Key, version and content of verified bytes. Raises INVALID_RECORD and the like."""
@@ -140,6 +143,8 @@ class DocumentTopic(Generic[T]):
             )
         row = tx.one("SELECT max(version) AS version FROM documents WHERE topic = ? AND key = ?", (self.name, key))
         version = (row["version"] if row is not None and row["version"] is not None else 0) + 1
+        if self._kind.dated:
+            version = max(version, tx.now)
         payload = self._kind.serialise(value, version=version, now=tx.now)
         document = self._read(seal(self._identity, payload, self._kind.payload_type))
         self._save(tx, document)

@@ -36,6 +36,7 @@ class ProfileKind:
     name = "profile"
     payload_type = PROFILE_TYPE
     history = HISTORY
+    dated = False
 
     def parse(self, payload: bytes) -> tuple[str, int, Profile]:
         try:

@@ -35,6 +35,7 @@ class NoteKind:
     name = "note"
     payload_type = NOTE_TYPE
     history = 1
+    dated = True
 
     def parse(self, payload: bytes) -> tuple[str, int, PeerNote]:
         try:

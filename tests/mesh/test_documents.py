@@ -51,6 +51,26 @@ async def test_the_later_version_counts_and_an_older_one_changes_nothing(pair: t
     assert found is not None and (found.reason, found.by) == ("two", founder.peer_id)
 
 
+async def test_who_has_not_heard_the_word_before_or_lost_it_has_the_last_one_all_the_same(
+    pair: tuple[Node, Node],
+) -> None:
+    founder, worker = pair
+    key = key_of(worker.peer_id, MAINTENANCE)
+    await drain(founder, worker, "one")
+    await drain(founder, worker, "two")
+    worker.machine.clock.wrong_by = 1
+    await worker.machine.store.write(lambda tx: worker.notes.resume(tx, worker.peer_id))
+    assert await worker.notes.topic.apply([chain(founder, key)], "x") == set(), "that was said before"
+    assert await founder.notes.topic.apply([chain(worker, key)], "x") == {key}
+    assert founder.notes.maintenance(worker.peer_id) is None is worker.notes.maintenance(worker.peer_id)
+    founder.machine.clock.wrong_by = -86_400
+    await drain(founder, worker, "three")
+    found = founder.notes.maintenance(worker.peer_id)
+    assert found is not None and await worker.notes.topic.apply([chain(founder, key)], "x") == {key}, (
+        "whatever its clock"
+    )
+
+
 async def test_of_two_words_said_at_once_the_same_one_counts_everywhere(pair: tuple[Node, Node]) -> None:
     founder, worker = pair
     key = key_of(founder.peer_id, MAINTENANCE)
