@@ -34,6 +34,7 @@ from peerd.scans.model import IngestJob, IngestState, SkippedLine
 from peerd.scans.statement import FIRST_MS, MAX_AHEAD_MS
 from peerd.scans.told import Told
 from peerd.store import Store, Tx
+from peerd.uninterrupted import uninterrupted
 
 CHUNK = 1000
 """Items of one transaction: others wait for it, and its sync costs about as much as its rows."""
@@ -147,10 +148,10 @@ class Ingest:
             raise PeerdError(Reason.SCAN_DATA_REMOVED, "the bytes of the scan are not kept any more")
         present: IngestJob | None = began
         with closing(open_data(self._store_path, began.scan_data_id)) as stream:
-            reading = await _in_thread(lambda: self._reader(stream, began.format))
+            reading = await uninterrupted(asyncio.to_thread(self._reader, stream, began.format))
             items = self._read(reading, began)
             while present is not None:
-                chunk = await _in_thread(lambda: _next_chunk(items))
+                chunk = await uninterrupted(asyncio.to_thread(_next_chunk, items))
                 if not len(chunk):
                     if chunk.error is not None:
                         raise chunk.error
@@ -368,13 +369,3 @@ def _next_chunk(items: Iterator[Record | Skipped]) -> _Chunk:
     except PeerdError as error:
         return _Chunk(records, skipped, error)
     return _Chunk(records, skipped)
-
-
-async def _in_thread(function: Callable[[], T]) -> T:
-    """Run it in a thread; whoever is cancelled meanwhile waits for its end, since it holds what they would close."""
-    running = asyncio.get_running_loop().run_in_executor(None, function)
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from peerd.disk import Reserve
@@ -20,6 +21,7 @@ from peerd.transfers import repository
 from peerd.transfers.manifest import MAX_FILES, FileEntry, Manifest, check_manifest
 from peerd.transfers.model import NO_ROOM, Destinations, Expectation, Received, TransferKey
 from peerd.transfers.staging import Staging
+from peerd.uninterrupted import uninterrupted
 
 MAX_SESSIONS = 1000
 """Accepted offers that are held in memory."""
@@ -41,9 +43,31 @@ class _Session:
     """An offer that was accepted and is being filled."""
 
     manifest: Manifest
+    digest: bytes
     staging: Staging
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    missing: list[tuple[int, int]] | None = None
+    """What the next stream must bring; None until that is known, and from when a stream has begun."""
     received_bytes: int = 0
+
+    @asynccontextmanager
+    async def taken(self) -> AsyncIterator[None]:
+        """Nothing else is done about it meanwhile. Raises OVERLOADED when something is."""
+        if self.lock.locked():
+            raise PeerdError(Reason.OVERLOADED, "an earlier offer or stream of this transfer is still being worked on")
+        async with self.lock:
+            yield
+
+    async def prepare(self) -> list[tuple[int, int]]:
+        """(file index, offset) of what is missing.
+
+        To verify what is there may take longer than an offer waits: found once, it is answered at once to the next one.
+        """
+        if self.missing is None:
+            self.missing = await asyncio.to_thread(self.staging.prepare)
+            absent = sum(self.manifest.files[index].size - offset for index, offset in self.missing)
+            self.received_bytes = self.manifest.total_bytes - absent
+        return self.missing
 
 
 class Receiver:
@@ -54,7 +78,7 @@ class Receiver:
         self._store = store
         self._destinations = destinations
         self._limits = limits
-        self._sessions: dict[tuple[TransferKey, bytes], _Session] = {}
+        self._sessions: dict[TransferKey, _Session] = {}
 
     async def offer(self, key: TransferKey, digest: bytes, files: Sequence[FileEntry]) -> list[tuple[int, int]] | None:
         """(file index, offset) of what is missing; None when all of it was received before.
@@ -68,42 +92,44 @@ class Receiver:
         if manifest.digest() != digest:
             raise PeerdError(Reason.INVALID_ARGUMENT, "the digest of the manifest is not that of its files")
         await self._accept(expectation, key, manifest)
-        session = self._sessions.get((key, digest))
-        if session is None:
-            self._forget_idle()
-            staging = Staging(expectation, key.edge_id, manifest, digest)
-            session = self._sessions[key, digest] = _Session(manifest=manifest, staging=staging)
-        if session.lock.locked():
-            raise PeerdError(Reason.OVERLOADED, "an earlier stream of this transfer is still being taken in")
-        async with session.lock:
-            missing = await asyncio.to_thread(session.staging.prepare)
-            absent = sum(manifest.files[index].size - offset for index, offset in missing)
-            session.received_bytes = manifest.total_bytes - absent
+        session = self._session(expectation, key, digest, manifest)
+        async with session.taken():
+            # An earlier stream of it may have come to its end since the first look.
+            if await self._store.write(lambda tx: self._expect(tx, key, digest)) is None:
+                del self._sessions[key]
+                return None
+            missing = await uninterrupted(session.prepare())
         failpoint("transfer.offer.before_answer")
         return missing
 
     async def push(self, key: TransferKey, digest: bytes, pieces: AsyncIterator[Piece]) -> None:
         """Take in what was missing; returns when all is verified, in its place and recorded."""
-        session = self._sessions.get((key, digest))
-        if session is None:
+        session = self._sessions.get(key)
+        if session is None or session.digest != digest:
             raise PeerdError(Reason.OFFER_FIRST, "there is no accepted offer for this; it was perhaps before a restart")
-        if session.lock.locked():
-            raise PeerdError(Reason.OVERLOADED, "an earlier stream of this transfer is still being taken in")
-        async with session.lock:
+        async with session.taken():
+            session.missing = None
             try:
                 await self._take(session, pieces)
-                await self._finish(key, digest, session)
+                await uninterrupted(self._finish(key, session))
             finally:
                 session.staging.close()
-        self._sessions.pop((key, digest), None)
         failpoint("transfer.verdict.before_send")
 
     def progress(self, key: TransferKey) -> tuple[int, int]:
         """(bytes here, bytes in all) of a transfer that arrives now; zeros otherwise."""
-        for (other, _), session in self._sessions.items():
-            if other == key:
-                return session.received_bytes, session.manifest.total_bytes
-        return 0, 0
+        session = self._sessions.get(key)
+        return (0, 0) if session is None else (session.received_bytes, session.manifest.total_bytes)
+
+    def _session(self, expectation: Expectation, key: TransferKey, digest: bytes, manifest: Manifest) -> _Session:
+        """That of this offer: one of other files takes the place of the one before."""
+        known = self._sessions.get(key)
+        if known is not None and (known.digest == digest or known.lock.locked()):
+            return known
+        self._forget_idle()
+        staging = Staging(expectation, key.edge_id, manifest, digest)
+        made = self._sessions[key] = _Session(manifest=manifest, digest=digest, staging=staging)
+        return made
 
     def _forget_idle(self) -> None:
         """Offers that nobody went on with must not pile up; whoever comes back offers again."""
@@ -165,7 +191,8 @@ class Receiver:
                 # A thread cannot be interrupted: the next stream must not find it writing.
                 await asyncio.wait([writing])
 
-    async def _finish(self, key: TransferKey, digest: bytes, session: _Session) -> None:
+    async def _finish(self, key: TransferKey, session: _Session) -> None:
+        digest = session.digest
         await self._store.write(lambda tx: self._expect(tx, key, digest))
         paths = await asyncio.to_thread(session.staging.publish)
         received = Received(
@@ -186,3 +213,4 @@ class Receiver:
         await self._store.write(record)
         failpoint("transfer.received.after_commit")
         await asyncio.to_thread(session.staging.remove)
+        del self._sessions[key]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -27,9 +28,11 @@ from peerd.transfers.model import Expectation, OutgoingTransfer, Received, Sourc
 from peerd.transfers.receiver import Limits, Receiver
 from peerd.transfers.sender import Sender
 from peerd.transfers.servicer import TransferServicer
-from peerd.transfers.staging import FOLDER
+from peerd.transfers.staging import FOLDER, Staging
 from peerd.v1 import transfers_pb2, transfers_pb2_grpc
 from tests.mesh.nodes import ShiftedClock
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -66,6 +69,8 @@ class Ledger:
         self.accepted_: list[tuple[int, int]] = []
         self.refused_: list[tuple[int, Reason]] = []
         self.received_: list[Received] = []
+        self.may_record = threading.Event()
+        self.may_record.set()
         self.delivered_: list[TransferKey] = []
         self.failed: list[tuple[str, str]] = []
         self.news = asyncio.Event()
@@ -87,6 +92,7 @@ class Ledger:
 
     def received(self, tx: Tx, key: TransferKey, received: Received) -> None:
         self.received_.append(received)
+        assert self.may_record.wait(60)
 
     def delivered(self, tx: Tx, key: TransferKey, total_bytes: int) -> None:
         self.delivered_.append(key)
@@ -253,6 +259,21 @@ async def push(a: Peer, b: Peer, key: TransferKey, digest: bytes, pieces: list[t
         await stub.Push(messages(), timeout=60)
 
 
+async def again(call: Awaitable[T]) -> T | None:
+    """Its answer; None when the peer said to ask once more."""
+    try:
+        return await call
+    except PeerdError as error:
+        assert error.retryable, error
+        return None
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
 def pieces_of(content: bytes, start: int = 0, stop: int | None = None) -> list[tuple[int, int, bytes]]:
     end = len(content) if stop is None else stop
     return [(0, offset, content[offset : min(end, offset + 2**20)]) for offset in range(start, end, 2**20)]
@@ -274,6 +295,58 @@ async def test_a_broken_stream_goes_on_where_it_broke(pair: tuple[Peer, Peer], t
     (missing,) = (await offer(a, b, key, scanned)).missing
     assert missing.offset == 2 * BLOCK_BYTES + 4 * 2**20 + 99
     await push(a, b, key, digest, pieces_of(content, missing.offset))
+    assert contents(b.ledger.root / "input") == {"f": content}
+
+
+async def test_what_has_come_whole_is_finished_although_its_sender_went_away(
+    pair: tuple[Peer, Peer], tmp_path: Path
+) -> None:
+    a, b = pair
+    content = os.urandom(2**20)
+    scanned = scan(fill(tmp_path / "out", f=content))
+    key, digest = key_of(a, b), scanned.manifest.digest()
+    await offer(a, b, key, scanned)
+    b.ledger.may_record.clear()
+    pushing = asyncio.ensure_future(push(a, b, key, digest, pieces_of(content)))
+    await until(lambda: b.ledger.received_ != [])
+    pushing.cancel()
+    await asyncio.sleep(0.3)  # b hears that the stream was given up
+    assert not pushing.done() or pushing.cancelled()
+    b.ledger.may_record.set()
+    await until(lambda: not (b.ledger.root / FOLDER).exists())
+    assert (await offer(a, b, key, scanned)).complete
+    assert contents(b.ledger.root / "input") == {"f": content} and len(b.ledger.received_) == 1
+
+
+async def test_verifying_what_is_there_may_take_longer_than_an_offer_waits(
+    pair: tuple[Peer, Peer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = pair
+    content = os.urandom(2**20)
+    scanned = scan(fill(tmp_path / "out", f=content))
+    key, digest = key_of(a, b), scanned.manifest.digest()
+    begun, may_end = [], threading.Event()
+    prepare = Staging.prepare
+
+    def slow(staging: Staging) -> list[tuple[int, int]]:
+        begun.append(staging)
+        assert may_end.wait(60)
+        return prepare(staging)
+
+    monkeypatch.setattr(Staging, "prepare", slow)
+    impatient = asyncio.ensure_future(offer(a, b, key, scanned))
+    await until(lambda: begun != [])
+    impatient.cancel()
+    await asyncio.sleep(0.3)  # b hears that the call was given up
+    with pytest.raises(PeerdError) as caught:
+        await offer(a, b, key, scanned)
+    assert caught.value.reason is Reason.OVERLOADED and caught.value.retryable
+    may_end.set()
+    async with asyncio.timeout(60):
+        while (answer := await again(offer(a, b, key, scanned))) is None:
+            await asyncio.sleep(0.02)
+    assert [missing.offset for missing in answer.missing] == [0] and len(begun) == 1, "it was read through once"
+    await push(a, b, key, digest, pieces_of(content))
     assert contents(b.ledger.root / "input") == {"f": content}
 
 
