@@ -147,9 +147,8 @@ class DocumentTopic(Generic[T]):
             version = max(version, tx.now)
         payload = self._kind.serialise(value, version=version, now=tx.now)
         document = self._read(seal(self._identity, payload, self._kind.payload_type))
-        self._save(tx, document)
+        self._keep(tx, document)
         failpoint("documents.put.before_commit")
-        tx.on_commit(lambda: self._install(document))
         return document
 
     async def adopt(self, signer: PeerId) -> None:
@@ -205,8 +204,7 @@ class DocumentTopic(Generic[T]):
                     )
                     continue
                 if document is not None:
-                    await self._store.write(functools.partial(self._save, document=document))
-                    self._install(document)
+                    await self._store.write(functools.partial(self._keep, document=document))
                     changed.add(document.key)
         return changed
 
@@ -245,7 +243,8 @@ class DocumentTopic(Generic[T]):
         found = self.find(key)
         return _rank(found.version, found.digest) if found is not None else _rank(0, b"")
 
-    def _save(self, tx: Tx, document: Document[T]) -> None:
+    def _keep(self, tx: Tx, document: Document[T]) -> None:
+        """Store it; it counts from the commit on, whoever waits for that."""
         tx.execute(
             "INSERT INTO documents (topic, key, version, digest, envelope, stored_at) VALUES (?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (topic, key, version) DO UPDATE SET digest = excluded.digest, envelope = excluded.envelope,"
@@ -263,6 +262,7 @@ class DocumentTopic(Generic[T]):
             "DELETE FROM documents WHERE topic = ? AND key = ? AND version <= ?",
             (self.name, document.key, document.version - self._kind.history),
         )
+        tx.on_commit(lambda: self._install(document))
 
     def _install(self, document: Document[T]) -> None:
         others = [entry for entry in self._versions.get(document.key, ()) if entry.version != document.version]
