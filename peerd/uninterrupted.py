@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from contextlib import suppress
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
 async def uninterrupted(step: Awaitable[T]) -> T:
-    """Await it; who is cancelled meanwhile is so only after its end, and holds until then what it holds."""
+    """Await it; who is cancelled meanwhile is so only after its end, and holds until then what it holds.
+
+    What the step raises after that concerns nobody any more.
+    """
     running = asyncio.ensure_future(step)
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
         while not running.done():
-            await _over(running)
+            with suppress(asyncio.CancelledError):  # told again what it knows
+                await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # else asyncio logs that nobody asked for it
         raise
-
-
-async def _over(running: asyncio.Future[T]) -> None:
-    try:
-        await asyncio.wait([running])
-    except asyncio.CancelledError:  # it is told again what it knows
-        pass
