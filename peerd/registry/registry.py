@@ -163,7 +163,8 @@ class Registry:
         is_self = peer_id == self._mesh.self_id
         maintenance = self._notes.maintenance(peer_id)
         name = self.name_of(peer_id)
-        shown = status_of(record, contact, maintenance, is_self=is_self, name_of=self.name_of)
+        joined_at = first[peer_id].issued_at if peer_id in first else None
+        shown = status_of(record, contact, maintenance, is_self=is_self, name_of=self.name_of, joined_at=joined_at)
         sample = self._own_sample() if is_self else (contact.sample or Sample())
         health = sample.local_health
         if is_self and self._detection is not None:
@@ -198,7 +199,7 @@ class Registry:
             maintenance=None if record.revoked else maintenance,
             warnings=warnings_of(name, contact, local_health=health, namesakes=namesakes),
             forgotten=self._notes.forgotten(peer_id) and shown.status in _GONE,
-            joined_at=first[peer_id].issued_at if peer_id in first else None,
+            joined_at=joined_at,
             profile_version=advert.profile_version,
         )
 

@@ -34,6 +34,7 @@ def status_of(
     *,
     is_self: bool,
     name_of: Callable[[str], str],
+    joined_at: Millis | None = None,
 ) -> Shown:
     """Revoked before left before offline before suspect before maintenance before online."""
     if record.revoked:
@@ -45,6 +46,8 @@ def status_of(
             why = f"{_accusation(contact.accusers, name_of)}, and it did not object"
             return Shown(status=PeerStatus.OFFLINE, since=contact.since, why=why)
         if contact.state is State.UNKNOWN:
+            if joined_at is not None and joined_at > contact.since:
+                return Shown(status=PeerStatus.OFFLINE, since=joined_at, why="has joined, and was not heard of yet")
             why = "was not heard of since this daemon started"
             return Shown(status=PeerStatus.OFFLINE, since=contact.since, why=why)
         if contact.state is State.SUSPECT:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from peerd.clock import FakeClock
+from peerd.clock import FakeClock, Millis
 from peerd.detector.contact import Contact
 from peerd.detector.model import State, Transition
 from peerd.errors import PeerdError, Reason
@@ -72,6 +72,16 @@ async def test_what_the_detector_holds_is_shown_with_since_when_and_why(
     view = registry.get(ADA.peer_id)
     assert (view.status, view.since, view.why, view.running_jobs) == (status, clock.now(), why, 4)
     assert registry.is_online(ADA.peer_id) == status.present
+
+
+async def test_who_joined_after_this_daemon_started_is_not_missed_since_before_that(
+    registry: Registry, seen: Seen
+) -> None:
+    joined_at = registry.get(ADA.peer_id).joined_at
+    assert joined_at is not None
+    seen.contacts[ADA.peer_id] = Contact(state=State.UNKNOWN, since=Millis(joined_at - 60_000))
+    view = registry.get(ADA.peer_id)
+    assert (view.since, view.why) == (joined_at, "has joined, and was not heard of yet")
 
 
 async def test_coming_back_is_told_once(registry: Registry) -> None:
