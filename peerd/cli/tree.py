@@ -83,11 +83,25 @@ def tree(execution: workflows_pb2.Execution, names: Mapping[str, str]) -> Iterat
     edges = {edge.edge_id: edge for edge in execution.edges}
     for position, job in enumerate(execution.jobs, start=1):
         yield from _job_lines(job, edges, last=position == len(execution.jobs))
-    if execution.delivery_directory and any(not edge.destination_node_id for edge in execution.edges):
-        gone = ", and removed by retention since" if execution.files_removed else ""
-        yield f"delivered to {execution.delivery_directory}{gone}"
+    yield from _delivery(execution)
     if execution.kept:
         yield "kept: retention takes none of its files"
+
+
+def _delivery(execution: workflows_pb2.Execution) -> Iterator[str]:
+    """Where the files for Local Peer are, or will be."""
+    from peerd.v1 import jobs_pb2, workflows_pb2
+
+    home = [edge.status == jobs_pb2.EDGE_STATUS_DELIVERED for edge in execution.edges if not edge.destination_node_id]
+    if not home or not execution.delivery_directory:
+        return
+    gone = ", and removed by retention since" if execution.files_removed else ""
+    if execution.status == workflows_pb2.EXECUTION_STATUS_COMPLETED or all(home):
+        yield f"delivered to {execution.delivery_directory}{gone}"
+    elif not execution.ended_at.seconds:
+        yield f"to be delivered to {execution.delivery_directory}"
+    elif any(home):
+        yield f"delivered in part to {execution.delivery_directory}{gone}"
 
 
 def _job_lines(

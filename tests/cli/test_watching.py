@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from peerd.errors import Reason
-from peerd.v1 import registry_pb2, workflows_pb2
+from peerd.v1 import jobs_pb2, registry_pb2, workflows_pb2
 from tests.cli.conftest import Peerctl
 from tests.cli.executions import edge, execution, job
 from tests.cli.fake_daemon import FakeDaemon, refuse
@@ -151,6 +151,35 @@ def test_show_is_a_tree_with_peers_ids_states_and_durations(peerctl: Peerctl, da
         "      output → Local Peer.input  delivered  1.5 kB",
         "delivered to /data/home/input",
     ]
+
+
+@pytest.mark.parametrize(
+    ("status", "came_home", "said"),
+    [
+        (RUNNING, (False, False), "to be delivered to /data/home/input"),
+        (RUNNING, (True, False), "to be delivered to /data/home/input"),
+        (COMPLETED, (True, True), "delivered to /data/home/input"),
+        (COMPLETED, (True, False), "delivered to /data/home/input"),
+        (FAILED, (True, False), "delivered in part to /data/home/input"),
+        (FAILED, (False, False), ""),
+    ],
+)
+def test_show_says_what_came_home_and_what_will(
+    peerctl: Peerctl,
+    daemon: FakeDaemon,
+    status: workflows_pb2.ExecutionStatus.ValueType,
+    came_home: tuple[bool, bool],
+    said: str,
+) -> None:
+    shown = execution(status, job(1, "count", "beta", JOB_COMPLETED, after=4))
+    for number, delivered in enumerate(came_home, start=1):
+        home = edge(number, "count", "", moved=1_500)
+        home.status = jobs_pb2.EDGE_STATUS_DELIVERED if delivered else jobs_pb2.EDGE_STATUS_WAITING
+        shown.edges.append(home)
+    daemon.on("WorkflowService.GetExecution", workflows_pb2.GetExecutionResponse(execution=shown))
+    daemon.on("RegistryService.ListPeers", registry_pb2.ListPeersResponse())
+    outcome = peerctl("executions", "show", 7)
+    assert [line for line in outcome.out.splitlines() if "/data/home" in line] == ([said] if said else [])
 
 
 def test_show_says_for_what_an_unfinished_execution_waits_and_what_to_do(peerctl: Peerctl, daemon: FakeDaemon) -> None:
