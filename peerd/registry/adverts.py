@@ -157,28 +157,30 @@ class Adverts:
 
     async def publish(self, content: Advert) -> bool:
         """Sign our own advert if it says anything new; its version is one more then. True if it did."""
-        current = self.find(self._identity.peer_id)
-        if current is not None and _content(current) == _content(content):
+        said = await self._store.write(lambda tx: self._say(tx, content))
+        if said:
+            failpoint("registry.advert.after_commit")
+        return said
+
+    def _say(self, tx: Tx, content: Advert | None, *, above: int = 0) -> bool:
+        """Sign the content (None: what we said last) with a version later than that and ``above``; False if it is said.
+
+        What was said last is read in the transaction: of two that are published at once the later one follows the other
+        and does not come with the same version, which nobody takes.
+        """
+        own = self._identity.peer_id
+        row = tx.one("SELECT version, envelope FROM adverts WHERE peer_id = ?", (own,))
+        held = row["version"] if row is not None else 0
+        last = _content(_read_again(row["envelope"])) if row is not None else Advert()
+        advert = last if content is None else _content(content)
+        if held >= max(above, 1) and advert == last:
             return False
-        await self._sign(content, version=1 if current is None else current.version + 1)
-        return True
-
-    async def _sign(self, content: Advert, *, version: int) -> None:
-        advert = _content(content)
-        advert.peer_id = self._identity.peer_id
-        advert.version = version
+        advert.peer_id, advert.version = own, max(held, above) + 1
         check_advert(advert)
-
-        def write(tx: Tx) -> Envelope:
-            advert.issued_at.CopyFrom(to_timestamp(tx.now))
-            envelope = seal(self._identity, advert.SerializeToString(deterministic=True), ADVERT_TYPE)
-            _save(tx, advert, envelope)
-            failpoint("registry.advert.before_commit")
-            return envelope
-
-        envelope = await self._store.write(write)
-        failpoint("registry.advert.after_commit")
-        self._install(advert, envelope)
+        advert.issued_at.CopyFrom(to_timestamp(tx.now))
+        self._keep(tx, advert, seal(self._identity, advert.SerializeToString(deterministic=True), ADVERT_TYPE))
+        failpoint("registry.advert.before_commit")
+        return True
 
     # -- The gossip topic
 
@@ -227,18 +229,20 @@ class Adverts:
         peer_id = PeerId(advert.peer_id)
         if self._mesh.grants(peer_id) is None or advert.version <= self._version(peer_id):
             return False
-        own = self.find(self._identity.peer_id)
-        if peer_id == self._identity.peer_id and own is not None:
+        if peer_id == self._identity.peer_id and self.find(peer_id) is not None:
             # We said this before our store was lost or set back. What we say now must outrank it.
-            await self._sign(own, version=advert.version + 1)
-            return True
-        await self._store.write(lambda tx: _save(tx, advert, envelope))
-        self._install(advert, envelope)
+            return await self._store.write(lambda tx: self._say(tx, None, above=advert.version))
+        await self._store.write(lambda tx: self._keep(tx, advert, envelope))
         return True
 
     def _version(self, peer_id: str) -> int:
         advert = self.find(PeerId(peer_id))
         return advert.version if advert is not None else 0
+
+    def _keep(self, tx: Tx, advert: Advert, envelope: Envelope) -> None:
+        """Store it; it counts from the commit on, whoever waits for that."""
+        _save(tx, advert, envelope)
+        tx.on_commit(lambda: self._install(advert, envelope))
 
     def _install(self, advert: Advert, envelope: Envelope) -> None:
         peer_id = PeerId(advert.peer_id)
@@ -256,6 +260,14 @@ def _content(advert: Advert) -> Advert:
     for field in ("peer_id", "version", "issued_at"):
         content.ClearField(field)
     return content
+
+
+def _read_again(stored: bytes) -> Advert:
+    """An advert of ours that was read and verified before; an empty one if it was damaged since."""
+    try:
+        return Advert.FromString(Envelope.FromString(stored).payload)
+    except DecodeError:
+        return Advert()
 
 
 def _save(tx: Tx, advert: Advert, envelope: Envelope) -> None:

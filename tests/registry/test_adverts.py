@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -134,6 +135,34 @@ async def test_what_we_said_before_our_store_was_lost_is_outranked(adverts: Adve
     own = adverts.find(identity.peer_id)
     assert own is not None and (own.version, own.name) == (8, "now")
     assert told == [{identity.peer_id}], "so that it is pushed"
+
+
+async def test_of_two_that_are_published_at_once_the_later_one_counts(adverts: Adverts, identity: Identity) -> None:
+    await adverts.publish(Advert(name="desk", labels=["first"]))
+    for labels in (["one", "two"], ["other", "two"]):  # and back to what stood before the first of them is durable
+        await asyncio.gather(*(adverts.publish(Advert(name="desk", labels=[label])) for label in labels))
+        own = adverts.find(identity.peer_id)
+        assert own is not None and list(own.labels) == ["two"]
+    assert adverts.summary()[0].version == 5
+
+
+async def test_what_we_say_while_we_outrank_what_we_said_long_ago_is_not_lost(
+    adverts: Adverts, identity: Identity
+) -> None:
+    await adverts.publish(Advert(name="now"))
+    old = document(signed(identity, version=7, name="long-ago"), identity.peer_id)
+    await asyncio.gather(adverts.publish(Advert(name="now", labels=["new"])), adverts.apply([old], "x"))
+    own = adverts.find(identity.peer_id)
+    assert own is not None and (own.version, own.name, list(own.labels)) == (8, "now", ["new"])
+
+
+async def test_an_advert_counts_although_whoever_brought_it_has_gone(adverts: Adverts, store: Store) -> None:
+    taking = asyncio.ensure_future(adverts.apply([document(signed())], "x"))
+    await asyncio.sleep(0)  # its write is under way
+    taking.cancel()
+    await store.write(lambda tx: None)  # and durable
+    assert taking.cancelled()
+    assert adverts.find(ADA.peer_id) is not None
 
 
 async def test_the_advert_of_a_revoked_peer_is_not_passed_on(adverts: Adverts, store: Store, mesh: Mesh) -> None:
