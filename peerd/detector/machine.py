@@ -145,6 +145,8 @@ class Detector:
         self._order = [entry for entry in self._order if entry in self.members]
         self._absent = [*(entry for entry in self._absent if entry in self.members), *new]
         self._urgent = {entry: None for entry in self._urgent if entry in self.members}
+        # That one which is no member any more does not answer says nothing of us, and nobody asks others to try it.
+        self._probes = {number: probe for number, probe in self._probes.items() if probe.target in self.members}
 
     def state(self, peer_id: PeerId) -> State:
         """What is held of a peer."""

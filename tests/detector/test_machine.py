@@ -75,6 +75,14 @@ def test_a_relay_that_reaches_it_is_enough(machine: Detector) -> None:
     assert machine.state(ping.target) is State.ALIVE
 
 
+def test_one_that_is_no_member_any_more_while_it_is_pinged_is_no_fault_of_ours(machine: Detector) -> None:
+    ping = ping_of(machine, 0.0)
+    machine.set_members({ANN, BEN, CAT, DAN} - {ping.target})
+    assert machine.unanswered(ping.number) == []
+    machine.poll(1.1)
+    assert machine.health == 0
+
+
 def test_other_accusers_shorten_a_suspicion() -> None:
     assert TIMING.suspicion_seconds(5, 0) == pytest.approx(18.0)
     assert TIMING.suspicion_seconds(5, 2) == pytest.approx(3.0)
