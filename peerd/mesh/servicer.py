@@ -23,6 +23,7 @@ from peerd.rpc.caller import current_caller
 from peerd.rpc.paging import page_size, page_start
 from peerd.store import Store, Tx
 from peerd.store.requests import once
+from peerd.uninterrupted import uninterrupted
 from peerd.v1 import access_pb2, mesh_pb2, mesh_pb2_grpc
 from peerd.v1.signed_pb2 import Envelope
 
@@ -119,10 +120,7 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
             )
             return mesh_pb2.AdmitPeerResponse(record=_record(record))
 
-        answer = await self._once(request, mesh_pb2.AdmitPeerResponse, effect)
-        failpoint("mesh.sign.after_commit")
-        self._gossip.push("member", [subject])
-        return answer
+        return await self._signed(request, mesh_pb2.AdmitPeerResponse, effect, subject)
 
     async def RevokePeer(self, request: mesh_pb2.RevokePeerRequest, context: Any) -> mesh_pb2.RevokePeerResponse:
         subject, actor = _subject(request.peer, self._resolve), current_caller().peer_id
@@ -132,10 +130,7 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
             record = self._mesh.revoke(tx, actor=actor, subject=subject, reason=request.reason, last_standing=last)
             return mesh_pb2.RevokePeerResponse(record=_record(record))
 
-        answer = await self._once(request, mesh_pb2.RevokePeerResponse, effect)
-        failpoint("mesh.sign.after_commit")
-        self._gossip.push("member", [subject])
-        return answer
+        return await self._signed(request, mesh_pb2.RevokePeerResponse, effect, subject)
 
     async def ReplacePeer(self, request: mesh_pb2.ReplacePeerRequest, context: Any) -> mesh_pb2.ReplacePeerResponse:
         old, new = _subject(request.old, self._resolve), _subject(request.new, self._resolve)
@@ -145,10 +140,7 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
             admitted, revoked = self._mesh.replace(tx, actor=actor, old=old, new=new)
             return mesh_pb2.ReplacePeerResponse(admitted=_record(admitted), revoked=_record(revoked))
 
-        answer = await self._once(request, mesh_pb2.ReplacePeerResponse, effect)
-        failpoint("mesh.sign.after_commit")
-        self._gossip.push("member", [old, new])
-        return answer
+        return await self._signed(request, mesh_pb2.ReplacePeerResponse, effect, old, new)
 
     async def GetMember(self, request: mesh_pb2.GetMemberRequest, context: Any) -> mesh_pb2.GetMemberResponse:
         subject = _subject(request.peer, self._resolve)
@@ -157,6 +149,20 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
         return mesh_pb2.GetMemberResponse(
             records=[Envelope.FromString(record.envelope) for chain in chains for record in chain]
         )
+
+    async def _signed(self, request: _Request, answer_type: type[M], effect: Callable[[Tx], M], *subjects: PeerId) -> M:
+        """A change of these members, and the word of it to all, whoever waits for the answer.
+
+        A peer that was revoked learns it from that word alone: nobody lets it in to compare.
+        """
+
+        async def signed() -> M:
+            answer = await self._once(request, answer_type, effect)
+            failpoint("mesh.sign.after_commit")
+            self._gossip.push("member", subjects)
+            return answer
+
+        return await uninterrupted(signed())
 
     async def _once(self, request: _Request, answer_type: type[M], effect: Callable[[Tx], M]) -> M:
         assert isinstance(request, Message)  # noqa: S101 - see _Request

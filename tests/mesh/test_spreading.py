@@ -127,6 +127,37 @@ async def test_an_admins_record_spreads_from_the_admin_also_to_who_cannot_be_pus
     await back.knows(lambda: back.mesh.grants(newcomer.peer_id) is not None)
 
 
+async def test_a_revoked_peer_is_told_although_whoever_revoked_it_has_gone(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    founder = await fleet.found()
+    worker = await fleet.join("worker", founder)
+    store, durable, answered = founder.machine.store, asyncio.Event(), asyncio.Event()
+    write = store.write
+
+    async def slowly_answered(effect: Any) -> Any:
+        answer = await write(effect)
+        durable.set()
+        await answered.wait()
+        return answer
+
+    monkeypatch.setattr(store, "write", slowly_answered)
+    call = founder.calls().RevokePeer(mesh_pb2.RevokePeerRequest(peer=worker.peer_id), timeout=30)
+    waiting = asyncio.ensure_future(_answer_of(call))
+    await durable.wait()
+    call.cancel()
+    await asyncio.wait([waiting])
+    assert call.cancelled()
+    for _ in range(3):  # behind that on the same connection: the daemon knows that nobody waits
+        await founder.calls().GetMember(mesh_pb2.GetMemberRequest(peer=founder.peer_id), timeout=30)
+    answered.set()
+    await worker.knows(lambda: worker.mesh.is_revoked(worker.peer_id))
+
+
+async def _answer_of(call: Any) -> Any:
+    return await call
+
+
 async def test_what_a_push_told_is_passed_on_to_peers_the_sender_does_not_reach(fleet: Fleet) -> None:
     founder = await fleet.found()
     one = await fleet.join("one", founder)
