@@ -204,13 +204,14 @@ class Devices:
         lives = {miner.name: self.live(miner) for miner in miners}
         _measure(devices, miners, [live for live in lives.values() if live is not None])
         said = self._said_health
-        self._said_health = {each.miner_id: said[each.miner_id] for each in miners if each.miner_id in said}
+        said = {each.miner_id: said[each.miner_id] for each in miners if each.miner_id in said}
         for miner in miners:
             live = lives[miner.name]
-            if live is not None and self._said_health.get(miner.miner_id) != live.health.reason:
-                self._said_health[miner.miner_id] = live.health.reason
+            if live is not None and said.get(miner.miner_id) != live.health.reason:
+                said[miner.miner_id] = live.health.reason
                 changed.append((miner.miner_id, live.health))
         if not changed:
+            self._said_health = said
             return
 
         def write(tx: Tx) -> None:
@@ -220,6 +221,7 @@ class Devices:
                     repository.note(tx, miner_id=miner_id, event=f"health {health.reason}", detail=detail)
 
         await self._store.write(write)
+        self._said_health = said  # not before: what the store refuses is written at the next look
         self.changed()
 
     async def _record(self) -> None:

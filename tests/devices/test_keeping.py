@@ -78,6 +78,38 @@ async def test_an_unplug_that_the_store_refuses_is_written_later(
     assert not await board.store.all("SELECT * FROM device_leases")
 
 
+async def test_a_change_of_health_that_the_store_refuses_is_written_later(
+    board: Plugboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await active(board)
+
+    async def noted() -> list[str]:
+        rows = await board.store.all("SELECT event FROM device_history WHERE event LIKE 'health %' ORDER BY id")
+        return [row["event"] for row in rows]
+
+    await board.until(noted, "how it is was noted")
+    before = await noted()
+    full = refuses(monkeypatch, board.store)
+    miner = await board.devices.known()
+    was = board.devices.live(miner[1][0])
+    assert was is not None
+
+    def unwell() -> bool:
+        live = board.devices.live(miner[1][0])
+        return live is not None and live.health.reason != was.health.reason
+
+    await board.until(unwell, "it says nothing, which is not well", step=1)
+    board.clock.advance(10)
+    await asyncio.sleep(0.05)
+    assert await noted() == before
+    full.clear()
+
+    async def noted_now() -> bool:
+        return len(await noted()) > len(before)
+
+    await board.until(noted_now, "that it is unwell was noted")
+
+
 async def test_a_store_that_refuses_at_the_start_does_not_end_the_daemon(
     store: Store, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
