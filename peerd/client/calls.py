@@ -28,6 +28,9 @@ STREAM_SECONDS = 300.0
 RECONNECT_SECONDS = 30.0
 """How long a stream goes on trying to reach a daemon that went away."""
 
+STOOD_SECONDS = 5.0
+"""A stream that broke after so long had reached its daemon, though that may have had nothing to say."""
+
 _RECONNECT_PAUSE_SECONDS = 0.3
 
 PAGE_SIZE = 500
@@ -156,6 +159,7 @@ class Calls:
         lost_at: float | None = None
         while True:
             left = STREAM_SECONDS if give_up_at is None else min(STREAM_SECONDS, give_up_at - now())
+            begun = now()
             call = open_stream(max(left, 0.001))
             try:
                 async for answer in call:
@@ -165,6 +169,8 @@ class Calls:
                     return
             except aio.AioRpcError as exc:
                 error = self._error(exc)
+                if now() - begun > STOOD_SECONDS:
+                    lost_at = None
                 out_of_time = give_up_at is not None and now() >= give_up_at
                 if exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED and not out_of_time:
                     continue

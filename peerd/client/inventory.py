@@ -11,7 +11,7 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import aio
 
-from peerd.client.calls import PAGE_SIZE, Calls, connection_lost
+from peerd.client.calls import PAGE_SIZE, STOOD_SECONDS, Calls, connection_lost
 from peerd.v1 import inventory_pb2, inventory_pb2_grpc
 
 _WATCH_SECONDS = 300.0
@@ -118,6 +118,7 @@ class InventoryCalls(Calls):
         now = asyncio.get_running_loop().time
         lost_at: float | None = None
         while True:
+            begun = now()
             request = inventory_pb2.WatchInventoryRequest(after=after)
             call = self._inventory.WatchInventory(request, timeout=_WATCH_SECONDS, metadata=self._metadata)
             try:
@@ -125,6 +126,8 @@ class InventoryCalls(Calls):
                     lost_at, after = None, change.change_id
                     yield change
             except aio.AioRpcError as exc:
+                if now() - begun > STOOD_SECONDS:
+                    lost_at = None
                 if exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED and after is not None:
                     continue
                 error = self._error(exc)
