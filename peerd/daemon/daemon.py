@@ -290,6 +290,8 @@ class Daemon:
 
     async def _upkeep(self) -> None:
         await self._store.write(forget_old_answers)
+        await self._neighbours.adopt_fallen()
+        await self._following.apply()
         now = self._workshop.hold.moment()
         if now is None:
             return

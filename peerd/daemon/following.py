@@ -48,6 +48,8 @@ class Following:
         self._prober = prober
         self._changed = changed
         self.followed = Followed()
+        self._owed = False
+        """Whether the store could not take the services of what is followed."""
 
     def bounds(self, config: JobsConfig) -> Bounds:
         """How many jobs are taken now."""
@@ -57,13 +59,15 @@ class Following:
         """Do what the profiles say now; nothing if that is done."""
         found = [self._topic.find(role) for role in self._own_roles()]
         followed = follow(document.value for document in found if document is not None)
-        if followed == self.followed:
+        if followed == self.followed and not self._owed:
             return
         self.followed = followed
         _log.info("profile.followed", version=followed.version, labels=sorted(followed.labels))
         self._prober.retime(timing_of(self._config, followed))
         try:
             await self._catalog.follow(followed.services if self._config.peer.accept_profile_services else ())
+            self._owed = False
         except PeerdError as error:  # it was checked when it was signed, but not against this machine
+            self._owed = error.retryable
             _log.warning("profile.services_refused", reason=error.reason.text, message=error.message)
         await self._changed()

@@ -115,11 +115,29 @@ class Neighbours:
             if peer.status.present and not peer.is_self and not peer.external
         ]
 
+    async def adopt_fallen(self) -> None:
+        """Say again what peers said whose word we took away: whatever kept us from it when that was."""
+        topics: tuple[DocumentTopic[Any], ...] = (self.notes.topic, self.profiles)
+        for topic in topics:
+            for signer in topic.fallen():
+                record = self.mesh.membership.current.get(signer)
+                if record is not None and record.signer == self._identity.peer_id:
+                    await topic.adopt(signer)
+
     def later(self, work: Coroutine[Any, Any, Any]) -> None:
         """Do it in the background, and end it with the daemon."""
         task = asyncio.ensure_future(work)
         self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        """Nobody waits for it who could be told."""
+        self._background.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, PeerdError):
+            _log.warning("daemon.later_failed", reason=error.reason.text, message=error.message)
+        elif error is not None:
+            _log.error("daemon.later_crashed", exc_info=error)
 
     async def close(self) -> None:
         """End what is under way."""
@@ -142,13 +160,8 @@ class Neighbours:
             record = self.mesh.membership.current.get(peer_id)
             if record is not None and record.version == 1:
                 metrics.registrations.labels("member").inc()
-            if record is not None and record.signer == self._identity.peer_id:
-                # What a peer said whose word we took away is said again by us, where it still counts.
-                self.later(self._adopt(peer_id))
-
-    async def _adopt(self, peer_id: PeerId) -> None:
-        await self.notes.topic.adopt(peer_id)
-        await self.profiles.adopt(peer_id)
+        # What a peer said whose word we took away is said again by us, where it still counts.
+        self.later(self.adopt_fallen())
 
     async def _greet(self, peer_id: PeerId) -> None:
         """Compare documents at once with a peer that is back: one of us may have missed much."""

@@ -153,15 +153,20 @@ class DocumentTopic(Generic[T]):
 
     async def adopt(self, signer: PeerId) -> None:
         """Say again what a peer said whose word does not count any more, where ours does."""
-        fallen = [
+        for document in self._fallen():
+            if document.signer == signer:
+                await self._store.write(functools.partial(self.put, key=document.key, value=document.value))
+
+    def fallen(self) -> set[PeerId]:
+        """Whose words do not count any more, where ours would."""
+        return {document.signer for document in self._fallen()}
+
+    def _fallen(self) -> list[Document[T]]:
+        return [
             held[0]
             for held in self._versions.values()
-            if held[0].signer == signer
-            and not self._stands(held[0])
-            and self._kind.may_sign(self._mesh, self._identity.peer_id, held[0].value)
+            if not self._stands(held[0]) and self._kind.may_sign(self._mesh, self._identity.peer_id, held[0].value)
         ]
-        for document in fallen:
-            await self._store.write(functools.partial(self.put, key=document.key, value=document.value))
 
     # -- The gossip topic
 

@@ -396,3 +396,21 @@ def test_a_machine_behind_a_dropped_network_is_seen_gone_and_back_and_knows_it_i
     finally:
         fleet.close()
         wire.close()
+
+
+def test_what_a_revoked_operator_ordered_holds_although_the_daemon_dies_as_it_takes_that_over(fleet: Fleet) -> None:
+    founder, operator, other = fleet["c"], fleet["a"], fleet["b"]
+
+    def ordered(daemon: Daemon) -> bool:
+        return bool(daemon.json("peers", "show", "b").get("maintenance", {}).get("reason") == "no power")
+
+    operator.peerctl("peers", "drain", "b", "--reason", "no power")
+    wait_for(lambda: ordered(founder), 30, "the founder knows of the maintenance")
+    founder.kill()
+    founder.start(failpoint="documents.put.before_commit")
+    founder.peerctl("peers", "revoke", "a", "--yes", code=None)
+    assert founder.wait() == -signal.SIGKILL, "it dies between the revocation and what follows from it"
+    founder.start()
+    assert statuses(founder)["a"] == "revoked"
+    for daemon in (founder, other):
+        wait_for(lambda daemon=daemon: ordered(daemon), 30, f"{daemon.name} holds b for taken out")
