@@ -150,9 +150,11 @@ class Devices:
     def live(self, miner: Miner) -> Live | None:
         """What the monitor knows of it now; None while it does not watch it."""
         keeper = self.keeper(miner.port.path)
-        if keeper is None or keeper.watcher is None:
+        # Once: this is asked in transactions, too, on the thread of the writer, and the watcher may end at any moment.
+        watcher = None if keeper is None else keeper.watcher
+        if watcher is None:
             return None
-        watcher, now = keeper.watcher, self._clock.monotonic()
+        now = self._clock.monotonic()
         return Live(
             health=watcher.health(now),
             reading=watcher.reading_at(now),

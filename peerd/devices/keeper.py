@@ -135,7 +135,8 @@ class Keeper:
         reset = self._reset or (self._around.reset_on_open and not self._waits_to_be_set_up)
         self._reset = False
         self.owner = DISCOVERY
-        await store.write(self._begin)
+        if not await store.write(self._begin):
+            return Outcome.NOT_A_MINER
         failpoint("devices.initializing.after_commit")
         self._around.changed()
         handshake, shown, inflow = Handshake(clock.monotonic()), LineAssembler(torn=True), Inflow(clock)
@@ -180,15 +181,19 @@ class Keeper:
                 self._last = event
         return event
 
-    def _begin(self, tx: Tx) -> None:
-        repository.lease(tx, self.port.path, DISCOVERY)
+    def _begin(self, tx: Tx) -> bool:
+        """False when it is to be left alone: somebody said so since it was plugged in."""
         what = repository.occupant(tx, self.port.path)
+        if isinstance(what, Device) and what.ignored:
+            return False
+        repository.lease(tx, self.port.path, DISCOVERY)
         if what is not None:
             said: dict[str, object] = {"outcome": ""}
             if what.outcome != Outcome.MINING.value:  # why it did not mine then: it is looked at anew
                 said |= {"reason": "", "next_action": ""}
             repository.set_status(tx, what, Status.INITIALIZING, Stage.BOOTING.value, said)
         failpoint("devices.initializing.before_commit")
+        return True
 
     def _heard(self, tx: Tx, events: Sequence[Event]) -> None:
         for event in events:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from peerd.clock import FakeClock
+from peerd.devices import onboarding
 from peerd.devices.console import Console
 from peerd.devices.inflow import MOST_PENDING, Inflow
-from peerd.devices.model import Status
+from peerd.devices.model import Device, Status
 from peerd.devices.watch import Udev
 from peerd.errors import PeerdError, Reason
 from peerd.store import Store, Tx
@@ -108,6 +109,29 @@ async def test_a_change_of_health_that_the_store_refuses_is_written_later(
         return len(await noted()) > len(before)
 
     await board.until(noted_now, "that it is unwell was noted")
+
+
+async def test_a_device_that_is_ignored_as_it_is_about_to_be_looked_at_is_not_opened(
+    board: Plugboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, plugged = board.store.write, list[bool]()
+
+    async def ignored_behind_the_plug(effect: Any) -> Any:
+        answer = await write(effect)
+        if getattr(effect, "__name__", "") == "_plug":
+            plugged.append(answer.ignored)
+            if not answer.ignored:
+                await write(lambda tx: onboarding.ignore(tx, str(answer.device_id), ignored=True))
+                board.devices.look_again(path)
+        return answer
+
+    monkeypatch.setattr(board.store, "write", ignored_behind_the_plug)
+    path = board.plug(1)
+    await board.until(lambda: plugged == [False, True], "its keeper has heard that it is ignored")
+    device = await board.at(path)
+    assert isinstance(device, Device) and device.ignored and device.status is Status.INACTIVE
+    assert board.opened == 0
+    assert not await board.store.all("SELECT * FROM device_leases")
 
 
 async def test_a_store_that_refuses_at_the_start_does_not_end_the_daemon(
