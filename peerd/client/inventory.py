@@ -119,12 +119,13 @@ class InventoryCalls(Calls):
         lost_at: float | None = None
         while True:
             begun = now()
-            request = inventory_pb2.WatchInventoryRequest(after=after)
+            request = inventory_pb2.WatchInventoryRequest(after=after, tell_begin=after is None)
             call = self._inventory.WatchInventory(request, timeout=_WATCH_SECONDS, metadata=self._metadata)
             try:
                 async for change in call:
                     lost_at, after = None, change.change_id
-                    yield change
+                    if change.kind:  # else it says where the watch begins
+                        yield change
             except aio.AioRpcError as exc:
                 if now() - begun > STOOD_SECONDS:
                     lost_at = None

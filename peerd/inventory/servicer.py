@@ -157,6 +157,8 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
         after = request.after if request.HasField("after") else await changes.newest(self._store)
         if after:
             await changes.check_token(self._store, after)
+        if request.tell_begin:
+            yield inventory_pb2.WatchInventoryResponse(change_id=after)
         while True:
             found = await changes.changes_after(self._store, after, limit=_CHANGES)
             if after and found and found[0].change_id > after + 1:

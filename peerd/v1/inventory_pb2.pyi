@@ -811,16 +811,22 @@ class WatchInventoryRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     AFTER_FIELD_NUMBER: _builtins.int
+    TELL_BEGIN_FIELD_NUMBER: _builtins.int
     after: _builtins.int
     """The number of the last change that is known; unset: from now on, 0: from the first that is kept."""
+    tell_begin: _builtins.bool
+    """Begin with an answer that has a change_id and no kind: what the watch begins behind, so that it can be resumed
+    before anything has changed.
+    """
     def __init__(
         self,
         *,
         after: _builtins.int | None = ...,
+        tell_begin: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_after", b"_after", "after", b"after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after", b"_after", "after", b"after"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after", b"_after", "after", b"after", "tell_begin", b"tell_begin"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__after: _TypeAlias = _typing.Literal["after"]  # noqa: Y015
     _WhichOneofArgType__after: _TypeAlias = _typing.Literal["_after", b"_after"]  # noqa: Y015

@@ -20,7 +20,7 @@ from tests.cli.fake_daemon import FakeDaemon
 LOGS, INVENTORY = "WorkflowService.ReadLogs", "InventoryService.WatchInventory"
 SAID = {
     LOGS: workflows_pb2.ReadLogsResponse(data=b"said"),
-    INVENTORY: inventory_pb2.WatchInventoryResponse(change_id=8),
+    INVENTORY: inventory_pb2.WatchInventoryResponse(change_id=8, kind=inventory_pb2.INVENTORY_CHANGE_KIND_APPEARED),
 }
 STREAMS: dict[str, Callable[[Client], AsyncIterator[Any]]] = {
     LOGS: lambda peerd: peerd.logs(7, "talk", follow=True),
@@ -35,6 +35,9 @@ class Quiet:
         self._socket = socket
         self._method = method
         self.asked = threading.Semaphore(0)
+        self.requests: list[Any] = []
+        self.begin: inventory_pb2.WatchInventoryResponse | None = None
+        """What a watch is told when it asks where it begins."""
         self.may_say = False
         self.start()
 
@@ -51,6 +54,9 @@ class Quiet:
     def _answer(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         over = threading.Event()
         context.add_callback(over.set)
+        self.requests.append(request)
+        if self.begin is not None and request.tell_begin:
+            yield self.begin
         self.asked.release()
         if self.may_say:
             yield SAID[self._method]
@@ -87,6 +93,25 @@ async def test_a_stream_that_says_nothing_goes_on_over_one_restart_after_the_oth
                 if daemon.may_say:
                     break
             assert await said == SAID[method]
+    finally:
+        daemon.stop()
+
+
+async def test_a_watch_that_was_told_of_nothing_yet_goes_on_where_it_began(tmp_path: Path) -> None:
+    daemon = Quiet(tmp_path / "d.sock", INVENTORY)
+    daemon.begin = inventory_pb2.WatchInventoryResponse(change_id=7)
+    try:
+        async with Client(socket=tmp_path / "d.sock") as peerd:
+            watch: Any = peerd.watch_inventory()
+            said = asyncio.ensure_future(anext(watch))
+            async with asyncio.timeout(30):
+                while watch.ag_frame.f_locals.get("after") != 7:  # it has heard that, and says nothing of it
+                    await asyncio.sleep(0.01)
+            daemon.may_say = True
+            await asyncio.to_thread(daemon.stop)
+            daemon.start()
+            assert await said == SAID[INVENTORY]
+        assert [(request.HasField("after"), request.after) for request in daemon.requests] == [(False, 0), (True, 7)]
     finally:
         daemon.stop()
 

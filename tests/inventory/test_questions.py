@@ -403,6 +403,25 @@ async def test_a_watch_that_reads_too_slowly_is_told_what_it_missed(book: Book) 
     assert caught.value.reason is Reason.STALE
 
 
+async def test_a_watch_that_asks_is_told_where_it_begins(book: Book) -> None:
+    await fill(book)
+    servicer = InventoryServicer(book.inventory, book.clock)
+    newest = await changes.newest(book.store)
+    for request, begin in (
+        (inventory_pb2.WatchInventoryRequest(tell_begin=True), newest),
+        (inventory_pb2.WatchInventoryRequest(after=1, tell_begin=True), 1),
+    ):
+        watch = servicer.WatchInventory(request, None)
+        assert await anext(watch) == inventory_pb2.WatchInventoryResponse(change_id=begin)
+        waiting = asyncio.ensure_future(anext(watch))
+        if begin == newest:
+            await book.scan(T0 + 41 * DAY, record("10.0.0.1", 9100), scanner="key-z")
+        while not waiting.done():
+            await asyncio.sleep(0.01)
+            book.clock.advance(1)
+        assert waiting.result().change_id == begin + 1 and waiting.result().kind
+
+
 async def test_old_sightings_of_hosts_are_thinned_and_the_series_goes_on(book: Book) -> None:
     """They would be one for each host and scan for ever."""
     both = (record("10.0.0.1", 80), record("10.0.0.2"))
