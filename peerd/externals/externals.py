@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from peerd.mesh.model import from_timestamp, to_timestamp
 from peerd.registry.model import PeerView
 from peerd.store import Store, Tx
 from peerd.store.audit import note
+from peerd.uninterrupted import uninterrupted
 from peerd.v1.registry_pb2 import ExternalPeer
 
 MAX_EXTERNALS = 2000
@@ -53,6 +55,7 @@ class Externals:
         self._clock = clock
         self._offline_ms = round(offline_seconds * 1000)
         self._heartbeats: dict[str, tuple[Millis, str]] = {}
+        self._registering = asyncio.Lock()
 
     async def load(self) -> None:
         """Read what the store knows."""
@@ -131,7 +134,10 @@ class Externals:
             )
             return Registered(node_id=external.node_id, created=found is None)
 
-        return await self._store.write(write)
+        # One after the other: what is known is so from the commit on, and a machine that asks again, since it had no
+        # answer, would be another one beside its first registration.
+        async with self._registering:
+            return await uninterrupted(self._store.write(write))
 
     async def beat(self, node_id: str, *, status: str, metrics: Mapping[str, float]) -> Millis:
         """A heartbeat came; returns its time. Raises NOT_FOUND."""
