@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 import aiosqlite
 
 from peerd.store.failures import RAISED, translate
+
+_AGAIN_SECONDS = 0.05
 
 
 class Reads(Protocol):
@@ -23,6 +26,22 @@ class Reads(Protocol):
     async def one(self, sql: str, params: Sequence[object] | Mapping[str, object] = ()) -> sqlite3.Row | None:
         """The first row of a query, or None."""
         ...
+
+
+async def _rows(
+    connection: aiosqlite.Connection, sql: str, params: Sequence[object] | Mapping[str, object]
+) -> list[sqlite3.Row]:
+    return list(await connection.execute_fetchall(sql, params))
+
+
+async def _end(asking: asyncio.Future[list[sqlite3.Row]], connection: aiosqlite.Connection) -> None:
+    """Nobody wants the answer any more: whoever asks next, or closes, must not wait for it."""
+    while not asking.done():
+        await connection.interrupt()  # has no effect on one that was not begun quite yet
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([asking], timeout=_AGAIN_SECONDS)
+    if not asking.cancelled():
+        asking.exception()  # else asyncio logs that nobody asked for it
 
 
 class Beside:
@@ -38,7 +57,12 @@ class Beside:
         try:
             async with self._lock:
                 connection = await self._open()
-                return list(await connection.execute_fetchall(sql, params))
+                asking = asyncio.ensure_future(_rows(connection, sql, params))
+                try:
+                    return await asyncio.shield(asking)
+                except asyncio.CancelledError:
+                    await _end(asking, connection)
+                    raise
         except RAISED as error:
             raise translate(error, self._path) from error
 

@@ -23,11 +23,15 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import structlog
+
 from peerd import metrics
 from peerd.clock import Clock, Millis
 from peerd.errors import PeerdError, Reason
 from peerd.failpoints import failpoint
 from peerd.store.failures import RAISED, code_of, is_fatal, is_of_disk, out_of_room, translate
+
+_log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -108,7 +112,10 @@ class _Write(Generic[T]):
     def resolve(self, path: Path) -> None:
         """On the event loop: tell whoever waits."""
         for callback in self._callbacks:
-            callback()
+            try:
+                callback()
+            except Exception:  # noqa: BLE001 - it is stored all the same, and the others of the batch wait, too
+                _log.exception("store.callback_crashed")
         if self.future.cancelled():
             return
         if isinstance(self._error, RAISED):

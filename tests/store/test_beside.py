@@ -39,6 +39,28 @@ async def test_a_long_question_holds_up_nobody_else(tmp_path: Path) -> None:
         await store.close()
 
 
+async def test_a_question_that_nobody_waits_for_any_more_holds_up_no_other(tmp_path: Path) -> None:
+    """Regression: it was worked on to its end, and the next ones and the end of the daemon waited for it."""
+    store = await open_store(tmp_path / "peerd.db", FakeClock())
+    beside = store.beside()
+    try:
+        assert await beside.one("SELECT 1 AS one") is not None
+        for turns in (0, 1, 100):
+            long = asyncio.create_task(beside.one(ENDLESS, (2 * 10**8,)))
+            for _ in range(turns):
+                await asyncio.sleep(0.001)
+            await beside_started(long, store.one("SELECT 1 AS one"))
+            long.cancel()
+            async with asyncio.timeout(20):
+                row = await beside.one("SELECT 2 AS two")
+            assert row is not None and row["two"] == 2
+            with pytest.raises(asyncio.CancelledError):
+                await long
+    finally:
+        await beside.close()
+        await store.close()
+
+
 async def beside_started(
     task: asyncio.Task[sqlite3.Row | None], other: Awaitable[sqlite3.Row | None]
 ) -> sqlite3.Row | None:

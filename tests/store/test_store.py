@@ -120,6 +120,21 @@ async def test_callbacks_run_after_commit_and_never_after_a_rollback(store: Stor
     assert heard == ["good"]
 
 
+async def test_a_callback_that_crashes_leaves_nobody_of_its_batch_waiting(store: Store) -> None:
+    heard: list[str] = []
+
+    def crash(tx: Tx) -> str:
+        put(tx, "stored")
+        tx.on_commit(lambda: heard.remove("never there"))
+        tx.on_commit(lambda: heard.append("the next one"))
+        return "all the same"
+
+    async with asyncio.timeout(60):
+        said = await asyncio.gather(store.write(crash), store.write(lambda _: "other"))
+    assert tuple(said) == ("all the same", "other")
+    assert heard == ["the next one"] and await keys(store) == {"stored"}
+
+
 async def test_readers_cannot_write(store: Store) -> None:
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         await store.all("DELETE FROM meta")
