@@ -54,14 +54,17 @@ class ProfileServicer(profiles_pb2_grpc.ProfileServiceServicer):
         value = Profile(role=request.role, config=request.config, comment=request.comment)
 
         def effect(tx: Tx) -> profiles_pb2.SetProfileResponse:
+            made = self._topic.put(tx, request.role, value)
             if request.HasField("expected_version"):
-                current = self._topic.find(request.role)
+                current, held = self._topic.find(request.role), self._topic.history(request.role)
                 version = current.version if current is not None else 0
+                if made.version - 1 > (held[0].version if held else 0):
+                    version = made.version - 1  # said in the same moment: stored, and not in memory yet
                 if version != request.expected_version:
                     raise PeerdError(
                         Reason.STALE, f"the profile of {request.role} has version {version}, not what was expected"
                     )
-            return profiles_pb2.SetProfileResponse(profile=profile_message(self._topic.put(tx, request.role, value)))
+            return profiles_pb2.SetProfileResponse(profile=profile_message(made))
 
         caller = current_caller().peer_id
         return await self._store.write(
@@ -78,13 +81,13 @@ class ProfileServicer(profiles_pb2_grpc.ProfileServiceServicer):
     async def DeleteProfile(
         self, request: profiles_pb2.DeleteProfileRequest, context: Any
     ) -> profiles_pb2.DeleteProfileResponse:
-        found = self._topic.find(check_name(request.role, "role"))
-        if found is None or found.value.deleted:
-            raise PeerdError(Reason.NOT_FOUND, f"the role {request.role} has no profile")
-        value = Profile(role=request.role, deleted=True, comment=request.comment)
+        value = Profile(role=check_name(request.role, "role"), deleted=True, comment=request.comment)
         check_profile(value.role, value.config, value.comment)
 
         def effect(tx: Tx) -> profiles_pb2.DeleteProfileResponse:
+            found = self._topic.find(request.role)
+            if found is None or found.value.deleted:
+                raise PeerdError(Reason.NOT_FOUND, f"the role {request.role} has no profile")
             return profiles_pb2.DeleteProfileResponse(profile=profile_message(self._topic.put(tx, request.role, value)))
 
         caller = current_caller().peer_id
