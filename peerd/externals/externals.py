@@ -175,11 +175,16 @@ class Externals:
             if entry.gateway == self._self_id and entry.external.online and entry.stale(now, self._offline_ms)
         ]
         for entry in silent:
-            await self._store.write(
-                lambda tx, entry=entry: self._say(  # type: ignore[misc]
-                    tx, entry.external, online=False, said="", at=entry.last_heartbeat
-                )
-            )
+            await self._store.write(lambda tx, node_id=entry.external.node_id: self._fell_silent(tx, node_id))  # type: ignore[misc]
+
+    def _fell_silent(self, tx: Tx, node_id: str) -> None:
+        """Say so, if it still is: with many of them it takes a while until it is the turn of the last."""
+        document = self.topic.find(node_id)
+        if document is None or document.value.removed or not document.value.online:
+            return
+        known = self._known(document)
+        if known.gateway == self._self_id and known.stale(tx.steady, self._offline_ms):
+            self._say(tx, known.external, online=False, said="", at=known.last_heartbeat)
 
     def _known(self, document: Document[ExternalPeer]) -> Known:
         known = Known(
