@@ -113,6 +113,9 @@ class Ingest:
             except PeerdError as error:  # the store takes nothing now
                 _log.warning("scans.not_processed", reason=error.reason.text, message=error.message)
                 pause = 5.0
+            except Exception:  # noqa: BLE001 - such as a store that another program locks: the daemon must not end of it
+                _log.exception("scans.not_processed")
+                pause = 5.0
             await sleep_or_wake(self._clock, pause, wake)
 
     async def _take(self) -> IngestJob | None:

@@ -121,10 +121,19 @@ class Outbox:
             self._wake.clear()
             try:
                 due = await hand_ins.due(self._store, self._clock.steady())
-                await asyncio.gather(*(self._serve([each for each in due if each.to_peer_id == to]) for to in _to(due)))
+                ended = await asyncio.gather(
+                    *(self._serve([each for each in due if each.to_peer_id == to]) for to in _to(due)),
+                    return_exceptions=True,  # one that fails must not leave the others to go on beside the next round
+                )
+                for failure in ended:
+                    if failure is not None:
+                        raise failure
                 pause = 0.0 if due else await self._pause()
             except PeerdError as error:  # the store takes nothing now
                 _log.warning("scans.not_handed_in", reason=error.reason.text, message=error.message)
+                pause = 5.0
+            except Exception:  # noqa: BLE001 - such as a store that another program locks: the daemon must not end of it
+                _log.exception("scans.not_handed_in")
                 pause = 5.0
             if pause:
                 await sleep_or_wake(self._clock, pause, self._wake)

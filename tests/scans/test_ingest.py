@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -472,3 +473,25 @@ async def test_jobs_are_listed_in_pages_by_state_and_scanner(desk: Desk) -> None
     assert await listed(oldest_first=True) == [1, 2, 3, 4, 5]
     assert await listed(state=scans_pb2.INGEST_STATE_FAILED) == [1]
     assert await listed(scanner=desk.me.peer_id) == [5, 4, 3, 2, 1]
+
+
+async def test_a_store_that_another_program_locks_does_not_end_the_workers(desk: Desk) -> None:
+    """Regression: it ended the daemon."""
+    await desk.submit(lines(3))
+    await desk.store.write(lambda tx: tx.execute("PRAGMA busy_timeout = 0"))
+    with closing(sqlite3.connect(desk.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        running = asyncio.ensure_future(desk.scans.ingest.run())
+        try:
+            async with asyncio.timeout(60):
+                while not running.done() and len(desk.clock._sleepers) < ingest.WORKERS:
+                    await asyncio.sleep(0.01)
+                other.execute("ROLLBACK")
+                while not running.done() and (await desk.job()).state.value != "completed":
+                    desk.clock.advance(10)
+                    await asyncio.sleep(0.01)
+            assert not running.done()
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+    assert (await desk.job()).hosts == 3

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -294,3 +296,81 @@ async def test_the_loop_delivers_by_itself_and_begins_with_what_was_left(scanner
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_store_that_takes_nothing_does_not_send_the_same_scan_again_beside_itself(
+    scanner: Scanner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: while one hand-in could not be written down, those of other peers were begun anew every few seconds,
+    each beside the ones before."""
+    await scanner.scan(("a.jsonl", lines(1)), ("b.jsonl", lines(2)))
+    other = identity_from_seed(bytes([9]) * 32).peer_id
+    await scanner.host.store.write(
+        lambda tx: tx.execute("UPDATE scan_hand_ins SET to_peer_id = ? WHERE path = 'a.jsonl'", (other,))
+    )
+    sent: list[str] = []
+    arrived, go_on = asyncio.Event(), asyncio.Event()
+
+    async def send(one: HandIn) -> scans_pb2.IngestJob:
+        sent.append(one.path)
+        if one.to_peer_id == other:
+            await arrived.wait()
+            raise PeerdError(Reason.NOT_TRUSTED_OR_UNREACHABLE, "away")
+        arrived.set()
+        await go_on.wait()
+        return scans_pb2.IngestJob(ingest_job_id=1)
+
+    def full(tx: object, one: HandIn, error: PeerdError) -> None:
+        raise PeerdError(Reason.DISK_LOW, "the disk is full")
+
+    monkeypatch.setattr(scanner.outbox, "_send", send)
+    monkeypatch.setattr(scanner.outbox, "_trouble", full)
+    running = asyncio.ensure_future(scanner.outbox.run())
+    try:
+        await arrived.wait()
+        for _ in range(20):
+            scanner.host.pass_time(10)
+            await asyncio.sleep(0.01)
+        assert sorted(sent) == ["a.jsonl", "b.jsonl"]
+        go_on.set()
+        async with asyncio.timeout(60):
+            while sent.count("a.jsonl") < 3:
+                scanner.host.pass_time(10)
+                await asyncio.sleep(0.01)
+        assert sent.count("b.jsonl") == 1
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_store_that_another_program_locks_does_not_end_the_loop(
+    scanner: Scanner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: it ended the daemon."""
+    await scanner.scan(("a.jsonl", lines(1)))
+    host, hand_in, failed = scanner.host, scanner.outbox.hand_in, asyncio.Event()
+
+    async def watched(one: HandIn) -> bool:
+        try:
+            return await hand_in(one)
+        except sqlite3.OperationalError:
+            failed.set()
+            raise
+
+    monkeypatch.setattr(scanner.outbox, "hand_in", watched)
+    await host.store.write(lambda tx: tx.execute("PRAGMA busy_timeout = 0"))
+    with closing(sqlite3.connect(tmp_path / "peerd.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        running = asyncio.ensure_future(scanner.outbox.run())
+        try:
+            async with asyncio.timeout(60):
+                await failed.wait()
+                other.execute("ROLLBACK")
+                while (await scanner.sent())[0].state is not HandInState.HANDED_IN and not running.done():
+                    host.pass_time(10)
+                    await asyncio.sleep(0.01)
+            assert not running.done()
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+    assert await scanner.desk.rows_of("ingest_jobs") == 1
