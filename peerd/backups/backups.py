@@ -13,7 +13,8 @@ from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId
 from peerd.store import Store, Tx
 from peerd.store.backup import Backup, create_backup, list_backups, remove_unfinished
-from peerd.store.restore import prepare, stage
+from peerd.store.restore import discard, prepare, stage
+from peerd.uninterrupted import uninterrupted
 
 _AUTOMATIC = "auto-"
 
@@ -38,7 +39,6 @@ class Backups:
         self._clock = clock
         self._reserve = reserve
         self._alone = asyncio.Lock()
-        self._taking: asyncio.Future[None] | None = None
         self.folder = store_path.parent / "backups"
 
     async def create(self, target: Path | None, *, prefix: str = "peerd-") -> Backup:
@@ -47,8 +47,10 @@ class Backups:
             now = self._clock.now()
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             name = f"{prefix}{to_datetime(now):%Y%m%dT%H%M%S}{int(now) % 1000:03d}.db"
-            return await asyncio.to_thread(
-                create_backup, self._store_path, target or self.folder / name, peer_id=self._self_id, now=now
+            return await uninterrupted(
+                asyncio.to_thread(
+                    create_backup, self._store_path, target or self.folder / name, peer_id=self._self_id, now=now
+                )
             )
 
     async def list(self) -> list[Backup]:
@@ -61,10 +63,10 @@ class Backups:
         """Have the next start take it, and call ``end``: nothing is written to the present store any more.
 
         ``then`` runs in a transaction of the new store. Raises NOT_FOUND, INVALID_BACKUP, STORE_TOO_NEW, OTHER_IDENTITY
-        or DISK_LOW, and then everything goes on.
+        or DISK_LOW, and then everything goes on. So it does when whoever asked goes away before all is prepared.
         """
         async with self._alone:
-            found = await asyncio.to_thread(
+            preparing = asyncio.to_thread(
                 prepare,
                 path,
                 self._store_path,
@@ -73,9 +75,13 @@ class Backups:
                 now=self._clock.now(),
                 then=then,
             )
-            # Whoever asked may go away meanwhile; a store that is staged and still written to must not be.
-            self._taking = asyncio.ensure_future(self._take(end))
-            await asyncio.shield(self._taking)
+            try:
+                found = await uninterrupted(preparing)
+            except asyncio.CancelledError:
+                await uninterrupted(asyncio.to_thread(discard, self._store_path))
+                raise
+            # From here on to its end: a store that is staged and still written to must not be.
+            await uninterrupted(self._take(end))
             return found
 
     async def _take(self, end: Callable[[], None]) -> None:

@@ -93,13 +93,16 @@ class CallerInterceptor(aio.ServerInterceptor):
     def _single(self, method: str, handler: Any) -> Any:
         inner = handler.stream_unary if handler.request_streaming else handler.unary_unary
         seconds = None if handler.request_streaming else limits.UNARY_SECONDS
+        working = limits.LONG_SECONDS if method.startswith(limits.LONG_CALLS) else seconds
 
         async def handle(_: object, context: Context) -> Any:
             call = _Call(method, self._clock.monotonic())
             try:
                 with self._admitted(call, context) as caller:
-                    async with asyncio.timeout(seconds):
+                    async with asyncio.timeout(seconds) as until:
                         await self._receive(call, handler, context, caller)
+                        if working != seconds and working is not None:
+                            until.reschedule(asyncio.get_running_loop().time() + working)
                         answer = await inner(call.request, context)
             except BaseException as error:  # noqa: BLE001 - every end of a call becomes a status
                 await self._abort(context, error, call)

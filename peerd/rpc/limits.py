@@ -11,6 +11,9 @@ import resource
 MAX_MESSAGE_BYTES = 4 * 1024**2
 UNARY_SECONDS = 60.0
 """Longest a unary call may take, its request included, when the client set no nearer deadline."""
+LONG_CALLS = ("/peerd.v1.BackupService/", "/peerd.v1.SpaceService/", "/peerd.v1.AuditService/VerifyAudit")
+"""Their work grows with what a peer holds, and begins anew with each call: they may take :data:`LONG_SECONDS`."""
+LONG_SECONDS = 3600.0
 REQUEST_IDLE_SECONDS = 60.0
 """Longest a peer may leave us waiting for the next message of a stream of requests."""
 MAX_SMALL_MESSAGE_BYTES = 1024**2

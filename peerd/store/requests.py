@@ -6,8 +6,10 @@ Answers are kept for :data:`KEPT_DAYS`, far longer than any client repeats a cal
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Never, Protocol, TypeVar
+from typing import Any, Never, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 from google.protobuf.message import Message
 
@@ -76,22 +78,34 @@ async def once_outside(
     answer_type: type[M],
     work: Callable[[], Awaitable[M]],
 ) -> M:
-    """The same for work that is no transaction, such as handling files; a kill in between lets it be done again."""
+    """The same for work that is no transaction, such as handling files; a kill in between lets it be done again.
 
-    known = await answered(store, caller=caller, request_id=request_id, request=request, answer_type=answer_type)
-    if known is not None:
-        return known
-    answer = await work()
-    return await store.write(
-        lambda tx: once(
-            tx,
-            caller=caller,
-            request_id=request_id,
-            request=request,
-            answer_type=answer_type,
-            effect=lambda: answer,
+    It goes on though whoever asked goes away, and who asks again with that id meanwhile waits for the same.
+    """
+
+    async def whole() -> M:
+        known = await answered(store, caller=caller, request_id=request_id, request=request, answer_type=answer_type)
+        if known is not None:
+            return known
+        answer = await work()
+        return await store.write(
+            lambda tx: once(
+                tx,
+                caller=caller,
+                request_id=request_id,
+                request=request,
+                answer_type=answer_type,
+                effect=lambda: answer,
+            )
         )
-    )
+
+    others = _under_way.setdefault(store, {})
+    key: object = (caller, request_id, request.SerializeToString(deterministic=True)) if request_id else object()
+    running = others.get(key)
+    if running is None:
+        running = others[key] = asyncio.ensure_future(whole())
+        running.add_done_callback(lambda _: others.pop(key))
+    return await asyncio.shield(running)
 
 
 async def answered(store: Writes, *, caller: str, request_id: str, request: Message, answer_type: type[M]) -> M | None:
@@ -112,6 +126,10 @@ async def answered(store: Writes, *, caller: str, request_id: str, request: Mess
         )
     except _NotYetError:
         return None
+
+
+_under_way: WeakKeyDictionary[Writes, dict[object, asyncio.Future[Any]]] = WeakKeyDictionary()
+"""By store: the work that :func:`once_outside` does now."""
 
 
 class Writes(Protocol):

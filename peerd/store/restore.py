@@ -83,6 +83,11 @@ def prepare(
     return found
 
 
+def discard(store: Path) -> None:
+    """Remove what :func:`prepare` made: nobody wants it staged any more."""
+    remove(_prepared_path(store))
+
+
 def stage(store: Path) -> None:
     """Have the next start take what :func:`prepare` made: from now on what the present store gets would be lost."""
     try:

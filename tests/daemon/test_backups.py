@@ -1,20 +1,29 @@
-"""Backups made by the clock: when one is due, and how many stay."""
+"""Backups made by the clock: when one is due, and how many stay. And by request, though who asked goes away."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from peerd.backups import backups as module
 from peerd.backups.backups import Backups
+from peerd.backups.servicer import BackupServicer
 from peerd.clock import FakeClock
 from peerd.config import StoreConfig
 from peerd.disk import NOTHING_KEPT, Reserve
 from peerd.errors import PeerdError, Reason
 from peerd.identity.key import create_identity
+from peerd.identity.peer_id import PeerId
+from peerd.rpc.caller import ALL_GRANTS, Caller, current
 from peerd.store import Store, open_store
+from peerd.store.restore import staged_path
+from peerd.v1 import backup_pb2
 
 HOUR = 3600.0
 
@@ -77,3 +86,104 @@ async def test_what_a_killed_one_left_is_removed(copies: Copies) -> None:
     left.write_bytes(b"half")
     await copies.backups.keep_up()
     assert not left.exists()
+
+
+class Slow:
+    """A step in a thread that takes until it is told to go on."""
+
+    def __init__(self, step: Callable[..., Any]) -> None:
+        self._step = step
+        self._go_on = threading.Event()
+        self.begun = 0
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        self.begun += 1
+        assert self._go_on.wait(60)
+        return self._step(*arguments, **named)
+
+    async def under_way(self) -> None:
+        async with asyncio.timeout(60):
+            while not self.begun:
+                await asyncio.sleep(0.005)
+
+    def go_on(self) -> None:
+        self._go_on.set()
+
+
+def slow(monkeypatch: pytest.MonkeyPatch, name: str) -> Slow:
+    step = Slow(getattr(module, name))
+    monkeypatch.setattr(module, name, step)
+    return step
+
+
+async def turns() -> None:
+    """As many as whoever wants to begin beside another needs."""
+    for _ in range(20):
+        await asyncio.sleep(0.005)
+
+
+async def test_a_restore_that_nobody_waits_for_any_more_disturbs_no_other_and_takes_nothing(
+    copies: Copies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: the next one began beside it, in the same file, and failed as if the backup were none."""
+    file = (await copies.backups.create(None)).path
+    prepare = slow(monkeypatch, "prepare")
+    ended: list[str] = []
+
+    def restore(name: str) -> asyncio.Task[Any]:
+        return asyncio.create_task(
+            copies.backups.restore(
+                file, allow_other_identity=False, then=lambda tx, _: None, end=lambda: ended.append(name)
+            )
+        )
+
+    first = restore("first")
+    await prepare.under_way()
+    first.cancel()
+    second = restore("second")
+    await turns()
+    assert prepare.begun == 1, "a thread cannot be interrupted: the next one waits for it"
+    second.cancel()
+    prepare.go_on()
+    assert [type(one) for one in await asyncio.gather(first, second, return_exceptions=True)] == [
+        asyncio.CancelledError,
+        asyncio.CancelledError,
+    ]
+    left = [path.name for path in copies.backups.folder.parent.iterdir() if "restore" in path.name]
+    assert (left, ended) == ([], []), "a copy as large as the store"
+    await copies.store.write(lambda tx: tx.execute("UPDATE meta SET value = value"))
+    await restore("third")
+    assert ended == ["third"] and staged_path(copies.backups.folder.parent / "peerd.db").exists()
+
+
+async def test_a_backup_goes_on_though_who_asked_goes_away_and_who_asks_again_gets_it(
+    copies: Copies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: of a large store each try made another copy beside the one before, and none was ever answered."""
+    create = slow(monkeypatch, "create_backup")
+    servicer = BackupServicer(copies.backups, copies.store, restart=lambda: None)
+    current.set(Caller(peer_id=PeerId("me"), grants=ALL_GRANTS, local=True))
+    request = backup_pb2.CreateBackupRequest(request_id="one", path=str(copies.backups.folder / "mine.db"))
+    first = asyncio.create_task(servicer.CreateBackup(request, None))
+    await create.under_way()
+    first.cancel()
+    second = asyncio.create_task(servicer.CreateBackup(request, None))
+    keeping_up = asyncio.create_task(copies.backups.keep_up())
+    await turns()
+    unfinished = copies.backups.folder / f".mine.db.{'0' * 32}.tmp"
+    unfinished.write_bytes(b"as that of the first would be")
+    await turns()
+    assert create.begun == 1 and unfinished.exists(), "what is being made is not cleared away"
+    create.go_on()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    answer = await second
+    await keeping_up
+    assert answer.backup.path == request.path and answer == await servicer.CreateBackup(request, None)
+    assert create.begun == 2, "the other one is the daily one"
+    with pytest.raises(PeerdError) as caught:
+        await servicer.CreateBackup(backup_pb2.CreateBackupRequest(request_id="two", path=request.path), None)
+    assert caught.value.reason is Reason.ALREADY_EXISTS
+    with pytest.raises(PeerdError) as caught:
+        await servicer.CreateBackup(backup_pb2.CreateBackupRequest(request_id="one", path="/elsewhere.db"), None)
+    assert caught.value.reason is Reason.REQUEST_ID_REUSED

@@ -17,9 +17,10 @@ from peerd.errors import PeerdError, Reason
 from peerd.rpc import accepting, limits
 from peerd.rpc.status import remote_errors
 from peerd.rpc.swarms import check_entries, most_entries
-from peerd.v1 import detector_pb2, detector_pb2_grpc, jobs_pb2
+from peerd.v1 import daemon_pb2, daemon_pb2_grpc, detector_pb2, detector_pb2_grpc, jobs_pb2
 from tests.hostile.attacks import STATUS
 from tests.hostile.wire import Connection, Member, data, grpc_message, open_call
+from tests.rpc import test_trust_on_the_wire as trust
 from tests.rpc.test_trust_on_the_wire import Node, Table, node, status_of
 
 WATCH = b"/peerd.v1.WorkflowService/WatchExecution"
@@ -54,6 +55,40 @@ async def test_a_call_whose_request_never_comes_ends_by_itself(tmp_path: Path, m
             assert await ends_of(connection, 1, 3) == {1: b"4", 3: b"4"}
             connection.send(open_call(5, STATUS) + data(5, grpc_message(b"abc", length=1000), end=False))
             assert await ends_of(connection, 5) == {5: b"4"}
+
+
+async def test_work_that_grows_with_what_a_peer_holds_may_take_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: however long its caller would have waited, it was ended, and began anew with each call."""
+
+    class Slow(daemon_pb2_grpc.DaemonServiceServicer):
+        async def GetStatus(self, request: Any, context: Any) -> daemon_pb2.GetStatusResponse:
+            await asyncio.sleep(1.5)  # the work itself
+            return daemon_pb2.GetStatusResponse(name="done")
+
+    monkeypatch.setattr(trust, "echo", Slow)
+    monkeypatch.setattr(limits, "UNARY_SECONDS", 0.3)
+    async with two(tmp_path) as (a, b):
+        with pytest.raises(PeerdError) as caught:
+            await status_of(a.channels.channel(b.identity.peer_id))
+        assert caught.value.reason is Reason.DEADLINE_EXCEEDED
+        monkeypatch.setattr(limits, "LONG_CALLS", ("/peerd.v1.DaemonService/",))
+        assert (await status_of(a.channels.channel(b.identity.peer_id))).name == "done"
+        with await connected(a, b) as connection:
+            connection.send(open_call(1, STATUS))
+            assert await ends_of(connection, 1) == {1: b"4"}, "its request must come as soon as any"
+
+
+def test_the_calls_that_may_take_longer_are_there() -> None:
+    served = {
+        f"/{service.full_name}/{method.name}"
+        for file in trust.FILES
+        for service in file.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    }
+    for start in limits.LONG_CALLS:
+        assert any(method.startswith(start) for method in served), start
 
 
 async def test_a_call_without_a_request_is_told_so(tmp_path: Path) -> None:
