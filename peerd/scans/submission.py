@@ -17,6 +17,7 @@ from peerd.scans.receiving import Receiving, mismatch, stored, target_of
 from peerd.scans.statement import Claim, open_statement
 from peerd.store import Store, Tx
 from peerd.store.requests import once
+from peerd.uninterrupted import uninterrupted
 from peerd.v1 import scans_pb2
 
 MAX_STREAMS = 8
@@ -88,7 +89,7 @@ class Submissions:
                 caller, header, scans_pb2.SubmitStreamResponse, claim, header.request_id, lambda _: scan_data_id
             )
         finally:
-            await asyncio.shield(self._store.write(lambda tx: data.remove_unowned(tx, scan_data_id)))
+            await uninterrupted(self._store.write(lambda tx: data.remove_unowned(tx, scan_data_id)))
 
     async def _take_in(
         self, scan_data_id: int, claim: Claim, requests: AsyncIterator[scans_pb2.SubmitStreamRequest]

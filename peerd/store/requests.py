@@ -104,8 +104,14 @@ async def once_outside(
     running = others.get(key)
     if running is None:
         running = others[key] = asyncio.ensure_future(whole())
-        running.add_done_callback(lambda _: others.pop(key))
+        running.add_done_callback(lambda ended: _over(others, key, ended))
     return await asyncio.shield(running)
+
+
+def _over(others: dict[object, asyncio.Future[Any]], key: object, ended: asyncio.Future[Any]) -> None:
+    del others[key]
+    if not ended.cancelled():
+        ended.exception()  # else asyncio logs it, if whoever asked went away
 
 
 async def answered(store: Writes, *, caller: str, request_id: str, request: Message, answer_type: type[M]) -> M | None:

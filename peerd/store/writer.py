@@ -118,12 +118,12 @@ class _Write(Generic[T]):
                 _log.exception("store.callback_crashed")
         if self.future.cancelled():
             return
-        if isinstance(self._error, RAISED):
-            self.future.set_exception(translate(self._error, path))
-        elif self._error is not None:
-            self.future.set_exception(self._error)
-        else:
+        if self._error is None:
             self.future.set_result(self._result)  # type: ignore[arg-type]
+            return
+        error = translate(self._error, path) if isinstance(self._error, RAISED) else self._error
+        self.future.set_exception(error)
+        self.future.exception()  # else asyncio logs it, if whoever asked went away
 
 
 class Writer:

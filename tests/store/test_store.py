@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,8 +15,8 @@ from peerd.clock import FakeClock
 from peerd.errors import PeerdError, Reason
 from peerd.store import Store, Tx, open_store
 from peerd.store import migrate as migrate_module
-from peerd.store.requests import forget_old_answers, once
-from peerd.v1 import mesh_pb2
+from peerd.store.requests import forget_old_answers, once, once_outside
+from peerd.v1 import backup_pb2, mesh_pb2
 
 
 def put(tx: Tx, key: str, value: str = "x") -> None:
@@ -104,6 +106,36 @@ async def test_a_cancelled_caller_does_not_undo_its_write(store: Store) -> None:
         await task
     await store.write(lambda tx: put(tx, "later"))
     assert await keys(store) == {"kept", "later"}
+
+
+async def test_a_refusal_that_nobody_waits_for_any_more_is_not_complained_about(store: Store) -> None:
+    """Regression: each call whose caller went away while it was refused left an error in the log."""
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    request = backup_pb2.CreateBackupRequest(request_id="one")
+
+    def refuse(tx: Tx) -> None:
+        raise PeerdError(Reason.NOT_FOUND, "nothing")
+
+    async def fail() -> backup_pb2.CreateBackupResponse:
+        await store.write(refuse)
+        raise AssertionError
+
+    async def outside() -> None:
+        answer_type = backup_pb2.CreateBackupResponse
+        await once_outside(store, caller="me", request_id="one", request=request, answer_type=answer_type, work=fail)
+
+    for asked in (store.write(refuse), outside()):
+        task = asyncio.ensure_future(asked)
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        del task, asked
+        for _ in range(10):  # by then what it left is over
+            await store.write(lambda _: None)
+    gc.collect()
+    assert complaints == []
 
 
 async def test_callbacks_run_after_commit_and_never_after_a_rollback(store: Store) -> None:
