@@ -56,9 +56,10 @@ class Scans:
         self.web = PlainScans(store, clock, config, self.receiving)
         self.signer = Signer(identity, clock)
         to_message = JobMessages(clock, name_of)
+        self._submissions = Submissions(store, self.receiving, to_message)
         self.servicer = ScanServicer(
             store,
-            Submissions(store, self.receiving, to_message),
+            self._submissions,
             self.signer,
             Control(changes),
             changes,
@@ -83,6 +84,7 @@ class Scans:
 
     async def prune(self, now: int) -> None:
         """Remove the bytes and skipped lines of what has long been final, and what is older still."""
+        await self._submissions.clear()
         data_before = now - round(self._config.keep_data_days * DAY_MS)
         skipped_before = data_before - round(self._config.keep_skipped_days * DAY_MS)
         jobs_before = now - round(self._config.keep_jobs_days * DAY_MS) if self._config.keep_jobs_days else 0

@@ -7,6 +7,8 @@ import hashlib
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
+import structlog
+
 from peerd import metrics
 from peerd.errors import PeerdError, Reason
 from peerd.failpoints import failpoint
@@ -25,6 +27,8 @@ SILENT_SECONDS = 60.0
 """Between two messages of a stream: one that stalls would keep its place from others for ever."""
 _WRITE_BYTES = 4 * data.PIECE_BYTES
 
+_log = structlog.get_logger(__name__)
+
 A = TypeVar("A", scans_pb2.SubmitResponse, scans_pb2.SubmitStreamResponse)
 
 
@@ -36,6 +40,8 @@ class Submissions:
         self._receiving = receiving
         self._to_message = to_message
         self._streams = 0
+        self._left: set[int] = set()
+        """Bytes of streams that are over, to be removed unless a job owns them."""
 
     async def submit(self, caller: Caller, request: scans_pb2.SubmitRequest) -> scans_pb2.SubmitResponse:
         """One message. Raises as :meth:`Receiving.accept` does, and SCAN_DATA_MISMATCH."""
@@ -71,6 +77,12 @@ class Submissions:
         finally:
             self._streams -= 1
 
+    async def clear(self) -> None:
+        """Remove what streams have left that did not come to their end."""
+        for scan_data_id in tuple(self._left):
+            await self._store.write(lambda tx, number=scan_data_id: data.remove_unowned(tx, number))  # type: ignore[misc]
+            self._left.discard(scan_data_id)
+
     def _limit(self, caller: Caller) -> None:
         if not caller.local:
             self._receiving.limit_caller(caller.peer_id)
@@ -89,7 +101,14 @@ class Submissions:
                 caller, header, scans_pb2.SubmitStreamResponse, claim, header.request_id, lambda _: scan_data_id
             )
         finally:
-            await uninterrupted(self._store.write(lambda tx: data.remove_unowned(tx, scan_data_id)))
+            self._left.add(scan_data_id)
+            await uninterrupted(self._clear_up())
+
+    async def _clear_up(self) -> None:
+        try:
+            await self.clear()
+        except PeerdError as error:  # such as a full disk: it is tried again, and is not what the stream ended with
+            _log.warning("scans.bytes_not_removed", reason=error.reason.text, message=error.message)
 
     async def _take_in(
         self, scan_data_id: int, claim: Claim, requests: AsyncIterator[scans_pb2.SubmitStreamRequest]

@@ -20,8 +20,9 @@ from peerd.errors import PeerdError, Reason
 from peerd.identity.envelope import seal
 from peerd.identity.key import Identity
 from peerd.rpc.caller import ALL_GRANTS, Caller
-from peerd.scans import scanners, submission
+from peerd.scans import data, scanners, submission
 from peerd.scans.statement import JSON_TYPE, PROTOBUF_TYPE
+from peerd.store import Tx
 from peerd.v1 import scans_pb2
 from peerd.v1.access_pb2 import Grant
 from peerd.v1.scans_pb2 import ScanStatement
@@ -306,6 +307,32 @@ async def test_a_stream_that_stalls_loses_its_place(desk: Desk, monkeypatch: pyt
     assert caught.value.reason is Reason.DEADLINE_EXCEEDED and "silent" in caught.value.message
     assert await desk.rows_of("scan_data") == 0
     assert not (await desk.stream(desk.sealed(raw), raw)).repeated
+
+
+async def test_what_a_broken_stream_left_on_a_full_disk_goes_when_there_is_room(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: it stayed until the next start, and the full disk was said instead of what was wrong."""
+    remove, full = data.remove_unowned, True
+
+    def remove_unowned(tx: Tx, scan_data_id: int | None = None) -> None:
+        if full:
+            raise PeerdError(Reason.DISK_LOW, "the disk is full")
+        remove(tx, scan_data_id)
+
+    monkeypatch.setattr(data, "remove_unowned", remove_unowned)
+    raw = lines(40_000)
+    for _ in range(2):
+        with pytest.raises(PeerdError) as caught:
+            await desk.stream(desk.sealed(raw), raw[:1_100_000])
+        assert caught.value.reason is Reason.SCAN_DATA_MISMATCH
+    assert (await desk.stream(desk.sealed(RAW, scan_id="another"), RAW)).job.ingest_job_id == 1
+    assert await desk.rows_of("scan_data") == 3
+    full = False
+    await desk.scans.prune(desk.clock.now())
+    assert await desk.rows_of("scan_data") == await desk.rows_of("scan_pieces") == 1
+    await desk.work()
+    assert (await desk.job()).hosts == 3
 
 
 async def test_what_a_broken_stream_left_goes_at_the_next_start(desk: Desk) -> None:
