@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -43,6 +43,8 @@ class Shipments:
     queue: SendQueue
     send: Sequence[OutgoingTransfer] = ()
     withdraw: Sequence[TransferKey] = field(default=())
+    ordered: Callable[[], None] = lambda: None
+    """Called once that is durable."""
 
     def order(self, tx: Tx) -> None:
         """In the transaction of the events that made it due."""
@@ -50,6 +52,7 @@ class Shipments:
             self.queue.withdraw(tx, key)
         for transfer in self.send:
             self.queue.enqueue(tx, transfer)
+        tx.on_commit(self.ordered)
 
 
 class Packages:
@@ -60,7 +63,7 @@ class Packages:
         self._data_dir = data_dir
         self._own_peer_id = own_peer_id
         self._store_id = store_id
-        # Orders that are under way, by execution and edge.
+        # Orders that are under way, durably, by execution and edge.
         self._ordered: dict[tuple[int, int], TransferKey] = {}
 
     async def write(self, record: ExecutionRecord) -> None:
@@ -72,34 +75,40 @@ class Packages:
 
     def due(self, state: ExecutionState, nodes: Iterable[str]) -> Shipments:
         """What these jobs are to be sent, or not any more."""
-        send: list[OutgoingTransfer] = []
-        withdraw: list[TransferKey] = []
+        send: dict[tuple[int, int], OutgoingTransfer] = {}
+        withdraw: dict[tuple[int, int], TransferKey] = {}
         for node in nodes:
             job = state.jobs[node]
             for edge_id in job.inputs:
                 if state.edges[edge_id].package:
                     self._ship(state, job, edge_id, send, withdraw)
-        return Shipments(queue=self._queue, send=send, withdraw=withdraw)
+
+        def ordered() -> None:
+            for name in withdraw:
+                self._ordered.pop(name, None)
+            self._ordered.update({name: transfer.key for name, transfer in send.items()})
+
+        return Shipments(
+            queue=self._queue, send=tuple(send.values()), withdraw=tuple(withdraw.values()), ordered=ordered
+        )
 
     def _ship(
         self,
         state: ExecutionState,
         job: JobState,
         edge_id: int,
-        send: list[OutgoingTransfer],
-        withdraw: list[TransferKey],
+        send: dict[tuple[int, int], OutgoingTransfer],
+        withdraw: dict[tuple[int, int], TransferKey],
     ) -> None:
         name = (state.spec.execution_id, edge_id)
         settled = state.edges[edge_id].settled
         wanted = self._key(state, job, edge_id) if job.acknowledged and job.remote_id and not job.final else None
         ordered = self._ordered.get(name)
         if ordered is not None and (settled or ordered != wanted):
-            del self._ordered[name]
-            withdraw.append(ordered)
+            withdraw[name] = ordered
         if wanted is not None and wanted != ordered and not settled:
-            self._ordered[name] = wanted
             folder = self._place(state.spec.execution_id).package / (job.spec.instance_of or job.spec.node_id)
-            send.append(OutgoingTransfer(key=wanted, source=Source(root=folder)))
+            send[name] = OutgoingTransfer(key=wanted, source=Source(root=folder))
 
     def _key(self, state: ExecutionState, job: JobState, edge_id: int) -> TransferKey:
         return TransferKey(

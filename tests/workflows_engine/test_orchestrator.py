@@ -11,8 +11,9 @@ import pytest
 from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId
 from peerd.store import Tx
-from peerd.transfers.model import Received, TransferKey
+from peerd.transfers.model import OutgoingTransfer, Received, TransferKey
 from peerd.v1 import jobs_pb2, workflows_pb2
+from peerd.workflows import events as e
 from peerd.workflows import logs, views
 from peerd.workflows.contacts import UNREACHABLE
 
@@ -475,6 +476,34 @@ async def test_a_commit_that_fails_is_made_again_from_what_is_durable(tmp_path: 
         assert failures[0] < 0
         assert execution.status == E.EXECUTION_STATUS_COMPLETED
         assert len(made.fleet.executors["p"].jobs) == 1
+
+
+async def test_package_files_are_sent_although_the_commit_that_ordered_them_failed(tmp_path: Path) -> None:
+    async with home(tmp_path, "p") as made:
+        made.fleet.executors["p"].finish_at_start = False
+        enqueue, orders = made.sends.enqueue, []
+
+        def no_room(tx: Tx, transfer: OutgoingTransfer) -> None:
+            orders.append(transfer)
+            if len(orders) == 1:
+                raise PeerdError(Reason.DISK_LOW, "the disk is full: nothing was stored")
+            enqueue(tx, transfer)
+
+        made.sends.enqueue = no_room  # type: ignore[method-assign]
+        number = await made.run(workflow(job("a", package=[{"path": "x", "text": "hello"}])))
+        runner = made.orchestrator.find(number)
+        assert runner is not None
+        async with asyncio.timeout(30):
+            while not orders or runner._in_hand:
+                await asyncio.sleep(0.02)
+            # The answer to another call comes before the execution is built again: all is as it was in memory.
+            runner.tell(e.JobStarted(node="a", placement=1, generation=1, at=made.clock.now()))
+            while not made.sends.ordered:
+                await asyncio.sleep(0.02)
+        (key,) = made.sends.ordered
+        await made.store.write(lambda tx: made.local_peer.delivered(tx, key, 5))
+        await made.until(number, lambda x: x.edges[0].status == jobs_pb2.EDGE_STATUS_DELIVERED)
+        assert [transfer.key for transfer in orders] == [key, key], "and once it is durable not again"
 
 
 async def test_what_is_too_large_for_a_message_comes_in_several(
