@@ -222,8 +222,9 @@ class Attempts:
 
     async def _record(self, watch: AttemptWatch, control: Path, ending: Ending) -> Verdict | None:
         if ending.outcome == POSTPONED:
-            again = Millis(self._clock.now() + _ENGINE_AGAIN_MS)
-            await self._store.write(lambda tx: self._recording.postponed(tx, watch.attempt, ending.message, again))
+            await self._store.write(
+                lambda tx: self._recording.postponed(tx, watch.attempt, ending.message, _ENGINE_AGAIN_MS)
+            )
             await asyncio.to_thread(self._runner.forget, control)
             return None
         made = []

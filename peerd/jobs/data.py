@@ -36,7 +36,10 @@ class DataJobs:
     async def step(self) -> None:
         """Run all that are ready."""
         rows = await self._store.all(*startable(self._clock.steady(), _AT_ONCE, data=True))
-        await asyncio.gather(*(self._run(to_job(row)) for row in rows))
+        # All of them come to an end before the next step, also beside one that fails: they would be run twice.
+        for result in await asyncio.gather(*(self._run(to_job(row)) for row in rows), return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
 
     async def _run(self, job: Job) -> None:
         if job.reused_id is not None and not job.work.is_data:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from peerd import trees
@@ -65,18 +65,26 @@ def made_files(place: JobPlace, out_mounts: Iterable[str]) -> list[JobFile]:
             found[str(path.relative_to(place.directory))] = size
     logs = [log for log in (place.stdout, place.stderr) if log.is_file() and not log.is_symlink()]
     _sync([*(place.directory / path for path in found), *logs], place.directory)
-    return [JobFile(path=path, size=size) for path, size in sorted(found.items())]
+    return _listed(found)
 
 
 def offered_files(path: Path) -> list[JobFile]:
     """What a data service offers. Raises FileNotFoundError, or OSError for what cannot be read."""
     information = path.stat()
     if stat.S_ISREG(information.st_mode):
-        return [JobFile(path=path.name, size=information.st_size)]
+        return _listed({path.name: information.st_size})
     if not stat.S_ISDIR(information.st_mode):
         raise NotADirectoryError(f"{path} is neither a file nor a directory")
     os.scandir(path).close()  # os.walk would take a directory that it may not read for an empty one
-    return [JobFile(path=str(found.relative_to(path)), size=size) for found, size in _regular_files(path)]
+    return _listed({str(found.relative_to(path)): size for found, size in _regular_files(path)})
+
+
+def _listed(found: Mapping[str, int]) -> list[JobFile]:
+    """By path, as the store and people can read them: a name that is no text shows its bytes, ``a\\xff``."""
+    listed = {
+        path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"): found[path] for path in found
+    }
+    return [JobFile(path=path, size=size) for path, size in sorted(listed.items())]
 
 
 def _make(directory: Path) -> None:

@@ -100,8 +100,9 @@ class Recording:
         """Nothing ran: the attempt does not count, and the job is ready again unless it is to stop."""
         self._again(tx, attempt, reason="slot", message="waits for a free place to run")
 
-    def postponed(self, tx: Tx, attempt: Attempt, message: str, again: Millis) -> None:
-        """The same, because its container engine is away: it is tried again then."""
+    def postponed(self, tx: Tx, attempt: Attempt, message: str, pause_ms: int) -> None:
+        """The same, because its container engine is away: it is tried again after that."""
+        again = tx.steady + pause_ms
         self._again(tx, attempt, reason=Reason.ENGINE_UNAVAILABLE.text, message=message, next_try_at=again)
 
     def _again(self, tx: Tx, attempt: Attempt, **columns: Any) -> None:

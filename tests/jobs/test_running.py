@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from peerd.errors import PeerdError, Reason
+from peerd.jobs import files
 from peerd.jobs.choosing import Choice
-from peerd.jobs.model import JobStatus
+from peerd.jobs.model import JobFile, JobStatus
 from peerd.jobs.runner import Outcome
 from peerd.v1 import jobs_pb2
 
@@ -176,6 +180,84 @@ async def test_a_data_job_whose_path_is_gone_fails(host: Host) -> None:
     job_id = await host.create(service="gone")
     await host.start(job_id)
     assert "cannot be offered: No such file" in (await host.until(job_id, JobStatus.FAILED)).message
+
+
+async def test_what_is_offered_is_listed_once_at_a_time_also_beside_a_listing_that_fails(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await host.stop()
+    paths = {name: host.data_dir.parent / name for name in ("odd", "slow")}
+    services = []
+    for name, path in paths.items():
+        path.mkdir()
+        services.append({"name": name, "kind": "SERVICE_KIND_DATA", "path": str(path)})
+    await host.catalog.sync(services)
+    ids = {}
+    for number, name in enumerate(paths, start=1):
+        ids[name] = await host.create(key=job_key(number), service=name)
+        await host.start(ids[name], key=job_key(number))
+    listed, looks, may_end = files.offered_files, {"odd": 0, "slow": 0}, threading.Event()
+
+    def listing(path: Path) -> list[JobFile]:
+        looks[path.name] += 1
+        if path == paths["slow"]:
+            assert may_end.wait(30)
+        elif looks["odd"] == 1:
+            raise RuntimeError("of any kind")
+        return listed(path)
+
+    monkeypatch.setattr(files, "offered_files", listing)
+    host.run()
+    async with asyncio.timeout(30):
+        while looks != {"odd": 1, "slow": 1}:
+            await asyncio.sleep(0.01)
+    for _ in range(5):
+        host.pass_time(2)
+        await host.job(ids["slow"])
+    assert looks == {"odd": 1, "slow": 1}, "the slow one is still being listed"
+    may_end.set()
+    await host.until(ids["slow"], JobStatus.COMPLETED)
+    host.pass_time(2)
+    await host.until(ids["odd"], JobStatus.COMPLETED)
+    assert looks == {"odd": 2, "slow": 1}
+
+
+async def test_files_whose_names_are_no_text_are_listed_by_their_bytes(host: Host) -> None:
+    job_id = await running(host)
+    control, place = await host.runner.started(), host.floor.places.of(await host.job(job_id))
+    for folder in (place.output, host.data_dir.parent / "old"):
+        folder.mkdir(exist_ok=True)
+        (folder / os.fsdecode(b"caf\xe9")).write_text("latin-1")
+        (folder / "caf\\xe9").write_text("what it is listed as")
+    await host.runner.finish(control, ended(0))
+    await host.until(job_id, JobStatus.COMPLETED)
+    folder = host.data_dir.parent / "old"
+    await host.catalog.sync([{"name": "old", "kind": "SERVICE_KIND_DATA", "path": str(folder)}])
+    offering = await host.create(key=job_key(28), service="old")
+    await host.start(offering, key=job_key(28))
+    await host.until(offering, JobStatus.COMPLETED)
+    rows = await host.store.all("SELECT job_execution_id, path FROM job_files ORDER BY job_execution_id")
+    assert [tuple(row) for row in rows] == [(job_id, "output/caf\\xe9"), (offering, "caf\\xe9")]
+
+
+@pytest.mark.parametrize("set_by", [86_400, -86_400], ids=["ahead", "back"])
+async def test_setting_the_clock_changes_nothing_about_when_an_engine_that_was_away_is_asked_again(
+    host: Host, set_by: float
+) -> None:
+    host.clock.set(set_by)
+    host.runner.start_error = PeerdError(Reason.ENGINE_UNAVAILABLE, "no container engine answers on this machine")
+    job_id = await host.create()
+    await host.start(job_id)
+    async with asyncio.timeout(30):
+        while (await host.job(job_id)).reason != "engine_unavailable":
+            await asyncio.sleep(0.01)
+    host.runner.start_error = None
+    host.pass_time(9)
+    await host.start(await host.create(key=job_key(28)), key=job_key(28))
+    await host.runner.started(1)  # the executor has looked by now
+    assert (await host.job(job_id)).status is JobStatus.READY
+    host.pass_time(2)
+    await host.until(job_id, JobStatus.RUNNING)
 
 
 # Cancel
