@@ -6,7 +6,9 @@ big-endian) and path, size (8 bytes), executable (1 byte), digest (32 bytes). Em
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,16 +124,34 @@ def _check_nesting(files: Sequence[FileEntry]) -> None:
             folder = folder.rpartition("/")[0]
 
 
-def scan(source: Source, *, wanted: Callable[[str], bool] = lambda _: True) -> Scanned:
+GivenUp = Callable[[], bool]
+"""Whether nobody waits any more for what is being read."""
+
+
+async def scan_in_thread(scanning: Callable[[GivenUp], Scanned]) -> Scanned:
+    """What a thread read. It does not read on for nobody: the daemon would not end before it."""
+    gone = threading.Event()
+    try:
+        return await asyncio.to_thread(scanning, gone.is_set)
+    finally:
+        gone.set()
+
+
+def scan(
+    source: Source,
+    *,
+    wanted: Callable[[str], bool] = lambda _: True,
+    given_up: GivenUp = lambda: False,
+) -> Scanned:
     """Read everything that is to be sent, or what is ``wanted`` of it. Blocking: call it in a thread.
 
     Raises NOT_A_REGULAR_FILE or INVALID_PATH naming the file, SOURCE_CHANGED when it is gone; NO_FILES_MATCH or
-    COLLIDING_NAMES for a selection.
+    COLLIDING_NAMES for a selection; CANCELLED soon after it is ``given_up``.
     """
     try:
         root, picked = pick(source)
         picked = [file for file in picked if wanted(file.name)]
-        entries = [_read(root, file.path, file.name) for file in picked]
+        entries = [_read(root, file.path, file.name, given_up) for file in picked]
     except FileNotFoundError as error:
         raise PeerdError(Reason.SOURCE_CHANGED, f"{error.filename or source.root} is not there any more") from error
     manifest = check_manifest([entry for entry, _ in entries])
@@ -139,13 +159,13 @@ def scan(source: Source, *, wanted: Callable[[str], bool] = lambda _: True) -> S
     return Scanned(root=root, manifest=manifest, pins=pins, paths=paths)
 
 
-def _read(root: Path, path: str, name: str) -> tuple[FileEntry, Pin]:
+def _read(root: Path, path: str, name: str, given_up: GivenUp) -> tuple[FileEntry, Pin]:
     *folders, last = path.split("/")
     with open_directory(root, folders) as directory:
         descriptor = open_regular(last, directory)
     try:
         pin = Pin.of(descriptor)
-        whole, blocks = _digests(descriptor, pin.size, path)
+        whole, blocks = _digests(descriptor, pin.size, path, given_up)
         if Pin.of(descriptor) != pin:
             raise PeerdError(Reason.SOURCE_CHANGED, f"{path!r} changed while it was read")
         executable = bool(os.fstat(descriptor).st_mode & 0o100)
@@ -154,13 +174,15 @@ def _read(root: Path, path: str, name: str) -> tuple[FileEntry, Pin]:
     return FileEntry(path=name, size=pin.size, executable=executable, digest=whole, block_digests=blocks), pin
 
 
-def _digests(descriptor: int, size: int, path: str) -> tuple[bytes, tuple[bytes, ...]]:
+def _digests(descriptor: int, size: int, path: str, given_up: GivenUp) -> tuple[bytes, tuple[bytes, ...]]:
     whole = Hasher()
     blocks: list[bytes] = []
     for start in range(0, size, BLOCK_BYTES):
         block = Hasher()
         end = min(size, start + BLOCK_BYTES)
         for offset in range(start, end, READ_BYTES):
+            if given_up():
+                raise PeerdError(Reason.CANCELLED, "nobody waits for it any more")
             data = os.pread(descriptor, min(READ_BYTES, end - offset), offset)
             if len(data) != min(READ_BYTES, end - offset):
                 raise PeerdError(Reason.SOURCE_CHANGED, f"{path!r} became shorter while it was read")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import structlog
 
@@ -21,13 +22,14 @@ from peerd.rpc.channels import Channels
 from peerd.rpc.status import remote_errors
 from peerd.store import Store, Tx
 from peerd.transfers import repository, wire
-from peerd.transfers.manifest import BLOCK_BYTES, READ_BYTES, Pin, Scanned, scan
+from peerd.transfers.manifest import BLOCK_BYTES, READ_BYTES, Pin, Scanned, scan, scan_in_thread
 from peerd.transfers.model import Outcomes, OutgoingStatus, OutgoingTransfer, TransferKey
 from peerd.transfers.paths import open_file
 from peerd.transfers.repository import Outgoing
 from peerd.v1 import transfers_pb2, transfers_pb2_grpc
 
 _log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 _IDLE_SECONDS = 1.0
 _FIRST_PAUSE_MS = 200
@@ -95,38 +97,55 @@ class Sender:
         async with asyncio.TaskGroup() as tasks:
             while True:
                 self._wake.clear()
-                for order in await repository.open_transfers(self._store, self._self_id):
-                    due = order.next_try_at <= self._clock.steady()
-                    if due and order.id not in self._active and len(self._active) < self._concurrency:
-                        self._active[order.id] = order.key
-                        tasks.create_task(self._work(order))
+                try:
+                    await self._look(tasks)
+                except Exception:  # noqa: BLE001 - one look that fails must not end the daemon
+                    _log.exception("sender.look_failed")
                 try:
                     async with asyncio.timeout(_IDLE_SECONDS if not self._active else _FIRST_PAUSE_MS / 1000):
                         await self._wake.wait()
                 except TimeoutError:
                     continue
 
+    async def _look(self, tasks: asyncio.TaskGroup) -> None:
+        for order in await repository.open_transfers(self._store, self._self_id):
+            due = order.next_try_at <= self._clock.steady()
+            if due and order.id not in self._active and len(self._active) < self._concurrency:
+                self._active[order.id] = order.key
+                tasks.create_task(self._work(order))
+
     async def _work(self, order: Outgoing) -> None:
         try:
-            await self._attempt(order)
-        except PeerdError as error:
-            await self._failed(order, error)
-        except OSError as error:
-            await self._failed(order, PeerdError(Reason.SOURCE_CHANGED, f"cannot read what is to be sent: {error}"))
-        except Exception as error:  # noqa: BLE001 - one broken order must not stop the others; it is tried again, and said
-            _log.exception("sender.crashed", edge_id=order.key.edge_id)
-            await self._failed(order, PeerdError(Reason.OVERLOADED, f"sending failed: {type(error).__name__}"))
+            error = await self._tried(order)
+            if error is not None:
+                await self._failed(order, error)
+        except Exception:  # noqa: BLE001 - the disk is full, most likely; what became of it is found out again later
+            _log.exception("sender.not_recorded", edge_id=order.key.edge_id)
+            await self._clock.sleep(_LONGEST_PAUSE_MS / 1000)
         finally:
             self._active.pop(order.id, None)
             self._progress.pop(order.key, None)
             self._wake.set()
+
+    async def _tried(self, order: Outgoing) -> PeerdError | None:
+        """Why it did not succeed, if it did not."""
+        try:
+            await self._attempt(order)
+        except PeerdError as error:
+            return error
+        except OSError as error:
+            return PeerdError(Reason.SOURCE_CHANGED, f"cannot read what is to be sent: {error}")
+        except Exception as error:  # noqa: BLE001 - one broken order must not stop the others; it is tried again, and said
+            _log.exception("sender.crashed", edge_id=order.key.edge_id)
+            return PeerdError(Reason.OVERLOADED, f"sending failed: {type(error).__name__}")
+        return None
 
     async def _attempt(self, order: Outgoing) -> None:
         if order.deadline is not None and self._clock.steady() > order.deadline:
             raise PeerdError(Reason.DEADLINE_EXCEEDED, "the deadline of the transfer has passed")
         if not await self._store.write(lambda tx: repository.begin(tx, order.id)):
             return
-        scanned = await asyncio.to_thread(scan, order.source)
+        scanned = await scan_in_thread(lambda given_up: scan(order.source, given_up=given_up))
         total, count = scanned.manifest.total_bytes, len(scanned.manifest.files)
         self._progress[order.key] = (0, total)
         if order.tries == 0:
@@ -154,7 +173,8 @@ class Sender:
                 return
             size = _FRAIL_BYTES if key in self._broken_off else READ_BYTES
             self._broken_off.add(key)
-            verdict = await stub.Push(self._pieces(key, scanned, answer.missing, size))
+            pieces = _Pieces(self._pieces(key, scanned, answer.missing, size))
+            verdict = await pieces.sent(stub.Push)
             self._broken_off.discard(key)
         if not verdict.complete:
             raise PeerdError(Reason.OVERLOADED, f"{key.destination_peer_id} gave no verdict")
@@ -219,6 +239,32 @@ class Sender:
                 self._outcomes.undeliverable(tx, order.key, reason, error.message)
 
         await self._store.write(record)
+
+
+class _Pieces:
+    """What is read for a stream. grpc tells nobody why reading failed: it cancels the call, as if we had done so."""
+
+    def __init__(self, pieces: AsyncIterator[transfers_pb2.PushRequest]) -> None:
+        self._pieces = pieces
+        self._error: Exception | None = None
+
+    async def sent(self, push: Callable[[AsyncIterator[transfers_pb2.PushRequest]], Awaitable[T]]) -> T:
+        """The answer. Raises what reading raised."""
+        try:
+            return await push(self._read())
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._error is None or (task is not None and task.cancelling()):
+                raise
+            raise self._error from None
+
+    async def _read(self) -> AsyncIterator[transfers_pb2.PushRequest]:
+        try:
+            async for piece in self._pieces:
+                yield piece
+        except Exception as error:
+            self._error = error
+            raise
 
 
 def _pause_ms(tries: int, error: PeerdError) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from peerd.errors import PeerdError, Reason, Violation
 from peerd.jobs.paths import JobPlace
 from peerd.store import Store
-from peerd.transfers.manifest import READ_BYTES, Manifest, Pin, Scanned, scan
+from peerd.transfers.manifest import READ_BYTES, GivenUp, Manifest, Pin, Scanned, scan, scan_in_thread
 from peerd.transfers.model import Source
 from peerd.transfers.paths import open_file
 from peerd.transfers.selection import MAX_PATTERNS, Selection, matches, pattern_flaw
@@ -48,7 +48,8 @@ async def read_delivered(
         executor=viewer.own_peer_id,
         job_execution_id=0,
     )
-    scanned = await asyncio.to_thread(_scan, place.input, [edge["directory"] for edge in edges], tuple(request.files))
+    directories, patterns = [edge["directory"] for edge in edges], tuple(request.files)
+    scanned = await scan_in_thread(lambda given_up: _scan(place.input, directories, patterns, given_up))
     for index in range(len(scanned.paths)):
         async for chunk in _file(scanned, index):
             yield chunk
@@ -64,7 +65,7 @@ def _check(patterns: Iterable[str]) -> None:
             )
 
 
-def _scan(root: Path, directories: list[str], patterns: tuple[str, ...]) -> Scanned:
+def _scan(root: Path, directories: list[str], patterns: tuple[str, ...], given_up: GivenUp) -> Scanned:
     there: list[str] = []
 
     def complete(path: str) -> bool:
@@ -76,7 +77,7 @@ def _scan(root: Path, directories: list[str], patterns: tuple[str, ...]) -> Scan
     if not directories or not root.is_dir():  # nothing was delivered, so nobody made it
         scanned = Scanned(root=root, manifest=Manifest(files=()), pins=(), paths=())
     else:
-        scanned = scan(Source(root=root), wanted=complete)
+        scanned = scan(Source(root=root), wanted=complete, given_up=given_up)
     if patterns and not scanned.paths:
         raise Selection(files=patterns).nothing_found(sorted(there), more=False)
     return scanned

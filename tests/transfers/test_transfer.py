@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -504,3 +506,78 @@ async def test_a_source_that_is_gone_or_special_is_given_up_with_its_name(
     await send(a, key_of(a, b, 2), Source(root=tmp_path / "odd"))
     assert [reason for reason, _ in a.ledger.failed] == ["source_changed", "not_a_regular_file"]
     assert "link" in a.ledger.failed[1][1]
+
+
+async def test_a_file_that_changes_while_it_is_sent_is_given_up_with_its_name(
+    pair: tuple[Peer, Peer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = pair
+    source, scans = fill(tmp_path / "out", grows=b"x" * 2**21), []
+
+    def scan_and_grow(*args: Any, **more: Any) -> Scanned:
+        scans.append(scan(*args, **more))
+        with open(tmp_path / "out" / "grows", "ab") as file:
+            file.write(b"more")
+        return scans[-1]
+
+    monkeypatch.setattr("peerd.transfers.sender.scan", scan_and_grow)
+    await send(a, key_of(a, b), source)
+    ((reason, message),) = a.ledger.failed
+    assert reason == "source_changed" and "'grows'" in message
+    assert len(scans) == 1 and a.ledger.delivered_ == [] and b.ledger.received_ == []
+
+
+async def test_sending_goes_on_when_there_is_room_for_the_record_again(
+    pair: tuple[Peer, Peer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = pair
+    monkeypatch.setattr("peerd.transfers.sender._LONGEST_PAUSE_MS", 50)
+    write, refused = a.store.write, []
+
+    async def full(function: Callable[[Tx], T]) -> T:
+        refused.append(function)
+        raise PeerdError(Reason.DISK_LOW, "the disk is full: nothing was stored")
+
+    source = fill(tmp_path / "out", f=b"x")
+    await a.store.write(lambda tx: a.sender.enqueue(tx, OutgoingTransfer(key=key_of(a, b), source=source)))
+    monkeypatch.setattr(a.store, "write", full)
+    await until(lambda: len(refused) > 4 or a.running.done())
+    assert not a.running.done()
+    monkeypatch.setattr(a.store, "write", write)
+    await a.outcome()
+    assert contents(b.ledger.root / "input") == {"f": b"x"} and a.ledger.failed == []
+
+
+async def test_a_look_that_fails_does_not_end_the_sender(
+    pair: tuple[Peer, Peer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = pair
+    tables, failed = a.store.all, []
+
+    async def unreadable(*args: Any) -> Any:
+        failed.append(args)
+        raise PeerdError(Reason.DISK_FAILED, "cannot read")
+
+    monkeypatch.setattr(a.store, "all", unreadable)
+    await until(lambda: bool(failed) or a.running.done())
+    assert not a.running.done()
+    monkeypatch.setattr(a.store, "all", tables)
+    await send(a, key_of(a, b), fill(tmp_path / "out", f=b"x"))
+    assert a.ledger.delivered_ and not a.running.done()
+
+
+async def test_nothing_is_read_on_for_a_sender_that_has_ended(pair: tuple[Peer, Peer], tmp_path: Path) -> None:
+    a, b = pair
+    fill(tmp_path / "out", f=b"")
+    os.truncate(tmp_path / "out" / "f", 2**40)  # a hole: hours to hash, nothing to store
+    order = OutgoingTransfer(key=key_of(a, b), source=Source(root=tmp_path / "out"))
+    await a.store.write(lambda tx: a.sender.enqueue(tx, order))
+    await until(lambda: reading() == 1)
+    a.running.cancel()
+    await until(lambda: reading() == 0)
+
+
+def reading() -> int:
+    """Threads that hash what is to be sent."""
+    frames = (traceback.extract_stack(frame) for frame in sys._current_frames().values())
+    return sum(any(entry.name == "_digests" for entry in frame) for frame in frames)
