@@ -37,6 +37,11 @@ _LONGEST_PAUSE_MS = 5_000
 _NOT_YET_PAUSE_MS = 500
 """The receiver's job gets its interfaces any moment now."""
 _OFFER_SECONDS = 60.0
+"""For an offer of nothing, to which comes the time that its manifest needs on a slow link."""
+_SLOW_BYTES = 10_000
+"""A second. An offer begins anew at each try: with too little time a large one would never be heard."""
+_ENTRY_BYTES = 100
+"""What a file takes in an offer, about; its blocks come on top."""
 _FRAIL_BYTES = 256 * 1024
 """A message on a connection that has broken before: what of it was under way when it breaks again is sent again."""
 _MAX_MISMATCHES = 5
@@ -167,7 +172,7 @@ class Sender:
         stub = transfers_pb2_grpc.TransferServiceStub(self._channels.channel(key.destination_peer_id))
         failpoint("sender.offer.before_send")
         with remote_errors(key.destination_peer_id):
-            answer = await stub.Offer(wire.offer_messages(key, scanned.manifest), timeout=_OFFER_SECONDS)
+            answer = await stub.Offer(wire.offer_messages(key, scanned.manifest), timeout=_offer_seconds(scanned))
             failpoint("sender.offer.after_send")
             if answer.complete:
                 return
@@ -265,6 +270,12 @@ class _Pieces:
         except Exception as error:
             self._error = error
             raise
+
+
+def _offer_seconds(scanned: Scanned) -> float:
+    files = scanned.manifest.files
+    size = _ENTRY_BYTES * len(files) + sum(len(digest) for entry in files for digest in entry.block_digests)
+    return _OFFER_SECONDS + size / _SLOW_BYTES
 
 
 def _pause_ms(tries: int, error: PeerdError) -> int:

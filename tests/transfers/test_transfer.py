@@ -211,6 +211,15 @@ async def test_an_empty_tree_and_many_small_files_arrive(pair: tuple[Peer, Peer]
     assert [received.file_count for received in b.ledger.received_] == [0, 1500]
 
 
+async def test_an_offer_of_many_files_has_more_time_to_be_heard(
+    pair: tuple[Peer, Peer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = pair
+    monkeypatch.setattr("peerd.transfers.sender._OFFER_SECONDS", 0.001)  # too little for any
+    await send(a, key_of(a, b), fill(tmp_path / "many", **{f"f{n}": b"" for n in range(3000)}))
+    assert [received.file_count for received in b.ledger.received_] == [3000] and a.ledger.failed == []
+
+
 async def test_one_file_of_a_directory_is_sent_under_its_name(pair: tuple[Peer, Peer], tmp_path: Path) -> None:
     a, b = pair
     fill(tmp_path / "logs", stdout=b"said", stderr=b"not this")
