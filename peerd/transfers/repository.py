@@ -27,6 +27,9 @@ class Outgoing:
     tries: int
     next_try_at: Millis
     deadline: Millis | None
+    bytes_total: int
+    file_count: int
+    """As far as somebody has looked."""
 
 
 def enqueue(tx: Tx, transfer: OutgoingTransfer) -> None:
@@ -207,4 +210,6 @@ def _outgoing(row: sqlite3.Row, sender: PeerId) -> Outgoing:
         tries=row["tries"],
         next_try_at=row["next_try_at"],
         deadline=row["deadline_at"],
+        bytes_total=row["bytes_total"],
+        file_count=row["file_count"],
     )

@@ -153,7 +153,7 @@ class Sender:
         scanned = await scan_in_thread(lambda given_up: scan(order.source, given_up=given_up))
         total, count = scanned.manifest.total_bytes, len(scanned.manifest.files)
         self._progress[order.key] = (0, total)
-        if order.tries == 0:
+        if (order.bytes_total, order.file_count) != (total, count):
             await self._store.write(lambda tx: repository.note_size(tx, order.id, bytes_total=total, file_count=count))
         began = self._clock.monotonic()
         await self._deliver(order.key, scanned)

@@ -584,6 +584,13 @@ async def test_nothing_is_read_on_for_a_sender_that_has_ended(pair: tuple[Peer, 
     await until(lambda: reading() == 1)
     a.running.cancel()
     await until(lambda: reading() == 0)
+    os.truncate(tmp_path / "out" / "f", 5)
+    next_time = asyncio.ensure_future(a.sender.run())
+    await a.outcome()
+    next_time.cancel()
+    sent = await a.store.one("SELECT * FROM outgoing_transfers")
+    assert sent is not None
+    assert (sent["tries"], sent["bytes_total"], sent["file_count"]) == (2, 5, 1), "known although the first try was not"
 
 
 def reading() -> int:
