@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
+from peerd.errors import PeerdError
 from peerd.failpoints import failpoint
 from peerd.store import Store, Tx
 from peerd.store.requests import once
@@ -75,8 +76,13 @@ class Requests:
             reading = await read(request.source)
             assert reading.definition is not None  # noqa: S101 - accept_definition() saw to it
             definition = reading.definition
-        check_requester(definition, caller, self._viewer.own_peer_id)
-        params = run_params(definition, request.params)
+        params, refusal = self._params(caller, definition, request)
+
+        def effect(tx: Tx) -> workflows_pb2.RunWorkflowResponse:
+            if refusal is not None:
+                raise refusal
+            version = stored or repository.put_workflow(tx, _valid(reading), stored=False)
+            return self._start(tx, version, params, keep=request.keep)
 
         def write(tx: Tx) -> workflows_pb2.RunWorkflowResponse:
             answer = once(
@@ -85,12 +91,7 @@ class Requests:
                 request_id=request.request_id,
                 request=request,
                 answer_type=workflows_pb2.RunWorkflowResponse,
-                effect=lambda: self._start(
-                    tx,
-                    stored or repository.put_workflow(tx, _valid(reading), stored=False),
-                    params,
-                    keep=request.keep,
-                ),
+                effect=lambda: effect(tx),
             )
             failpoint("workflow.run.before_commit")
             return answer
@@ -144,6 +145,22 @@ class Requests:
         )
         self._orchestrator.changes.notify(request.workflow_execution_id)
         return answer
+
+    def _params(
+        self,
+        caller: str,
+        definition: workflows_pb2.WorkflowDefinition,
+        request: workflows_pb2.RunWorkflowRequest,
+    ) -> tuple[Mapping[str, str], PeerdError | None]:
+        """The parameters, or why it is refused; which a repeat does not hear that was answered before.
+
+        A newer version of the definition may have come since.
+        """
+        try:
+            check_requester(definition, caller, self._viewer.own_peer_id)
+            return run_params(definition, request.params), None
+        except PeerdError as refusal:
+            return {}, refusal
 
     def _start(
         self, tx: Tx, version: repository.WorkflowVersion, params: Mapping[str, str], *, keep: bool

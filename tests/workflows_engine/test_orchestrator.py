@@ -352,6 +352,19 @@ async def test_running_with_the_same_request_id_gives_one_execution(tmp_path: Pa
         assert [entry.workflow_execution_id for entry in listed.executions] == [first]
 
 
+async def test_a_repeated_run_has_its_answer_although_a_newer_version_would_be_refused(tmp_path: Path) -> None:
+    async with home(tmp_path, "p") as made:
+        await made.run(workflow(job("a")))
+        await made.workflows.PutWorkflow(workflows_pb2.PutWorkflowRequest(source=source(workflow(job("a")))), None)
+        first = await made.run({}, workflow="w", request_id="r")
+        asking = {**workflow(job("a")), "parameters": {"city": {"type": "text", "required": True}}}
+        await made.workflows.PutWorkflow(workflows_pb2.PutWorkflowRequest(source=source(asking)), None)
+        assert await made.run({}, workflow="w", request_id="r") == first
+        with pytest.raises(PeerdError) as refused:
+            await made.run({}, workflow="w", request_id="s")
+        assert refused.value.reason is Reason.INVALID_ARGUMENT and "city" in str(refused.value.violations)
+
+
 async def test_the_same_content_is_one_version_and_another_is_the_next(tmp_path: Path) -> None:
     async with home(tmp_path, "p") as made:
         first = workflow(job("a"))
