@@ -99,6 +99,21 @@ def test_colliding_names_are_refused_with_both(fleet: Fleet) -> None:
     assert [edge["reason"] for edge in run.view()["edges"] if edge["source_node_id"] == "make"] == ["colliding_names"]
 
 
+def test_a_file_whose_name_is_no_text_is_not_sent_and_holds_up_nothing_else(fleet: Fleet) -> None:
+    need_bubblewrap()
+    argv = ["sh", "-c", 'echo latin-1 > "output/$(printf "caf\\351")"; echo fine > output/plain']
+    make = {"name": "make", "on": {"peer": "a"}, "run": {"argv": argv}}
+    edges: list[str | Mapping[str, Any]] = [{"from": "make", "files": ["plain"]}, {"from": "make", "to": "all"}]
+    run = start(fleet, "c", definition("odd-name", make, deliver=edges))
+    assert run.wait() == "FAILED", run.explain()
+    assert run.job_status("make") == "COMPLETED"
+    plain, everything = run.view()["edges"]
+    assert plain["status"] == "EDGE_STATUS_DELIVERED" and tree(run.home) == {"make/plain": "fine\n"}
+    assert everything["reason"] == "invalid_path"
+    (sent,) = rows(fleet["a"], "SELECT * FROM outgoing_transfers WHERE status = 'failed' AND edge_id = ?", 2)
+    assert r"'caf\udce9' is not Unicode text" in sent["message"]
+
+
 def test_what_is_wrong_is_said_with_its_place(fleet: Fleet, tmp_path: Path) -> None:
     file = tmp_path / "bad.yaml"
     file.write_text(
