@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from peerd.digest import DIGEST_BYTES, Hasher
@@ -48,13 +49,17 @@ class Manifest:
 
     files: tuple[FileEntry, ...]
 
-    @property
+    @cached_property
     def total_bytes(self) -> int:
         """Sum of all sizes."""
         return sum(entry.size for entry in self.files)
 
     def digest(self) -> bytes:
         """See the module's docstring."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> bytes:
         hasher = Hasher()
         for entry in self.files:
             path = entry.path.encode()
@@ -86,6 +91,11 @@ class Scanned:
     pins: tuple[Pin, ...]
     paths: tuple[str, ...]
     """Where each file lies below the root; in the manifest are the names it gets at the other end."""
+
+    @cached_property
+    def by_path(self) -> Mapping[str, tuple[FileEntry, Pin]]:
+        """What each file was, by where it lies."""
+        return dict(zip(self.paths, zip(self.manifest.files, self.pins, strict=True), strict=True))
 
 
 def check_manifest(files: Sequence[FileEntry]) -> Manifest:
@@ -142,8 +152,11 @@ def scan(
     *,
     wanted: Callable[[str], bool] = lambda _: True,
     given_up: GivenUp = lambda: False,
+    before: Scanned | None = None,
 ) -> Scanned:
     """Read everything that is to be sent, or what is ``wanted`` of it. Blocking: call it in a thread.
+
+    A file that is what it was ``before`` is not read again.
 
     Raises NOT_A_REGULAR_FILE or INVALID_PATH naming the file, SOURCE_CHANGED when it is gone; NO_FILES_MATCH or
     COLLIDING_NAMES for a selection; CANCELLED soon after it is ``given_up``.
@@ -151,24 +164,30 @@ def scan(
     try:
         root, picked = pick(source)
         picked = [file for file in picked if wanted(file.name)]
-        entries = [_read(root, file.path, file.name, given_up) for file in picked]
+        known = before.by_path if before is not None and before.root == root else {}
+        entries = [_read(root, file.path, file.name, given_up, known.get(file.path)) for file in picked]
     except FileNotFoundError as error:
         raise PeerdError(Reason.SOURCE_CHANGED, f"{error.filename or source.root} is not there any more") from error
     manifest = check_manifest([entry for entry, _ in entries])
+    manifest.digest()  # here, and not on the event loop: of a million files it takes seconds
     pins, paths = tuple(pin for _, pin in entries), tuple(file.path for file in picked)
     return Scanned(root=root, manifest=manifest, pins=pins, paths=paths)
 
 
-def _read(root: Path, path: str, name: str, given_up: GivenUp) -> tuple[FileEntry, Pin]:
+def _read(
+    root: Path, path: str, name: str, given_up: GivenUp, known: tuple[FileEntry, Pin] | None
+) -> tuple[FileEntry, Pin]:
     *folders, last = path.split("/")
     with open_directory(root, folders) as directory:
         descriptor = open_regular(last, directory)
     try:
         pin = Pin.of(descriptor)
+        executable = bool(os.fstat(descriptor).st_mode & 0o100)
+        if known is not None and known[1] == pin:
+            return replace(known[0], path=name, executable=executable), pin
         whole, blocks = _digests(descriptor, pin.size, path, given_up)
         if Pin.of(descriptor) != pin:
             raise PeerdError(Reason.SOURCE_CHANGED, f"{path!r} changed while it was read")
-        executable = bool(os.fstat(descriptor).st_mode & 0o100)
     finally:
         os.close(descriptor)
     return FileEntry(path=name, size=pin.size, executable=executable, digest=whole, block_digests=blocks), pin

@@ -73,6 +73,8 @@ class Sender:
         self._mismatches: dict[int, int] = {}
         self._broken_off: set[TransferKey] = set()
         """Pushes that ended without a verdict."""
+        self._scans: dict[int, Scanned] = {}
+        """By order: what was read for a try that failed. Else all of it would be read again at each try, for days."""
 
     def enqueue(self, tx: Tx, transfer: OutgoingTransfer) -> None:
         """Order a transfer, in the transaction of the reason for it."""
@@ -113,7 +115,10 @@ class Sender:
                     continue
 
     async def _look(self, tasks: asyncio.TaskGroup) -> None:
-        for order in await repository.open_transfers(self._store, self._self_id):
+        orders = await repository.open_transfers(self._store, self._self_id)
+        for over in self._scans.keys() - self._active.keys() - {order.id for order in orders}:
+            del self._scans[over]
+        for order in orders:
             due = order.next_try_at <= self._clock.steady()
             if due and order.id not in self._active and len(self._active) < self._concurrency:
                 self._active[order.id] = order.key
@@ -150,7 +155,9 @@ class Sender:
             raise PeerdError(Reason.DEADLINE_EXCEEDED, "the deadline of the transfer has passed")
         if not await self._store.write(lambda tx: repository.begin(tx, order.id)):
             return
-        scanned = await scan_in_thread(lambda given_up: scan(order.source, given_up=given_up))
+        before = self._scans.pop(order.id, None)
+        scanned = await scan_in_thread(lambda given_up: scan(order.source, given_up=given_up, before=before))
+        self._scans[order.id] = scanned
         total, count = scanned.manifest.total_bytes, len(scanned.manifest.files)
         self._progress[order.key] = (0, total)
         if (order.bytes_total, order.file_count) != (total, count):
@@ -178,21 +185,22 @@ class Sender:
                 return
             size = _FRAIL_BYTES if key in self._broken_off else READ_BYTES
             self._broken_off.add(key)
-            pieces = _Pieces(self._pieces(key, scanned, answer.missing, size))
+            missing = await asyncio.to_thread(wire.missing_from_proto, answer.missing, scanned.manifest.files)
+            pieces = _Pieces(self._pieces(key, scanned, missing, size))
             verdict = await pieces.sent(stub.Push)
             self._broken_off.discard(key)
         if not verdict.complete:
             raise PeerdError(Reason.OVERLOADED, f"{key.destination_peer_id} gave no verdict")
 
     async def _pieces(
-        self, key: TransferKey, scanned: Scanned, missing: Sequence[transfers_pb2.MissingFile], size: int
+        self, key: TransferKey, scanned: Scanned, missing: Sequence[tuple[int, int]], size: int
     ) -> AsyncIterator[transfers_pb2.PushRequest]:
         """The key, then the bytes that are missing, in order; one read ahead of the wire."""
         yield transfers_pb2.PushRequest(key=wire.key_to_proto(key, scanned.manifest.digest()))
         total = scanned.manifest.total_bytes
-        left = sum(scanned.manifest.files[part.file_index].size - part.offset for part in missing)
-        for part in missing:
-            async for piece in self._file(scanned, part, size):
+        left = sum(scanned.manifest.files[index].size - offset for index, offset in missing)
+        for index, offset in missing:
+            async for piece in self._file(scanned, index, offset, size):
                 left -= len(piece.data)
                 self._progress[key] = (total - left, total)
                 if key.destination_peer_id != self._self_id:
@@ -200,14 +208,14 @@ class Sender:
                 yield piece
 
     async def _file(
-        self, scanned: Scanned, part: transfers_pb2.MissingFile, size: int
+        self, scanned: Scanned, index: int, begin: int, size: int
     ) -> AsyncIterator[transfers_pb2.PushRequest]:
-        entry, pin = scanned.manifest.files[part.file_index], scanned.pins[part.file_index]
-        descriptor = open_file(scanned.root, scanned.paths[part.file_index].split("/"))
+        entry, pin = scanned.manifest.files[index], scanned.pins[index]
+        descriptor = open_file(scanned.root, scanned.paths[index].split("/"))
         ahead: asyncio.Future[bytes] | None = None
         try:
             _check_unchanged(descriptor, pin, entry.path)
-            offsets = range(part.offset, entry.size, size)
+            offsets = range(begin, entry.size, size)
             for offset in offsets:
                 data = await ahead if ahead is not None else os.pread(descriptor, size, offset)
                 following = offset + size
@@ -216,7 +224,7 @@ class Sender:
                     if following < entry.size
                     else None
                 )
-                yield transfers_pb2.PushRequest(file_index=part.file_index, offset=offset, data=data)
+                yield transfers_pb2.PushRequest(file_index=index, offset=offset, data=data)
                 if following // BLOCK_BYTES > offset // BLOCK_BYTES:
                     failpoint("sender.push.after_block")
             if ahead is not None:
@@ -227,6 +235,7 @@ class Sender:
 
     async def _failed(self, order: Outgoing, error: PeerdError) -> None:
         if error.reason is Reason.DIGEST_MISMATCH:
+            self._scans.pop(order.id, None)  # the fault may be in what was read
             self._mismatches[order.id] = self._mismatches.get(order.id, 0) + 1
         overdue = order.deadline is not None and self._clock.steady() > order.deadline
         hopeless = self._mismatches.get(order.id, 0) >= _MAX_MISMATCHES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from peerd.transfers.manifest import FileEntry
 from peerd.transfers.model import TransferKey
 from peerd.transfers.receiver import Piece, Receiver
 from peerd.transfers.sender import Sender
-from peerd.transfers.wire import file_from_proto, key_from_proto
+from peerd.transfers.wire import file_from_proto, key_from_proto, missing_to_proto
 from peerd.v1 import transfers_pb2, transfers_pb2_grpc
 
 _MAX_OFFERED_FILES = 1_000_000
@@ -47,9 +48,8 @@ class TransferServicer(transfers_pb2_grpc.TransferServiceServicer):
         missing = await self._receiver.offer(self._key(header.key), header.key.manifest_digest, files)
         if missing is None:
             return transfers_pb2.OfferResponse(complete=True)
-        return transfers_pb2.OfferResponse(
-            missing=[transfers_pb2.MissingFile(file_index=index, offset=offset) for index, offset in missing]
-        )
+        runs = await asyncio.to_thread(lambda: list(missing_to_proto(missing, files)))
+        return transfers_pb2.OfferResponse(missing=runs)
 
     async def Push(
         self, request_iterator: AsyncIterator[transfers_pb2.PushRequest], context: Any

@@ -211,6 +211,9 @@ class Staging:
             return
         for other in self._folder.iterdir():
             if other.name.startswith(self._prefix) and other != self.path:
+                # Another producer of this edge may be publishing at this moment: without its files it ends.
+                for staged in other.glob("[0-9]*"):
+                    staged.unlink(missing_ok=True)
                 for path in self._read_publishing(other):
                     (self._destination / path).unlink(missing_ok=True)
                 shutil.rmtree(other, ignore_errors=True)

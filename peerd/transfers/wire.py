@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId, parse_peer_id
@@ -76,3 +76,38 @@ def file_from_proto(message: transfers_pb2.ManifestFile) -> FileEntry:
         digest=message.digest,
         block_digests=tuple(message.block_digests),
     )
+
+
+def missing_to_proto(
+    missing: Iterable[tuple[int, int]], files: Sequence[FileEntry]
+) -> Iterator[transfers_pb2.MissingFile]:
+    """Runs of (file index, first missing byte) in order. Of a million files that are all missing it is one message.
+
+    An empty file is never missing; it interrupts no run.
+    """
+    run: transfers_pb2.MissingFile | None = None
+    following = 0
+    for index, offset in missing:
+        if run is not None and offset == 0 and all(files[at].size == 0 for at in range(following, index)):
+            run.following = index - run.file_index
+        else:
+            if run is not None:
+                yield run
+            run = transfers_pb2.MissingFile(file_index=index, offset=offset)
+        following = index + 1
+    if run is not None:
+        yield run
+
+
+def missing_from_proto(parts: Iterable[transfers_pb2.MissingFile], files: Sequence[FileEntry]) -> list[tuple[int, int]]:
+    """(File index, first missing byte), in order. Raises INVALID_ARGUMENT for what was not offered."""
+    missing: list[tuple[int, int]] = []
+    following = 0
+    for part in parts:
+        first, last = part.file_index, part.file_index + part.following
+        if not following <= first <= last < len(files) or part.offset > files[first].size:
+            raise PeerdError(Reason.INVALID_ARGUMENT, "the answer to an offer asks for what was not offered")
+        missing.append((first, part.offset))
+        missing.extend((index, 0) for index in range(first + 1, last + 1) if files[index].size)
+        following = last + 1
+    return missing

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from peerd.v1 import access_pb2 as peerd_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18peerd/v1/transfers.proto\x12\x08peerd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15peerd/v1/access.proto\"\xcd\x01\n\x0bTransferKey\x12\x1c\n\x14orchestrator_peer_id\x18\x01 \x01(\t\x12\x10\n\x08store_id\x18\x02 \x01(\t\x12\x1d\n\x15workflow_execution_id\x18\x03 \x01(\x03\x12\x0f\n\x07\x65\x64ge_id\x18\x04 \x01(\x03\x12\x1f\n\x17source_job_execution_id\x18\x05 \x01(\x03\x12$\n\x1c\x64\x65stination_job_execution_id\x18\x06 \x01(\x03\x12\x17\n\x0fmanifest_digest\x18\x07 \x01(\x0c\"e\n\x0cManifestFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x12\n\nexecutable\x18\x03 \x01(\x08\x12\x0e\n\x06\x64igest\x18\x04 \x01(\x0c\x12\x15\n\rblock_digests\x18\x05 \x03(\x0c\"Z\n\x0bOfferHeader\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x15.peerd.v1.TransferKey\x12\x12\n\nfile_count\x18\x02 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x04\"\\\n\x0cOfferRequest\x12%\n\x06header\x18\x01 \x01(\x0b\x32\x15.peerd.v1.OfferHeader\x12%\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x16.peerd.v1.ManifestFile\"I\n\rOfferResponse\x12\x10\n\x08\x63omplete\x18\x01 \x01(\x08\x12&\n\x07missing\x18\x02 \x03(\x0b\x32\x15.peerd.v1.MissingFile\"1\n\x0bMissingFile\x12\x12\n\nfile_index\x18\x01 \x01(\r\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"c\n\x0bPushRequest\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x15.peerd.v1.TransferKey\x12\x12\n\nfile_index\x18\x02 \x01(\r\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\" \n\x0cPushResponse\x12\x10\n\x08\x63omplete\x18\x01 \x01(\x08\"\xf6\x02\n\x08Transfer\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x15.peerd.v1.TransferKey\x12.\n\tdirection\x18\x02 \x01(\x0e\x32\x1b.peerd.v1.TransferDirection\x12\x0f\n\x07peer_id\x18\x03 \x01(\t\x12\x0e\n\x06status\x18\x04 \x01(\t\x12\r\n\x05\x62ytes\x18\x05 \x01(\x04\x12\x13\n\x0b\x62ytes_total\x18\x06 \x01(\x04\x12\x12\n\nfile_count\x18\x07 \x01(\x04\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x0f\n\x07message\x18\t \x01(\t\x12.\n\ncreated_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05tries\x18\x0c \x01(\r\x12/\n\x0bnext_try_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\\\n\x14ListTransfersRequest\x12\x1d\n\x15workflow_execution_id\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x15ListTransfersResponse\x12%\n\ttransfers\x18\x01 \x03(\x0b\x32\x12.peerd.v1.Transfer\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*y\n\x11TransferDirection\x12\"\n\x1eTRANSFER_DIRECTION_UNSPECIFIED\x10\x00\x12\x1f\n\x1bTRANSFER_DIRECTION_OUTGOING\x10\x01\x12\x1f\n\x1bTRANSFER_DIRECTION_INCOMING\x10\x02\x32\xf5\x01\n\x0fTransferService\x12\x44\n\x05Offer\x12\x16.peerd.v1.OfferRequest\x1a\x17.peerd.v1.OfferResponse\"\x08\xf2\xd4\x18\x04\n\x02\x02\x03(\x01\x12\x41\n\x04Push\x12\x15.peerd.v1.PushRequest\x1a\x16.peerd.v1.PushResponse\"\x08\xf2\xd4\x18\x04\n\x02\x02\x03(\x01\x12Y\n\rListTransfers\x12\x1e.peerd.v1.ListTransfersRequest\x1a\x1f.peerd.v1.ListTransfersResponse\"\x07\xf2\xd4\x18\x03\n\x01\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18peerd/v1/transfers.proto\x12\x08peerd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15peerd/v1/access.proto\"\xcd\x01\n\x0bTransferKey\x12\x1c\n\x14orchestrator_peer_id\x18\x01 \x01(\t\x12\x10\n\x08store_id\x18\x02 \x01(\t\x12\x1d\n\x15workflow_execution_id\x18\x03 \x01(\x03\x12\x0f\n\x07\x65\x64ge_id\x18\x04 \x01(\x03\x12\x1f\n\x17source_job_execution_id\x18\x05 \x01(\x03\x12$\n\x1c\x64\x65stination_job_execution_id\x18\x06 \x01(\x03\x12\x17\n\x0fmanifest_digest\x18\x07 \x01(\x0c\"e\n\x0cManifestFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x12\n\nexecutable\x18\x03 \x01(\x08\x12\x0e\n\x06\x64igest\x18\x04 \x01(\x0c\x12\x15\n\rblock_digests\x18\x05 \x03(\x0c\"Z\n\x0bOfferHeader\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x15.peerd.v1.TransferKey\x12\x12\n\nfile_count\x18\x02 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x04\"\\\n\x0cOfferRequest\x12%\n\x06header\x18\x01 \x01(\x0b\x32\x15.peerd.v1.OfferHeader\x12%\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x16.peerd.v1.ManifestFile\"I\n\rOfferResponse\x12\x10\n\x08\x63omplete\x18\x01 \x01(\x08\x12&\n\x07missing\x18\x02 \x03(\x0b\x32\x15.peerd.v1.MissingFile\"D\n\x0bMissingFile\x12\x12\n\nfile_index\x18\x01 \x01(\r\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x11\n\tfollowing\x18\x03 \x01(\r\"c\n\x0bPushRequest\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x15.peerd.v1.TransferKey\x12\x12\n\nfile_index\x18\x02 \x01(\r\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\" \n\x0cPushResponse\x12\x10\n\x08\x63omplete\x18\x01 \x01(\x08\"\xf6\x02\n\x08Transfer\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x15.peerd.v1.TransferKey\x12.\n\tdirection\x18\x02 \x01(\x0e\x32\x1b.peerd.v1.TransferDirection\x12\x0f\n\x07peer_id\x18\x03 \x01(\t\x12\x0e\n\x06status\x18\x04 \x01(\t\x12\r\n\x05\x62ytes\x18\x05 \x01(\x04\x12\x13\n\x0b\x62ytes_total\x18\x06 \x01(\x04\x12\x12\n\nfile_count\x18\x07 \x01(\x04\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x0f\n\x07message\x18\t \x01(\t\x12.\n\ncreated_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05tries\x18\x0c \x01(\r\x12/\n\x0bnext_try_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\\\n\x14ListTransfersRequest\x12\x1d\n\x15workflow_execution_id\x18\x01 \x01(\x03\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x15ListTransfersResponse\x12%\n\ttransfers\x18\x01 \x03(\x0b\x32\x12.peerd.v1.Transfer\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*y\n\x11TransferDirection\x12\"\n\x1eTRANSFER_DIRECTION_UNSPECIFIED\x10\x00\x12\x1f\n\x1bTRANSFER_DIRECTION_OUTGOING\x10\x01\x12\x1f\n\x1bTRANSFER_DIRECTION_INCOMING\x10\x02\x32\xf5\x01\n\x0fTransferService\x12\x44\n\x05Offer\x12\x16.peerd.v1.OfferRequest\x1a\x17.peerd.v1.OfferResponse\"\x08\xf2\xd4\x18\x04\n\x02\x02\x03(\x01\x12\x41\n\x04Push\x12\x15.peerd.v1.PushRequest\x1a\x16.peerd.v1.PushResponse\"\x08\xf2\xd4\x18\x04\n\x02\x02\x03(\x01\x12Y\n\rListTransfers\x12\x1e.peerd.v1.ListTransfersRequest\x1a\x1f.peerd.v1.ListTransfersResponse\"\x07\xf2\xd4\x18\x03\n\x01\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,8 +39,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRANSFERSERVICE'].methods_by_name['Push']._serialized_options = b'\362\324\030\004\n\002\002\003'
   _globals['_TRANSFERSERVICE'].methods_by_name['ListTransfers']._loaded_options = None
   _globals['_TRANSFERSERVICE'].methods_by_name['ListTransfers']._serialized_options = b'\362\324\030\003\n\001\001'
-  _globals['_TRANSFERDIRECTION']._serialized_start=1412
-  _globals['_TRANSFERDIRECTION']._serialized_end=1533
+  _globals['_TRANSFERDIRECTION']._serialized_start=1431
+  _globals['_TRANSFERDIRECTION']._serialized_end=1552
   _globals['_TRANSFERKEY']._serialized_start=95
   _globals['_TRANSFERKEY']._serialized_end=300
   _globals['_MANIFESTFILE']._serialized_start=302
@@ -52,17 +52,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OFFERRESPONSE']._serialized_start=591
   _globals['_OFFERRESPONSE']._serialized_end=664
   _globals['_MISSINGFILE']._serialized_start=666
-  _globals['_MISSINGFILE']._serialized_end=715
-  _globals['_PUSHREQUEST']._serialized_start=717
-  _globals['_PUSHREQUEST']._serialized_end=816
-  _globals['_PUSHRESPONSE']._serialized_start=818
-  _globals['_PUSHRESPONSE']._serialized_end=850
-  _globals['_TRANSFER']._serialized_start=853
-  _globals['_TRANSFER']._serialized_end=1227
-  _globals['_LISTTRANSFERSREQUEST']._serialized_start=1229
-  _globals['_LISTTRANSFERSREQUEST']._serialized_end=1321
-  _globals['_LISTTRANSFERSRESPONSE']._serialized_start=1323
-  _globals['_LISTTRANSFERSRESPONSE']._serialized_end=1410
-  _globals['_TRANSFERSERVICE']._serialized_start=1536
-  _globals['_TRANSFERSERVICE']._serialized_end=1781
+  _globals['_MISSINGFILE']._serialized_end=734
+  _globals['_PUSHREQUEST']._serialized_start=736
+  _globals['_PUSHREQUEST']._serialized_end=835
+  _globals['_PUSHRESPONSE']._serialized_start=837
+  _globals['_PUSHRESPONSE']._serialized_end=869
+  _globals['_TRANSFER']._serialized_start=872
+  _globals['_TRANSFER']._serialized_end=1246
+  _globals['_LISTTRANSFERSREQUEST']._serialized_start=1248
+  _globals['_LISTTRANSFERSREQUEST']._serialized_end=1340
+  _globals['_LISTTRANSFERSRESPONSE']._serialized_start=1342
+  _globals['_LISTTRANSFERSRESPONSE']._serialized_end=1429
+  _globals['_TRANSFERSERVICE']._serialized_start=1555
+  _globals['_TRANSFERSERVICE']._serialized_end=1800
 # @@protoc_insertion_point(module_scope)

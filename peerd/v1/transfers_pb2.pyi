@@ -201,19 +201,23 @@ class MissingFile(_message.Message):
 
     FILE_INDEX_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
+    FOLLOWING_FIELD_NUMBER: _builtins.int
     file_index: _builtins.int
     """Position in the manifest."""
     offset: _builtins.int
     """First byte that is missing."""
+    following: _builtins.int
+    """So many files after it are missing whole, too, but for empty ones, which have nothing to send."""
     def __init__(
         self,
         *,
         file_index: _builtins.int = ...,
         offset: _builtins.int = ...,
+        following: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file_index", b"file_index", "offset", b"offset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file_index", b"file_index", "following", b"following", "offset", b"offset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ from peerd.rpc.channels import Channels
 from peerd.rpc.server import RpcServer
 from peerd.rpc.status import remote_errors
 from peerd.store import Store, Tx, open_store
-from peerd.transfers import wire
+from peerd.transfers import manifest, receiver, wire
 from peerd.transfers.manifest import BLOCK_BYTES, Scanned, scan
 from peerd.transfers.model import Expectation, OutgoingTransfer, Received, Source, TransferKey
 from peerd.transfers.receiver import Limits, Receiver
@@ -251,6 +251,52 @@ async def test_a_job_without_interfaces_yet_is_waited_for(
     b.ledger.refuse = None
     await a.outcome()
     assert contents(b.ledger.root / "input") == {"f": b"x"}
+
+
+async def test_what_waits_for_its_peer_is_not_read_again_at_each_try(
+    pair: tuple[Peer, Peer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: all of it was read again every five seconds, for as long as a peer was away."""
+    a, b = pair
+    key, source = key_of(a, b), fill(tmp_path / "out", kept=b"as it was", changing=b"first")
+    read: list[str] = []
+    digests = manifest._digests
+
+    def counted(descriptor: int, size: int, path: str, given_up: manifest.GivenUp) -> tuple[bytes, tuple[bytes, ...]]:
+        read.append(path)
+        return digests(descriptor, size, path, given_up)
+
+    monkeypatch.setattr(manifest, "_digests", counted)
+    b.ledger.refuse = PeerdError(Reason.NOT_YET_EXPECTED, "soon")
+    await a.store.write(lambda tx: a.sender.enqueue(tx, OutgoingTransfer(key=key, source=source)))
+    async with asyncio.timeout(60):
+        while not (await a.store.all("SELECT 1 FROM outgoing_transfers WHERE tries >= 3")):
+            await asyncio.sleep(0.01)
+        assert sorted(read) == ["changing", "kept"]
+        (tmp_path / "out" / "changing").write_bytes(b"then another")
+        while "changing" not in read[2:]:
+            await asyncio.sleep(0.01)
+    b.ledger.refuse = None
+    await a.outcome()
+    assert contents(b.ledger.root / "input") == {"kept": b"as it was", "changing": b"then another"}
+    assert sorted(read) == ["changing", "changing", "kept"]
+    await until(lambda: a.sender._scans == {})
+
+
+async def test_an_offer_is_looked_through_beside_the_loop(
+    pair: tuple[Peer, Peer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: one of many files kept a daemon from answering pings for seconds."""
+    a, b = pair
+    threads: list[threading.Thread] = []
+
+    def noted(files: Sequence[manifest.FileEntry]) -> manifest.Manifest:
+        threads.append(threading.current_thread())
+        return manifest.check_manifest(files)
+
+    monkeypatch.setattr(receiver, "check_manifest", noted)
+    await send(a, key_of(a, b), fill(tmp_path / "out", f=b"x"))
+    assert threads and threading.main_thread() not in threads
 
 
 async def offer(a: Peer, b: Peer, key: TransferKey, scanned: Any) -> transfers_pb2.OfferResponse:
