@@ -77,7 +77,10 @@ async def _held(folder: DataDir) -> AsyncIterator[None]:
                 if clock.monotonic() > until:
                     raise
             await clock.sleep(_HELD_LOOK_SECONDS)
-        yield
+        try:
+            yield
+        finally:  # threads cannot be interrupted: what they still write there is not written beside the next daemon
+            await asyncio.get_running_loop().shutdown_default_executor()
 
 
 def _flat(group: BaseExceptionGroup[PeerdError]) -> Iterator[PeerdError]:
