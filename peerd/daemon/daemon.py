@@ -26,6 +26,7 @@ from peerd.daemon.measuring import LoopLag, call_ended, collect
 from peerd.daemon.neighbours import Neighbours
 from peerd.daemon.notify import Notifier
 from peerd.daemon.observing import CallObserver
+from peerd.daemon.restored import take_over
 from peerd.daemon.scanning import build_scans
 from peerd.daemon.servicer import Facts
 from peerd.daemon.services import all_services
@@ -137,6 +138,7 @@ class Daemon:
         identity = load_identity(folder.identity_key)
         store = await open_store(folder.store, clock, peer_id=identity.peer_id)
         try:
+            await take_over(store, folder, identity.peer_id)
             daemon = cls(config, clock, identity, store, await Mesh.load(store, identity, clock))
             await daemon._neighbours.load(own_sample=daemon._sample)
             prober = prober_service(config.nodes)

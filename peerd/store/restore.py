@@ -26,6 +26,9 @@ from peerd.store.failures import RAISED
 from peerd.store.migrate import migrate
 from peerd.store.writer import Tx
 
+RESTORED = "restored"
+"""In ``meta`` until whoever opens the store has seen to what was numbered after the backup was made."""
+
 
 def staged_path(store: Path) -> Path:
     """Where a restored store waits for the next start."""
@@ -68,6 +71,7 @@ def prepare(
         with closing(open_alone(temporary)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("UPDATE meta SET value = ? WHERE key = 'store_id'", (uuid.uuid4().hex,))
+            connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (RESTORED, str(int(now))))
             unlabel(connection)
             if then is not None:
                 then(Tx(connection, now), found)

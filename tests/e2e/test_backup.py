@@ -177,3 +177,26 @@ def test_the_store_of_another_peer_is_taken_when_told_and_a_machine_without_a_ke
     assert none.returncode == 1 and "not_initialized" in none.stderr
     assert not empty.data.exists()
     del fleet.daemons["empty"]
+
+
+def test_nothing_that_came_after_the_backup_is_taken_for_what_comes_after_the_restore(fleet: Fleet) -> None:
+    a = fleet["a"]
+    file = back_up(a, fleet.folder / "numbers.db")
+    forgotten = start(fleet, "a", definition("forgotten", job("old", "a"), deliver=["old.output"]))
+    assert forgotten.wait() == "COMPLETED"
+    jobs_before = {path.name for path in a.data.glob(f"workflows/*/*/jobs/{a.peer_id}/*")}
+    assert [path.name for path in forgotten.home.rglob("*") if path.is_file()]
+    a.peerctl("backup", "restore", str(file))
+    assert a.wait() == RESTART
+    a.start()
+    fleet.wait_until_all_see_all()
+    later = start(fleet, "a", definition("later", job("new", "a"), deliver=["new.output"]))
+    assert later.wait() == "COMPLETED"
+    assert later.id > forgotten.id
+    assert later.jobs()["new"]["remote_job_execution_id"] not in jobs_before, "what an earlier job was sent lies there"
+    got = fleet.folder / "got"
+    a.peerctl("executions", "fetch", str(later.id), str(got))
+    assert not list(got.rglob("*old*")), "delivered by an execution that is forgotten"
+    a.stop()
+    a.start()
+    assert start(fleet, "a", definition("last", job("x", "a"))).id == later.id + 1, "once for each restore"
