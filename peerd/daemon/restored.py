@@ -15,6 +15,7 @@ import structlog
 
 from peerd.datadir import DataDir
 from peerd.identity.peer_id import PeerId
+from peerd.jobs.occupancy import doubt_open
 from peerd.store import Store, Tx
 from peerd.store.restore import RESTORED
 
@@ -33,8 +34,8 @@ async def take_over(store: Store, folder: DataDir, self_id: PeerId) -> None:
         return
     numbers = await asyncio.to_thread(_numbers, folder, self_id)
     if restored or any(numbers):
-        await store.write(lambda tx: _take_over(tx, numbers))
-        _log.warning("daemon.store_taken_over")
+        lost = await store.write(lambda tx: _take_over(tx, numbers, restored=restored))
+        _log.warning("daemon.store_taken_over", jobs_lost=lost)
 
 
 def _numbers(folder: DataDir, self_id: PeerId) -> tuple[Collection[int], ...]:
@@ -52,9 +53,10 @@ def _read(paths: Iterable[Path]) -> Collection[int]:
     return {int(name) for name in names if name.isascii() and name.isdigit() and len(name) <= _LONGEST}
 
 
-def _take_over(tx: Tx, numbers: tuple[Collection[int], ...]) -> None:
+def _take_over(tx: Tx, numbers: tuple[Collection[int], ...], *, restored: bool) -> int:
     for table, found in zip(_TABLES, numbers, strict=True):
         if tx.one("SELECT 1 FROM sqlite_sequence WHERE name = ?", (table,)) is None:
             tx.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, 0)", (table,))
         tx.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?", (max(found, default=0), table))
     tx.execute("DELETE FROM meta WHERE key = ?", (RESTORED,))
+    return doubt_open(tx, numbers[-1]) if restored else 0

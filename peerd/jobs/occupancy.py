@@ -1,11 +1,13 @@
 """The SQL of what jobs occupy on the disk: how much, whether they are still needed, and what became of it.
 
 Columns ``disk_bytes``, ``files``, ``kept``, ``handing_in`` and ``released_at`` of ``job_executions`` are written here
-and nowhere else, and rows are deleted here only. None of this is told to the orchestrator: it changes no revision.
+and nowhere else, and rows are deleted here only. None of this is told to the orchestrator: it changes no revision, but
+after a restore.
 """
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 
@@ -28,6 +30,12 @@ _OLD_ROWS = (
     "SELECT * FROM job_executions WHERE files = 'removed' AND ended_at IS NOT NULL AND ended_at <= ? "
     "ORDER BY id LIMIT ?"
 )
+_OPEN_KNOWN = (
+    f"{OPEN} AND id IN (SELECT job_execution_id FROM job_attempts WHERE outcome IS NULL "  # noqa: S608
+    "AND id IN (SELECT value FROM json_each(?)))"
+)
+_NEWER = 1 << 20
+"""Revisions; more than any job had between a backup and its restore."""
 _RELEASE = f"UPDATE job_executions SET released_at = coalesce(released_at, ?), kept = ? WHERE {OF_KEY}"  # noqa: S608
 _USED = (
     "SELECT coalesce(sum(max(disk_bytes, bytes_received)), 0) FROM job_executions "
@@ -110,7 +118,21 @@ async def is_open(store: Store, job_execution_id: int) -> bool:
 
 def forget(tx: Tx, before: Millis, limit: int) -> int:
     """Delete rows of jobs that ended before that and whose files are gone; returns how many."""
-    rows: Sequence[sqlite3.Row] = tx.all(_OLD_ROWS, (before, limit))
+    return _delete(tx, tx.all(_OLD_ROWS, (before, limit)))
+
+
+def doubt_open(tx: Tx, attempts: Collection[int]) -> int:
+    """This store was restored: nobody knows what became of jobs that had not ended when its backup was made.
+
+    Their rows go, so that whoever ordered them is told that they are lost; returns how many. Not those of which one of
+    these attempts is open, and can be asked: what is said of them from now on is newer than all that was said before.
+    """
+    known = json.dumps(list(attempts))
+    tx.execute(f"UPDATE job_executions SET revision = revision + ? WHERE {_OPEN_KNOWN}", (_NEWER, known))  # noqa: S608
+    return _delete(tx, tx.all(f"SELECT * FROM job_executions WHERE {OPEN} AND NOT ({_OPEN_KNOWN})", (known,)))  # noqa: S608
+
+
+def _delete(tx: Tx, rows: Sequence[sqlite3.Row]) -> int:
     for row in rows:
         forget_job(tx, row["orchestrator_peer_id"], row["store_id"], row["workflow_execution_id"], row["id"])
         for table in ("job_files", "job_edges", "job_attempts"):

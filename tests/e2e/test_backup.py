@@ -179,6 +179,25 @@ def test_the_store_of_another_peer_is_taken_when_told_and_a_machine_without_a_ke
     del fleet.daemons["empty"]
 
 
+def test_a_job_that_went_on_between_backup_and_restore_is_lost_and_nobody_waits_for_it(fleet: Fleet) -> None:
+    a = fleet["a"]
+    again = {"attempts": 2, "on": ["lost"]}
+    first = job("before", "c", params={"until": "before may end"})
+    second = job("behind", "a", ["before.output"], params={"until": "behind may end"}, retry=again)
+    run = start(fleet, "c", definition("between", first, second))
+    wait_for(lambda: run.jobs()["behind"].get("remote_job_execution_id"), 60, "it waits there for what it takes")
+    wait_for(lambda: a.json("jobs", "list")["jobs"], 60, "and is known there")
+    file = back_up(a, fleet.folder / "between.db")
+    say(fleet, "before may end")
+    wait_for(lambda: fleet.effects_seen()["start behind"], 60, "it runs")
+    a.peerctl("backup", "restore", str(file))
+    assert a.wait() == RESTART
+    a.start()
+    wait_for(lambda: fleet.effects_seen()["start behind"] == 2, 90, run.explain)
+    say(fleet, "behind may end")
+    assert run.wait() == "COMPLETED"
+
+
 def test_nothing_that_came_after_the_backup_is_taken_for_what_comes_after_the_restore(fleet: Fleet) -> None:
     a = fleet["a"]
     file = back_up(a, fleet.folder / "numbers.db")

@@ -14,6 +14,7 @@ from peerd.errors import PeerdError, Reason
 from peerd.jobs import files
 from peerd.jobs.choosing import Choice
 from peerd.jobs.model import JobFile, JobStatus
+from peerd.jobs.occupancy import doubt_open
 from peerd.jobs.runner import Outcome
 from peerd.v1 import jobs_pb2
 
@@ -432,6 +433,24 @@ async def test_the_pause_before_another_try_survives_a_restart(host: Host) -> No
     assert (await host.job(job_id)).status is JobStatus.READY
     host.pass_time(25)
     await host.runner.started(2)
+
+
+async def test_of_a_restored_store_only_jobs_whose_attempts_can_be_asked_go_on(host: Host) -> None:
+    job_id = await running(host)
+    await host.runner.started()
+    waiting = await host.create(key=job_key(28))
+    await host.start(waiting, interface("input", sender_at(1)), key=job_key(28))
+    before = await host.job(job_id)
+    await host.stop()
+    row = await host.store.one("SELECT id FROM job_attempts")
+    assert row is not None
+    assert await host.store.write(lambda tx: doubt_open(tx, {row["id"]})) == 1
+    await host.restart()
+    answer = await host.sync(job_key(), job_key(28))
+    assert list(answer.unknown) == [job_key(28)], "its orchestrator hears that it is lost"
+    assert answer.reports[0].revision > before.revision + 1000, "whatever was said before the restore is older"
+    await host.runner.finish(await host.runner.started(), ended(0))
+    assert (await host.until(job_id, JobStatus.COMPLETED)).attempt == 1
 
 
 # Leases
