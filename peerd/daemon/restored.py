@@ -18,6 +18,7 @@ from peerd.identity.peer_id import PeerId
 from peerd.jobs.occupancy import doubt_open
 from peerd.store import Store, Tx
 from peerd.store.restore import RESTORED
+from peerd.workflows.releasing import remember_store
 
 _TABLES = ("workflow_executions", "job_executions", "job_attempts")
 _NUMBERED = "SELECT 1 FROM sqlite_sequence WHERE name IN (?, ?, ?)"
@@ -29,11 +30,12 @@ _log = structlog.get_logger(__name__)
 
 async def take_over(store: Store, folder: DataDir, self_id: PeerId) -> None:
     """Costs a look at the store where nothing was restored."""
-    restored = await store.one("SELECT 1 FROM meta WHERE key = ?", (RESTORED,)) is not None
-    if not restored and await store.one(_NUMBERED, _TABLES) is not None:
+    row = await store.one("SELECT value FROM meta WHERE key = ?", (RESTORED,))
+    restored = None if row is None else str(row["value"])
+    if restored is None and await store.one(_NUMBERED, _TABLES) is not None:
         return
     numbers = await asyncio.to_thread(_numbers, folder, self_id)
-    if restored or any(numbers):
+    if restored is not None or any(numbers):
         lost = await store.write(lambda tx: _take_over(tx, numbers, restored=restored))
         _log.warning("daemon.store_taken_over", jobs_lost=lost)
 
@@ -53,10 +55,13 @@ def _read(paths: Iterable[Path]) -> Collection[int]:
     return {int(name) for name in names if name.isascii() and name.isdigit() and len(name) <= _LONGEST}
 
 
-def _take_over(tx: Tx, numbers: tuple[Collection[int], ...], *, restored: bool) -> int:
+def _take_over(tx: Tx, numbers: tuple[Collection[int], ...], *, restored: str | None) -> int:
     for table, found in zip(_TABLES, numbers, strict=True):
         if tx.one("SELECT 1 FROM sqlite_sequence WHERE name = ?", (table,)) is None:
             tx.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, 0)", (table,))
         tx.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?", (max(found, default=0), table))
+    if restored is None:
+        return 0
+    remember_store(tx, restored)
     tx.execute("DELETE FROM meta WHERE key = ?", (RESTORED,))
-    return doubt_open(tx, numbers[-1]) if restored else 0
+    return doubt_open(tx, numbers[-1])

@@ -27,7 +27,7 @@ from peerd.store.migrate import migrate
 from peerd.store.writer import Tx
 
 RESTORED = "restored"
-"""In ``meta`` until whoever opens the store has seen to what was numbered after the backup was made."""
+"""In ``meta`` until whoever opens the store has seen to what came after the backup: the id that the store had."""
 
 
 def staged_path(store: Path) -> Path:
@@ -70,8 +70,10 @@ def prepare(
         migrate(temporary, backup_dir=None)  # the backup itself is what the old schema looked like
         with closing(open_alone(temporary)) as connection:
             connection.execute("BEGIN IMMEDIATE")
+            connection.execute(
+                "INSERT OR REPLACE INTO meta (key, value) SELECT ?, value FROM meta WHERE key = 'store_id'", (RESTORED,)
+            )
             connection.execute("UPDATE meta SET value = ? WHERE key = 'store_id'", (uuid.uuid4().hex,))
-            connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (RESTORED, str(int(now))))
             unlabel(connection)
             if then is not None:
                 then(Tx(connection, now), found)

@@ -198,6 +198,26 @@ def test_a_job_that_went_on_between_backup_and_restore_is_lost_and_nobody_waits_
     assert run.wait() == "COMPLETED"
 
 
+def test_an_execution_from_before_the_backup_is_kept_where_it_ran_after_the_restore(fleet: Fleet) -> None:
+    a, c = fleet["a"], fleet["c"]
+    run = start(fleet, "a", definition("kept", job("made", "c")))
+    assert run.wait() == "COMPLETED"
+
+    def may_go() -> bool:
+        removals = c.json("gc", "--older-than", "0s", "--execution", str(run.id), "--dry-run").get("removals", [])
+        return a.peer_id in [removal["orchestrator_peer_id"] for removal in removals]
+
+    wait_for(may_go, 60, "it is told that the execution is over")
+    file = back_up(a, fleet.folder / "kept.db")
+    a.peerctl("backup", "restore", str(file))
+    assert a.wait() == RESTART
+    a.start()
+    fleet.wait_until_all_see_all()
+    assert may_go()
+    a.peerctl("executions", "keep", str(run.id))
+    wait_for(lambda: not may_go(), 30, "it is told that its files are to be kept")
+
+
 def test_nothing_that_came_after_the_backup_is_taken_for_what_comes_after_the_restore(fleet: Fleet) -> None:
     a = fleet["a"]
     file = back_up(a, fleet.folder / "numbers.db")
