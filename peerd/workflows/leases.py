@@ -1,7 +1,8 @@
 """Renewing the leases of everything that runs elsewhere, and hearing what reports did not bring.
 
-Every executor is asked regularly about all jobs of this peer that it holds. Its answer is taken like a report; a job
-it does not know is lost. Only news becomes an event: that nothing has changed is not worth a transaction.
+Every executor is asked regularly about all jobs of this peer that it holds, and about those whose files are under way.
+Its answer is taken like a report; a job it does not know is lost, as after a restore of its store. Only news becomes an
+event: that nothing has changed is not worth a transaction.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from peerd.v1 import jobs_pb2
 from peerd.workflows import events as e
 from peerd.workflows.contacts import UNREACHABLE, Contacts
 from peerd.workflows.dispatch import CALL_SECONDS, Dispatcher
-from peerd.workflows.model import Report
+from peerd.workflows.model import EdgeStatus, Report, WorkflowJobStatus
 from peerd.workflows.requests import job_key, read_report
 from peerd.workflows.runner import Runner
-from peerd.workflows.state import JobState
+from peerd.workflows.state import ExecutionState, JobState
 
 KEYS_PER_CALL = 1000
 
@@ -56,11 +57,11 @@ class Leases:
         keys: dict[PeerId, list[jobs_pb2.JobKey]] = {}
         for runner in self._runners():
             for peer, nodes in runner.state.by_peer.items():
-                if self._contacts.is_away(peer) or not runner.state.load.get(peer):
+                if self._contacts.is_away(peer):
                     continue
                 for node in nodes:
                     job = runner.state.jobs[node]
-                    if job.final or job.peer != peer or not job.remote_id:
+                    if job.peer != peer or not job.remote_id or not _is_awaited(runner.state, job):
                         continue
                     key = job_key(runner.state, job, job.placement, self._store_id)
                     keys.setdefault(PeerId(peer), []).append(key)
@@ -96,6 +97,15 @@ class Leases:
         for runner in {id(about.runner): about.runner for about in asked.values()}.values():
             if peer not in runner.state.heard:
                 runner.tell(e.PeerHeard(peer=peer))
+
+
+def _is_awaited(state: ExecutionState, job: JobState) -> bool:
+    """Whether anything is still to come of it: its end, or files that it sends."""
+    if not job.final:
+        return True
+    return job.status is WorkflowJobStatus.COMPLETED and any(
+        state.edges[edge_id].status is EdgeStatus.SENDING for edge_id in job.outputs
+    )
 
 
 def is_news(job: JobState, placement: int, report: Report) -> bool:

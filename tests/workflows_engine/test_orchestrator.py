@@ -313,6 +313,21 @@ async def test_a_job_unknown_to_its_executor_is_lost(tmp_path: Path) -> None:
         assert execution.jobs[0].reason == "lost"
 
 
+async def test_files_on_their_way_from_an_executor_that_has_lost_their_job_are_not_awaited(tmp_path: Path) -> None:
+    async with home(tmp_path, "p", "q") as made:
+        p, q = made.fleet.executors["p"], made.fleet.executors["q"]
+        p.finish_at_start = q.finish_at_start = False
+        number = await made.run(workflow(job("a", on={"peer": "p"}), job("b", "a", on={"peer": "q"})))
+        await made.until(number, lambda x: by_node(x)["b"].status == J.WORKFLOW_JOB_STATUS_WAITING_INPUTS)
+        (report,) = p.jobs.values()
+        report.status, report.revision = jobs_pb2.JOB_STATUS_COMPLETED, report.revision + 1
+        report.edges.add(edge_id=1, status=jobs_pb2.EDGE_STATUS_SENDING)
+        await made.until(number, lambda x: by_node(x)["a"].status == J.WORKFLOW_JOB_STATUS_COMPLETED)
+        p.jobs.clear()
+        execution = await made.finished(number)
+        assert by_node(execution)["b"].reason == "transfer"
+
+
 async def test_package_files_are_written_and_sent_once_the_job_has_its_interfaces(tmp_path: Path) -> None:
     async with home(tmp_path, "p") as made:
         p = made.fleet.executors["p"]
