@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from peerd.v1 import nodes_pb2
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_CHANGED_MEANWHILE = 4
+"""So often a change is made anew from what somebody else has made of a policy in between: both count."""
 
 _LISTS = {
     "networks": ("allowed_networks", "--network", "CIDR", "A network that may be dialed."),
@@ -132,13 +136,25 @@ def set_org(
     """Change what is given; everything else stays."""
 
     async def change(peerd: Client) -> nodes_pb2.Organization:
-        policy = None
-        if any(value not in (None, ()) for value in options.values()):
-            policy = (await peerd.organization(org)).policy
-            _apply(policy, await _with_peer_ids(peerd, options))
-        return await peerd.update_organization(
-            org, name=name, description=description, contact_email=email, policy=policy
-        )
+        update = partial(peerd.update_organization, org, name=name, description=description, contact_email=email)
+        if all(value in (None, ()) for value in options.values()):
+            return await update()
+        given = await _with_peer_ids(peerd, options)
+
+        async def once() -> nodes_pb2.Organization:
+            before = (await peerd.organization(org)).policy
+            policy = type(before)()
+            policy.CopyFrom(before)
+            _apply(policy, given)
+            return await update(policy=policy, policy_before=before)
+
+        for _ in range(_CHANGED_MEANWHILE):
+            try:
+                return await once()
+            except PeerdError as error:
+                if error.reason is not Reason.STALE:
+                    raise
+        return await once()
 
     found = call(settings, change)
     _say(settings, found, f"{found.slug} is changed")

@@ -50,8 +50,12 @@ class NodeCalls(Calls):
         description: str | None = None,
         contact_email: str | None = None,
         policy: nodes_pb2.OrganizationPolicy | None = None,
+        policy_before: nodes_pb2.OrganizationPolicy | None = None,
     ) -> nodes_pb2.Organization:
-        """Change what is given; a policy replaces the whole policy."""
+        """Change what is given; a policy replaces the whole policy.
+
+        ``policy_before``: what it was made from. Raises STALE if it is another now.
+        """
         request = nodes_pb2.UpdateOrganizationRequest(
             request_id=new_request_id(),
             org=org,
@@ -59,6 +63,7 @@ class NodeCalls(Calls):
             description=description,
             contact_email=contact_email,
             policy=policy,
+            policy_before=policy_before,
         )
         return (await self._call(self._organizations.UpdateOrganization, request)).organization
 

@@ -97,8 +97,14 @@ class Organizations:
         return self._stored(tx, org_id)
 
     def update(self, tx: Tx, request: nodes_pb2.UpdateOrganizationRequest, actor: Actor) -> sqlite3.Row:
-        """Change what is given. Raises INVALID_ARGUMENT, NOT_FOUND."""
+        """Change what is given. Raises INVALID_ARGUMENT, NOT_FOUND, STALE."""
         row = self.get(tx, request.org, actor)
+        if request.HasField("policy_before") and request.policy_before != repository.stored_policy(row):
+            raise PeerdError(
+                Reason.STALE,
+                f"the policy of {row['slug']} was changed by somebody else meanwhile",
+                next_action="look at it and change it again",
+            )
         columns: dict[str, object] = dict(
             _checked({name: getattr(request, name) for name in _LENGTHS if request.HasField(name)})  # type: ignore[arg-type]
         )

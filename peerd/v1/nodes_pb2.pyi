@@ -307,6 +307,7 @@ class UpdateOrganizationRequest(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     CONTACT_EMAIL_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
+    POLICY_BEFORE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     org: _builtins.str
     """UUID or slug, here and everywhere."""
@@ -316,6 +317,10 @@ class UpdateOrganizationRequest(_message.Message):
     contact_email: _builtins.str
     @_builtins.property
     def policy(self) -> Global___OrganizationPolicy: ...
+    @_builtins.property
+    def policy_before(self) -> Global___OrganizationPolicy:
+        """What the policy was that the new one was made from; if it is another now, nothing is changed. Not asked if absent."""
+
     def __init__(
         self,
         *,
@@ -325,10 +330,11 @@ class UpdateOrganizationRequest(_message.Message):
         description: _builtins.str | None = ...,
         contact_email: _builtins.str | None = ...,
         policy: Global___OrganizationPolicy | None = ...,
+        policy_before: Global___OrganizationPolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_contact_email", b"_contact_email", "_description", b"_description", "_name", b"_name", "contact_email", b"contact_email", "description", b"description", "name", b"name", "policy", b"policy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_contact_email", b"_contact_email", "_description", b"_description", "_name", b"_name", "contact_email", b"contact_email", "description", b"description", "name", b"name", "policy", b"policy", "policy_before", b"policy_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_contact_email", b"_contact_email", "_description", b"_description", "_name", b"_name", "contact_email", b"contact_email", "description", b"description", "name", b"name", "org", b"org", "policy", b"policy", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_contact_email", b"_contact_email", "_description", b"_description", "_name", b"_name", "contact_email", b"contact_email", "description", b"description", "name", b"name", "org", b"org", "policy", b"policy", "policy_before", b"policy_before", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__contact_email: _TypeAlias = _typing.Literal["contact_email"]  # noqa: Y015
     _WhichOneofArgType__contact_email: _TypeAlias = _typing.Literal["_contact_email", b"_contact_email"]  # noqa: Y015

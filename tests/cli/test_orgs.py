@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import grpc
 import pytest
+from google.protobuf.message import Message
 
+from peerd.errors import Reason
 from peerd.v1 import nodes_pb2, registry_pb2
 from tests.cli.conftest import Peerctl
-from tests.cli.fake_daemon import FakeDaemon
+from tests.cli.fake_daemon import FakeDaemon, refuse
 
 BETA = "b" * 52
 
@@ -41,3 +44,28 @@ def test_a_member_that_may_be_either_is_refused(peerctl: Peerctl, daemon: FakeDa
     assert "a peer and a role" in outcome.err
     assert "c" * 52 in outcome.err
     assert not daemon.requests("OrganizationService.AddOrganization")
+
+
+def test_a_change_takes_nothing_back_that_somebody_else_changes_in_the_same_moment(
+    peerctl: Peerctl, daemon: FakeDaemon
+) -> None:
+    stored = nodes_pb2.OrganizationPolicy(max_level=2)
+
+    def get(request: nodes_pb2.GetOrganizationRequest, context: grpc.ServicerContext) -> Message:
+        organization = nodes_pb2.Organization(slug="acme", policy=stored)
+        answer = nodes_pb2.GetOrganizationResponse.FromString(
+            nodes_pb2.GetOrganizationResponse(organization=organization).SerializeToString()
+        )
+        stored.blocked_hosts[:] = ["10.0.0.5"]  # by another operator, once this one has read it
+        return answer
+
+    def update(request: nodes_pb2.UpdateOrganizationRequest, context: grpc.ServicerContext) -> Message:
+        if request.policy_before != stored:
+            refuse(context, Reason.STALE, "changed meanwhile")
+        stored.CopyFrom(request.policy)
+        return nodes_pb2.UpdateOrganizationResponse(organization=nodes_pb2.Organization(slug="acme", policy=stored))
+
+    daemon.on("OrganizationService.GetOrganization", get)
+    daemon.on("OrganizationService.UpdateOrganization", update)
+    assert peerctl("orgs", "set", "acme", "--max-level", "1").exit_code == 0
+    assert (stored.max_level, list(stored.blocked_hosts)) == (1, ["10.0.0.5"])

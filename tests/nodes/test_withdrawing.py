@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from peerd.errors import PeerdError, Reason
 from peerd.v1 import nodes_pb2
 from tests.nodes.house import OWN, House, calling, open_house
 from tests.nodes.test_batches import SCANNED
@@ -159,3 +160,19 @@ async def test_what_belongs_to_another_organization_goes_on(house: House) -> Non
 async def acme_node(house: House) -> str:
     with calling(OWN):
         return (await house.nodes.ListNodes(nodes_pb2.ListNodesRequest(org="acme"), None)).nodes[0].node_id
+
+
+async def test_a_policy_made_from_one_that_is_another_now_changes_nothing(house: House) -> None:
+    with calling(OWN):
+        await house.add("acme", policy(max_level=1))
+        get = nodes_pb2.GetOrganizationRequest(org="acme")
+        before = (await house.organizations.GetOrganization(get, None)).organization.policy
+        block = nodes_pb2.UpdateOrganizationRequest(org="acme", policy=policy(blocked_hosts=["10.0.0.5"]))
+        block.policy_before.CopyFrom(before)
+        await house.organizations.UpdateOrganization(block, None)
+        raised = nodes_pb2.UpdateOrganizationRequest(org="acme", policy=policy(max_level=2), policy_before=before)
+        with pytest.raises(PeerdError) as caught:
+            await house.organizations.UpdateOrganization(raised, None)
+        assert caught.value.reason is Reason.STALE
+        stored = (await house.organizations.GetOrganization(get, None)).organization.policy
+        assert list(stored.blocked_hosts) == ["10.0.0.5/32"]
