@@ -3,7 +3,8 @@
 Three of them. Wall-clock times are whole milliseconds since 1970 (UTC) in the store and in pure code; they order
 nothing, they only tell people and bound signatures, and somebody may set the clock at any moment. Durations inside one
 process come from ``monotonic``, in seconds. Leases, pauses and deadlines that are stored are times of ``steady``: the
-wall clock as it was when this machine was started, plus what has passed since.
+wall clock as it was when this machine was started, plus what has passed since. It is never behind what it was before,
+so that a pause does not last for years on a board whose clock starts in 1970 each time.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import NewType, Protocol
 Millis = NewType("Millis", int)
 """Milliseconds since 1970-01-01T00:00:00Z."""
 DAY_MS = 86_400_000
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Clock(Protocol):
@@ -42,9 +44,13 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock. ``anchor``: a file by which a later process of the same boot has the same steady time."""
+    """The machine's clock. ``anchor``: a file by which a later process of the same boot has the same steady time.
+
+    That file was last modified at the steady time that was kept last; one of a later boot goes on from there at least.
+    """
 
     def __init__(self, anchor: Path | None = None) -> None:
+        self._anchor = anchor
         self._offset = _fresh_offset() if anchor is None else _anchored_offset(anchor)
 
     def now(self) -> Millis:
@@ -58,6 +64,11 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+    async def keep(self) -> None:
+        """Have the steady time of a later boot be later than what it is now."""
+        if self._anchor is not None:
+            _keep(self._anchor, self.steady())
 
 
 class FakeClock:
@@ -109,19 +120,25 @@ def _fresh_offset() -> int:
 
 
 def _anchored_offset(anchor: Path) -> int:
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    boot, offset = _BOOT_ID.read_text(encoding="ascii").strip(), _fresh_offset()
     try:
         kept = json.loads(anchor.read_text(encoding="utf-8"))
         if kept["boot"] == boot:
             return int(kept["offset"])
+        offset = max(offset, anchor.stat().st_mtime_ns // 1_000_000 - _since_boot())
     except (FileNotFoundError, ValueError, KeyError, TypeError):  # of no boot, or cut off by a power failure
         pass
-    offset = _fresh_offset()
     new = anchor.with_suffix(".new")
     anchor.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     new.write_text(json.dumps({"boot": boot, "offset": offset}), encoding="utf-8")
+    _keep(new, _since_boot() + offset)
     os.replace(new, anchor)
     return offset
+
+
+def _keep(anchor: Path, steady: int) -> None:
+    """Needs no room on the disk."""
+    os.utime(anchor, ns=(steady * 1_000_000, steady * 1_000_000))
 
 
 def to_datetime(millis: int) -> datetime:

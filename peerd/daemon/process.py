@@ -15,12 +15,15 @@ from peerd.daemon.daemon import Daemon
 from peerd.datadir import DataDir
 from peerd.errors import PeerdError, Reason
 from peerd.identity.key import load_identity
+from peerd.loops import run_every
 from peerd.store.restore import swap_staged
 
 _log = structlog.get_logger(__name__)
 
 _HELD_SECONDS = 5.0
 _HELD_LOOK_SECONDS = 0.05
+_KEPT_SECONDS = 30.0
+"""Time that the steady clock may lose when the machine is started anew with the wall clock in the past."""
 
 
 async def run_until_signalled(config: Config) -> bool:
@@ -47,6 +50,7 @@ async def run_until_signalled(config: Config) -> bool:
         if replaced is not None:
             _log.warning("daemon.store_restored", replaced=str(replaced))
         daemon = await Daemon.build(config, clock)
+        keeping = asyncio.create_task(run_every(clock.keep, seconds=_KEPT_SECONDS, clock=clock, name="steady clock"))
         try:
             await daemon.run(stop)
         except BaseExceptionGroup as group:
@@ -55,6 +59,7 @@ async def run_until_signalled(config: Config) -> bool:
                 raise
             raise next(_flat(refusals)) from group  # the store is damaged: that is all there is to say
         finally:
+            keeping.cancel()
             await daemon.close()
         return daemon.restarts
 
