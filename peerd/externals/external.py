@@ -65,6 +65,7 @@ class Known:
     gateway: PeerId
     version: int
     last_heartbeat: Millis
+    """By the wall clock as it is now; that of its gateway, if that is another peer."""
     metrics: str = "{}"
 
     def stale(self, now: Millis, offline_ms: int) -> bool:

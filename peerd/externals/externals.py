@@ -55,6 +55,7 @@ class Externals:
         self._clock = clock
         self._offline_ms = round(offline_seconds * 1000)
         self._heartbeats: dict[str, tuple[Millis, str]] = {}
+        """When the last one came, by the steady clock, and what it said."""
         self._registering = asyncio.Lock()
 
     async def load(self) -> None:
@@ -69,7 +70,7 @@ class Externals:
 
     def views(self, *, is_present: Callable[[PeerId], bool], name_of: Callable[[str], str]) -> list[PeerView]:
         """As peers; their status is that of this moment."""
-        now = self._clock.steady()
+        now = self._clock.now()
         return [
             view_of(
                 entry,
@@ -105,7 +106,7 @@ class Externals:
                 node_id=asked.node_id,
                 hostname=asked.hostname,
                 ip=asked.ip,
-                now=tx.steady,
+                now=tx.now,
                 offline_ms=self._offline_ms,
             )
             if found is None and asked.node_id:
@@ -123,7 +124,7 @@ class Externals:
             external.registered_at.CopyFrom(first)
             external.online = True
             if found is None or found.gateway != self._self_id or _said(external) != _said(found.external):
-                external.last_heartbeat_at.CopyFrom(to_timestamp(tx.steady))
+                external.last_heartbeat_at.CopyFrom(to_timestamp(tx.now))
                 self.topic.put(tx, external.node_id, external)
             self._beat(tx, external.node_id, "online", "{}")
             note(
@@ -149,7 +150,7 @@ class Externals:
             self._beat(tx, node_id, status, json.dumps(dict(metrics)))
             said = "" if status == "online" else status
             if not document.value.online or document.signer != self._self_id or document.value.said != said:
-                self._say(tx, document.value, online=True, said=said, at=tx.steady)
+                self._say(tx, document.value, online=True, said=said, at=tx.now)
             return tx.now
 
         return await self._store.write(write)
@@ -168,7 +169,7 @@ class Externals:
 
     async def sweep(self) -> None:
         """Tell the other peers of machines of ours that have fallen silent."""
-        now = self._clock.steady()
+        now = self._clock.now()
         silent = [
             entry
             for entry in self.known()
@@ -183,7 +184,7 @@ class Externals:
         if document is None or document.value.removed or not document.value.online:
             return
         known = self._known(document)
-        if known.gateway == self._self_id and known.stale(tx.steady, self._offline_ms):
+        if known.gateway == self._self_id and known.stale(tx.now, self._offline_ms):
             self._say(tx, known.external, online=False, said="", at=known.last_heartbeat)
 
     def _known(self, document: Document[ExternalPeer]) -> Known:
@@ -196,7 +197,8 @@ class Externals:
         beat = self._heartbeats.get(document.key) if document.signer == self._self_id else None
         if beat is None:
             return known
-        return replace(known, last_heartbeat=max(known.last_heartbeat, beat[0]), metrics=beat[1])
+        ago = self._clock.steady() - beat[0]  # whatever the clock on the wall was set to since
+        return replace(known, last_heartbeat=Millis(self._clock.now() - ago), metrics=beat[1])
 
     def _say(self, tx: Tx, external: ExternalPeer, *, online: bool, said: str, at: Millis) -> None:
         anew = ExternalPeer()
