@@ -21,8 +21,8 @@ from peerd.workflows.secrets import check_unattended
 
 MAX_QUEUED = 100
 """Of one schedule; what would wait longer is skipped."""
-GIVE_UP_AFTER_MS = 3_600_000
-"""How long a firing that cannot start for a reason that passes is tried again."""
+TRIES = 18
+"""Of a firing that cannot start for a reason that passes; their pauses take an hour, whatever the clock is set to."""
 _FIRST_PAUSE_MS = 5_000
 _LONGEST_PAUSE_MS = 300_000
 
@@ -59,7 +59,7 @@ class Firings:
         for firing in repository.waiting(tx, schedule.schedule_id):
             if schedule.paused_at is not None and firing.cause is not Cause.TRIGGER:
                 continue
-            if firing.status is FiringStatus.RETRYING and (firing.next_attempt_at or 0) > tx.now:
+            if firing.status is FiringStatus.RETRYING and (firing.next_attempt_at or 0) > tx.steady:
                 break
             if firing.status is FiringStatus.QUEUED and self._open(tx, schedule):
                 break
@@ -150,10 +150,9 @@ class Firings:
         if error.reason is Reason.GROUP_BUSY:
             status = FiringStatus.SKIPPED_OVERLAP
         elif error.retryable:
-            begun = firing.since if firing.status is FiringStatus.RETRYING else tx.now
             pause = min(_LONGEST_PAUSE_MS, _FIRST_PAUSE_MS << min(firing.attempts, 10))
-            if tx.now - begun < GIVE_UP_AFTER_MS:
-                status, next_attempt_at = FiringStatus.RETRYING, Millis(tx.now + pause)
+            if firing.attempts + 1 < TRIES:
+                status, next_attempt_at = FiringStatus.RETRYING, Millis(tx.steady + pause)
             else:
                 message = f"{message}; given up after an hour"
         repository.decide(

@@ -105,4 +105,5 @@ class Firing:
     workflow_execution_id: int | None
     attempts: int
     next_attempt_at: int | None
+    """By the steady clock."""
     missed_since: int | None

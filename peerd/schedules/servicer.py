@@ -95,7 +95,7 @@ class ScheduleServicer(schedules_pb2_grpc.ScheduleServiceServicer):
         def effect(tx: Tx) -> schedules_pb2.TriggerScheduleResponse:
             firing = self._schedules.trigger(tx, request.schedule, who)
             schedule = repository.get(tx, request.schedule)
-            return schedules_pb2.TriggerScheduleResponse(firing=to_firing(schedule, firing))
+            return schedules_pb2.TriggerScheduleResponse(firing=to_firing(schedule, firing, ahead=tx.steady - tx.now))
 
         return await self._once(request, schedules_pb2.TriggerScheduleResponse, effect)
 
@@ -107,9 +107,12 @@ class ScheduleServicer(schedules_pb2_grpc.ScheduleServiceServicer):
         before = page_start(request.page_token) or _NEWEST
         found = await repository.firings(self._store, schedule.schedule_id, before=before, limit=size + 1)
         return schedules_pb2.ListFiringsResponse(
-            firings=[to_firing(schedule, firing) for firing in found[:size]],
+            firings=[to_firing(schedule, firing, ahead=self._ahead()) for firing in found[:size]],
             next_page_token=str(found[size - 1].firing_id) if len(found) > size else "",
         )
+
+    def _ahead(self) -> int:
+        return self._clock.steady() - self._clock.now()
 
     def _short(self, tx: Tx, schedule: Schedule) -> schedules_pb2.Schedule:
         return to_message(schedule, now=tx.now, next_count=1)
@@ -121,7 +124,7 @@ class ScheduleServicer(schedules_pb2_grpc.ScheduleServiceServicer):
             schedule,
             now=self._clock.now(),
             next_count=next_count,
-            last=newest[0] if newest else None,
+            last=to_firing(schedule, newest[0], ahead=self._ahead()) if newest else None,
             waiting=waiting,
         )
 

@@ -17,7 +17,7 @@ _ORIGINS = {
 
 
 def to_message(
-    schedule: Schedule, *, now: Millis, next_count: int, last: Firing | None = None, waiting: int = 0
+    schedule: Schedule, *, now: Millis, next_count: int, last: schedules_pb2.Firing | None = None, waiting: int = 0
 ) -> schedules_pb2.Schedule:
     """A schedule with its next planned times."""
     message = schedules_pb2.Schedule(
@@ -33,7 +33,7 @@ def to_message(
         paused_at=_at(schedule.paused_at),
         pause_reason=schedule.pause_reason,
         decided_until=_at(schedule.decided_until),
-        last=to_firing(schedule, last) if last is not None else None,
+        last=last,
         waiting=waiting,
     )
     if schedule.plan is not None:
@@ -46,8 +46,8 @@ def to_message(
     return message
 
 
-def to_firing(schedule: Schedule, firing: Firing) -> schedules_pb2.Firing:
-    """What became of a planned time."""
+def to_firing(schedule: Schedule, firing: Firing, *, ahead: int) -> schedules_pb2.Firing:
+    """What became of a planned time; ``ahead``: how far the steady clock is ahead of the one on the wall."""
     return schedules_pb2.Firing(
         firing_id=firing.firing_id,
         schedule_id=firing.schedule_id,
@@ -61,7 +61,7 @@ def to_firing(schedule: Schedule, firing: Firing) -> schedules_pb2.Firing:
         since=_at(firing.since),
         workflow_execution_id=firing.workflow_execution_id or 0,
         attempts=firing.attempts,
-        next_attempt_at=_at(firing.next_attempt_at),
+        next_attempt_at=_at(None if firing.next_attempt_at is None else firing.next_attempt_at - ahead),
         missed_since=_at(firing.missed_since),
     )
 

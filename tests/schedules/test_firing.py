@@ -12,6 +12,7 @@ from peerd import metrics
 from peerd.errors import PeerdError, Reason
 from peerd.schedules import repository
 from peerd.schedules.model import FiringStatus
+from peerd.schedules.wire import to_firing
 from peerd.v1 import schedules_pb2, workflows_pb2
 
 from .conftest import Make
@@ -319,6 +320,27 @@ async def test_what_passes_is_tried_again_and_leaves_no_rows_meanwhile(machine: 
     await made.run_until(at("2026-06-01 08:20"))
     assert [firing.status for firing in await made.firings()] == [FiringStatus.FIRED]
     assert len(await made.executions()) == 1
+
+
+@pytest.mark.parametrize("set_by", [-18_000, 18_000])
+async def test_a_clock_that_is_set_gives_nothing_up_and_keeps_nothing_waiting(machine: Make, set_by: int) -> None:
+    made = await machine(at("2026-06-01 07:59"))
+    await made.put("0 8 * * *", "UTC")
+    made.refuse = PeerdError(Reason.OVERLOADED, "too much to do")
+    await made.run_until(at("2026-06-01 08:02"), step=5)
+    made.clock.set(set_by)
+    for _ in range(24):
+        made.clock.advance(5)
+        await made.ticker.look()
+    (firing,) = await made.firings()
+    assert firing.status is FiringStatus.RETRYING and firing.next_attempt_at is not None
+    wall = to_firing(await repository.read(made.store, "w"), firing, ahead=made.clock.steady() - made.clock.now())
+    pause = (firing.next_attempt_at - made.clock.steady()) / 1000
+    assert 0 < pause <= 300 and wall.next_attempt_at.ToMilliseconds() == made.clock.now() + pause * 1000
+    made.refuse = None
+    made.clock.advance(pause)
+    await made.ticker.look()
+    assert [firing.status for firing in await made.firings()] == [FiringStatus.FIRED]
 
 
 async def test_what_does_not_pass_is_given_up(machine: Make) -> None:
