@@ -111,7 +111,7 @@ def all_services(
         workshop.schedules.stored,
     )
     reports = JobReportServicer(workshop.orchestrator, clock, store.store_id)
-    transfers = TransferServicer(self_id, store, workshop.receiver, workshop.sender)
+    transfers = TransferServicer(self_id, store, workshop.receiver, workshop.sender, clock)
     audit, profiles = AuditServicer(self_id, store), ProfileServicer(store, neighbours.profiles)
     detector, services = DetectorServicer(neighbours.prober), CatalogServicer(store, catalog, search, self_id)
     tokens_servicer, backup = TokenServicer(store, tokens), BackupServicer(backups, store, restart=restart)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from peerd.clock import to_datetime
+from peerd.clock import Clock, to_datetime
 from peerd.errors import PeerdError, Reason
 from peerd.identity.peer_id import PeerId
 from peerd.rpc.caller import current_caller
@@ -26,11 +26,12 @@ _PAGE = 200
 class TransferServicer(transfers_pb2_grpc.TransferServiceServicer):
     """peerd.v1.TransferService."""
 
-    def __init__(self, self_id: PeerId, store: Store, receiver: Receiver, sender: Sender) -> None:
+    def __init__(self, self_id: PeerId, store: Store, receiver: Receiver, sender: Sender, clock: Clock) -> None:
         self._self_id = self_id
         self._store = store
         self._receiver = receiver
         self._sender = sender
+        self._clock = clock
 
     async def Offer(
         self, request_iterator: AsyncIterator[transfers_pb2.OfferRequest], context: Any
@@ -128,5 +129,6 @@ class TransferServicer(transfers_pb2_grpc.TransferServiceServicer):
         if row["ended_at"]:
             transfer.ended_at.FromDatetime(to_datetime(row["ended_at"]))
         elif row["next_try_at"]:
-            transfer.next_try_at.FromDatetime(to_datetime(row["next_try_at"]))
+            wait = row["next_try_at"] - self._clock.steady()
+            transfer.next_try_at.FromDatetime(to_datetime(self._clock.now() + wait))
         return transfer

@@ -131,7 +131,7 @@ async def peer(folder: Path, world: World, limits: Limits | None = None) -> Asyn
     channels = Channels(identity, world, clock, socket=folder / "s" / "s")
     sender = Sender(identity.peer_id, store, channels, ledger, clock)
     receiver = Receiver(identity.peer_id, store, ledger, limits or Limits(reserve=NOTHING_KEPT))
-    servicer = TransferServicer(identity.peer_id, store, receiver, sender)
+    servicer = TransferServicer(identity.peer_id, store, receiver, sender, clock)
     server = RpcServer(identity, world, channels, clock, resolve=PeerId)
     server.register(
         [("peerd.v1.TransferService", lambda s: transfers_pb2_grpc.add_TransferServiceServicer_to_server(servicer, s))]
@@ -248,6 +248,9 @@ async def test_a_job_without_interfaces_yet_is_waited_for(
         while not (await a.store.all("SELECT 1 FROM outgoing_transfers WHERE reason = 'not_yet_expected'")):
             await asyncio.sleep(0.01)
     a.clock.wrong_by = set_by
+    local = transfers_pb2_grpc.TransferServiceStub(a.channels.channel(a.id))
+    (listed,) = (await local.ListTransfers(transfers_pb2.ListTransfersRequest(), timeout=60)).transfers
+    assert abs(listed.next_try_at.ToMilliseconds() - a.clock.now()) < 60_000, "people read it by the clock on the wall"
     b.ledger.refuse = None
     await a.outcome()
     assert contents(b.ledger.root / "input") == {"f": b"x"}
