@@ -69,7 +69,7 @@ def explain(state: ExecutionState, job: JobState, name_of: NameOf) -> Explanatio
     if job.status is WorkflowJobStatus.RUNNING and job.peer not in state.away:
         return waiting
     limit = limits.nearest(state, job)
-    until = f"until {_moment(limit[0])}, its {limit[1]}" if limit is not None else "without a deadline"
+    until = f"until {_moment(state, limit[0])}, its {limit[1]}" if limit is not None else "without a deadline"
     return Explanation(reason=waiting.reason, message=f"{waiting.message}, {until}", next_action=waiting.next_action)
 
 
@@ -116,7 +116,7 @@ def _away_action(state: ExecutionState, name_of: NameOf) -> str:
 def _cancelling(state: ExecutionState, job: JobState, name_of: NameOf) -> Explanation:
     name = name_of(job.peer) if job.peer else "its peer"
     away = state.away.get(job.peer)
-    message = f"cancelling, waiting for {name}" + (f", away since {_moment(away.since)}" if away else "")
+    message = f"cancelling, waiting for {name}" + (f", away since {_moment(state, away.since)}" if away else "")
     action = f"bring {name} back: the cancel is repeated until it answers" if away else NOTHING_TO_DO
     return Explanation(reason="cancelling", message=message, next_action=action)
 
@@ -162,13 +162,13 @@ def _waiting(state: ExecutionState, job: JobState, name_of: NameOf) -> Explanati
 
 def _away(state: ExecutionState, job: JobState, name: str, since: Millis) -> Explanation:
     what = "waits for" if not job.may_have_run else "may be running; waits to hear from"
-    message = f"{what} {name}, which does not answer since {_moment(since)}"
+    message = f"{what} {name}, which does not answer since {_moment(state, since)}"
     action = f"bring {name} back, or cancel"
     if not job.spec.pinned and not job.may_have_run:
         action += "; it moves when another peer fits"
     elif not job.spec.pinned and job.spec.retry_lost:
         lease_ends = Millis(since + state.timing.lease + state.timing.max_clock_skew)
-        action += f"; it may move after {_moment(lease_ends)}, when its lease has run out"
+        action += f"; it may move after {_moment(state, lease_ends)}, when its lease has run out"
     return Explanation(reason="peer_away", message=message, next_action=action)
 
 
@@ -227,5 +227,6 @@ def _producers(state: ExecutionState, job: JobState, name_of: NameOf) -> str:
     return "waits for files of " + ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _moment(millis: int) -> str:
-    return to_datetime(millis).strftime("%Y-%m-%d %H:%M:%SZ")
+def _moment(state: ExecutionState, steady: int) -> str:
+    """By the clock on the wall, as people read it."""
+    return to_datetime(steady - state.ahead).strftime("%Y-%m-%d %H:%M:%SZ")

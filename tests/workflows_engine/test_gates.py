@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from peerd.clock import Millis
+from peerd.clock import Millis, to_datetime
 from peerd.workflows import events as e
 from peerd.workflows.decide import PlaceJob, StartJob, decide, due
 from peerd.workflows.evolve import evolve
@@ -253,6 +253,20 @@ def test_time_outs_pass_by_the_clock_that_nobody_sets() -> None:
     state.ahead = 0
     assert messages(judge(state, START + 1999)) == []
     assert messages(judge(state, START + 2000)) == [("b", "queue_timeout")]
+
+
+def test_until_when_and_since_when_are_told_by_the_clock_on_the_wall() -> None:
+    hour = 3_600_000
+    spec = replace(spec_of([job("a", 10, queue_timeout=60_000)], []), created_at=Millis(START + hour))
+    state = initial_state(spec, TIMING, ahead=-hour)
+    shown = [to_datetime(START + after).strftime("%H:%M:%S") for after in (hour + 60_000, hour + 5000, 60_000)]
+    assert shown[0] in explain(state, state.jobs["a"], str).message
+    drive(state, placed("a", "p"), e.PeerAway(peer="p", since=Millis(START + 5000), gone=False))
+    assert (
+        f"does not answer since {to_datetime(START).date()} {shown[1]}Z" in explain(state, state.jobs["a"], str).message
+    )
+    state.ahead = 0
+    assert shown[2] in explain(state, state.jobs["a"], str).message
 
 
 def test_after_a_cancel_nothing_is_judged() -> None:
