@@ -25,6 +25,8 @@ from peerd.uninterrupted import uninterrupted
 
 MAX_SESSIONS = 1000
 """Accepted offers that are held in memory."""
+MAX_HELD_FILES = 2 * MAX_FILES
+"""That are listed in these; some 400 bytes each."""
 
 Piece = tuple[int, int, bytes]
 """File index, offset, bytes."""
@@ -124,18 +126,20 @@ class Receiver:
         known = self._sessions.get(key)
         if known is not None and (known.digest == digest or known.lock.locked()):
             return known
-        self._forget_idle()
+        self._forget_idle(len(manifest.files))
         staging = Staging(expectation, key.edge_id, manifest, digest)
         made = self._sessions[key] = _Session(manifest=manifest, digest=digest, staging=staging)
         return made
 
-    def _forget_idle(self) -> None:
+    def _forget_idle(self, coming: int) -> None:
         """Offers that nobody went on with must not pile up; whoever comes back offers again."""
-        while len(self._sessions) >= MAX_SESSIONS:
-            idle = next((name for name, session in self._sessions.items() if not session.lock.locked()), None)
-            if idle is None:
+        held = coming + sum(len(session.manifest.files) for session in self._sessions.values())
+        for name, session in list(self._sessions.items()):
+            if len(self._sessions) < MAX_SESSIONS and held <= MAX_HELD_FILES:
                 return
-            del self._sessions[idle]
+            if not session.lock.locked():
+                held -= len(session.manifest.files)
+                del self._sessions[name]
 
     def _expect(self, tx: Tx, key: TransferKey, digest: bytes) -> Expectation | None:
         if repository.was_received(tx, key, digest):

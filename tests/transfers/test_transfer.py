@@ -130,8 +130,8 @@ async def peer(folder: Path, world: World, limits: Limits | None = None) -> Asyn
     store = await open_store(folder / "db", clock)
     channels = Channels(identity, world, clock, socket=folder / "s" / "s")
     sender = Sender(identity.peer_id, store, channels, ledger, clock)
-    receiver = Receiver(identity.peer_id, store, ledger, limits or Limits(reserve=NOTHING_KEPT))
-    servicer = TransferServicer(identity.peer_id, store, receiver, sender, clock)
+    taking = Receiver(identity.peer_id, store, ledger, limits or Limits(reserve=NOTHING_KEPT))
+    servicer = TransferServicer(identity.peer_id, store, taking, sender, clock)
     server = RpcServer(identity, world, channels, clock, resolve=PeerId)
     server.register(
         [("peerd.v1.TransferService", lambda s: transfers_pb2_grpc.add_TransferServiceServicer_to_server(servicer, s))]
@@ -140,7 +140,7 @@ async def peer(folder: Path, world: World, limits: Limits | None = None) -> Asyn
     world.places[identity.peer_id] = f"127.0.0.1:{port}"
     running = asyncio.ensure_future(sender.run())
     try:
-        yield Peer(identity.peer_id, ledger, store, sender, channels, receiver, clock, running)
+        yield Peer(identity.peer_id, ledger, store, sender, channels, taking, clock, running)
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -492,6 +492,25 @@ async def test_offering_again_what_was_received_is_answered_at_once(pair: tuple[
     await send(a, key, source)
     assert (await offer(a, b, key, scan(source))).complete
     assert len(b.ledger.received_) == 1
+
+
+async def test_offers_of_many_files_that_nobody_went_on_with_are_not_held(
+    pair: tuple[Peer, Peer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver, "MAX_HELD_FILES", 5)
+    a, b = pair
+    scanned = scan(fill(tmp_path / "out", f=b"x", g=b"y"))
+    digest, pieces = scanned.manifest.digest(), [(0, 0, b"x"), (1, 0, b"y")]
+    keys = [key_of(a, b, edge) for edge in (1, 2, 3)]
+    for key in keys:
+        await offer(a, b, key, scanned)
+    with pytest.raises(PeerdError) as caught:
+        await push(a, b, keys[0], digest, pieces)
+    assert caught.value.reason is Reason.OFFER_FIRST
+    await push(a, b, keys[1], digest, pieces)
+    await offer(a, b, keys[0], scanned)
+    await push(a, b, keys[0], digest, pieces)
+    assert len(b.ledger.received_) == 2
 
 
 async def test_another_peer_cannot_send_in_its_place(tmp_path: Path) -> None:
