@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
-from peerd.clock import Millis
 from peerd.errors import PeerdError, Reason
 from peerd.failpoints import failpoint
 from peerd.nodes import repository, runs
@@ -146,18 +145,18 @@ class Asking:
             return 0, Answer(error=problem)
         if protocol and protocol not in self._known:
             return 0, Answer(error=f"Protocol '{request.protocol}' not found")
-        before = Millis(tx.now - organization.policy.cool_down_ms)
+        cool_down = organization.policy.cool_down_ms
         usage = runs.usage(tx, organization.org_id)
         lanes, error = lanes_left(organization.policy, usage)
         if error:
             return 0, Answer(error=error, next_action=WAIT)
-        due = repository.count_due(tx, organization.org_id, protocol=protocol, scanned_before=before)
+        due = repository.count_due(tx, organization.org_id, protocol=protocol, now=tx.now, cool_down_ms=cool_down)
         selection = Selection(
             limit=request.limit,
             budget=budget_left(organization.policy, usage),
             room=room(organization.policy, least_batch(lanes, level)),
         )
-        nodes = repository.due_nodes(tx, organization.org_id, protocol=protocol, scanned_before=before)
+        nodes = repository.due_nodes(tx, organization.org_id, protocol=protocol, now=tx.now, cool_down_ms=cool_down)
         probes = chosen(nodes, organization.policy, level, self._known, most=selection.most)
         if not probes:
             error = "No node is due" if not due else selection.why(due, 0)

@@ -184,7 +184,7 @@ def _under_way(decision: Decision, usage: Usage) -> Decision:
 
 
 def _not_now(decision: Decision, node: Node | None, policy: Policy, usage: Usage, now: Millis) -> Decision | None:
-    ends = cool_down_ends(node, policy)
+    ends = cool_down_ends(node, policy, now)
     if ends > now:
         assert node is not None and node.scanned_at is not None  # noqa: S101 - else nothing cools down
         error = f"Node was scanned at {_moment(node.scanned_at)}; its cool-down ends at {_moment(ends)}"
@@ -194,9 +194,9 @@ def _not_now(decision: Decision, node: Node | None, policy: Policy, usage: Usage
     return replace(decision, answer=answer, start=False)
 
 
-def cool_down_ends(node: Node | None, policy: Policy) -> Millis:
-    """When a node may be scanned again; 0 for one that was not."""
-    if node is None or node.scanned_at is None:
+def cool_down_ends(node: Node | None, policy: Policy, now: Millis) -> Millis:
+    """When a node may be scanned again; 0 for one that was not, or that far ahead by a clock that was wrong."""
+    if node is None or node.scanned_at is None or node.scanned_at > now + policy.cool_down_ms:
         return Millis(0)
     return Millis(node.scanned_at + policy.cool_down_ms)
 

@@ -159,13 +159,13 @@ def find_by_id(tx: Tx, node_id: str) -> Node | None:
     return None if row is None else to_node(row)
 
 
-def due_nodes(tx: Tx, org_id: str, *, protocol: str, scanned_before: int) -> Iterator[Node]:
-    """Those that nothing is under way for and that were not scanned since: first those never tried, then those tried
+def due_nodes(tx: Tx, org_id: str, *, protocol: str, now: int, cool_down_ms: int) -> Iterator[Node]:
+    """Those that nothing is under way for and that do not cool down: first those never tried, then those tried
     longest ago, well or not, so that nodes which fail each time keep no others from their turn."""
     found = tx.all(
         f"SELECT n.id FROM nodes n WHERE {_DUE}"  # noqa: S608 - ours
         " ORDER BY (SELECT max(r.id) FROM node_runs r WHERE r.node_id = n.node_id), n.id",
-        (org_id, protocol, protocol, scanned_before),
+        (org_id, protocol, protocol, now, cool_down_ms),
     )
     for row in found:
         whole = tx.one("SELECT * FROM nodes WHERE id = ?", (row["id"],))
@@ -173,16 +173,17 @@ def due_nodes(tx: Tx, org_id: str, *, protocol: str, scanned_before: int) -> Ite
         yield to_node(whole)
 
 
-def count_due(tx: Tx, org_id: str, *, protocol: str, scanned_before: int) -> int:
+def count_due(tx: Tx, org_id: str, *, protocol: str, now: int, cool_down_ms: int) -> int:
     """How many there are of these."""
     counted = f"SELECT count(*) AS count FROM nodes n WHERE {_DUE}"  # noqa: S608 - ours
-    row = tx.one(counted, (org_id, protocol, protocol, scanned_before))
+    row = tx.one(counted, (org_id, protocol, protocol, now, cool_down_ms))
     return int(row["count"]) if row is not None else 0
 
 
+# Before now or after it: what was scanned while the clock was far ahead does not cool down until that time has come.
 _DUE = (
-    "n.org_id = ? AND (? = '' OR n.protocol = ?) AND (n.scanned_at IS NULL OR n.scanned_at <= ?) AND NOT EXISTS "
-    "(SELECT 1 FROM node_runs r WHERE r.node_id = n.node_id AND r.status = 'running')"
+    "n.org_id = ? AND (? = '' OR n.protocol = ?) AND (n.scanned_at IS NULL OR abs(? - n.scanned_at) >= ?) "
+    "AND NOT EXISTS (SELECT 1 FROM node_runs r WHERE r.node_id = n.node_id AND r.status = 'running')"
 )
 
 

@@ -81,15 +81,16 @@ def prune(tx: Tx, node_id: str) -> None:
     older = "(SELECT id FROM node_runs WHERE node_id = ? ORDER BY id DESC LIMIT 1 OFFSET ?)"
     tx.execute(
         f"DELETE FROM node_runs WHERE node_id = ? AND id <= {older} AND status != '{RUNNING}'"  # noqa: S608 - ours
-        " AND started_at <= ?",
-        (node_id, node_id, KEPT_RUNS, tx.now - DAY_MS),
+        " AND abs(? - started_at) >= ?",
+        (node_id, node_id, KEPT_RUNS, tx.now, DAY_MS),
     )
 
 
 def usage(tx: Tx, org_id: str, node_id: str = "") -> Usage:
     """What the organization uses of its policy now, and what is under way for the node.
 
-    Of a sweep as many count as it probes at once: the others wait for these.
+    Of a sweep as many count as it probes at once: the others wait for these. What began while the clock was far ahead
+    does not count: it would until that time has come.
     """
     under_way = tx.all(
         "SELECT count(*) AS count, s.lanes FROM node_runs r LEFT JOIN node_sweeps s ON s.id = r.sweep_id"
@@ -97,7 +98,8 @@ def usage(tx: Tx, org_id: str, node_id: str = "") -> Usage:
         (org_id,),
     )
     began = tx.one(
-        "SELECT count(*) AS count FROM node_runs WHERE org_id = ? AND started_at > ?", (org_id, tx.now - DAY_MS)
+        "SELECT count(*) AS count FROM node_runs WHERE org_id = ? AND started_at > ? AND started_at < ?",
+        (org_id, tx.now - DAY_MS, tx.now + DAY_MS),
     )
     assert began is not None  # noqa: S101 - counts are always there
     return Usage(

@@ -214,6 +214,21 @@ async def test_cool_down_budget_and_places(house: House) -> None:
     assert (await house.scan("10.0.0.1", "acme")).success
 
 
+async def test_a_clock_that_was_far_ahead_locks_nobody_out_when_it_is_right_again(house: House) -> None:
+    await house.add("acme", nodes_pb2.OrganizationPolicy(allowed_networks=["10.0.0.0/8"], daily_budget=2))
+    house.clock.set(365 * 24 * 3600)
+    for target in ("10.0.0.1", "10.0.0.2"):
+        await house.deliver(await house.scan(target, "acme", protocol="sui"), SCANNED)
+        await house.applying.look()
+    assert "budget of 2" in (await house.scan("10.0.0.3", "acme", protocol="sui")).error
+    house.clock.set(-365 * 24 * 3600)
+    house.clock.advance(1)
+    assert (await house.scan("10.0.0.1", "acme")).success
+    with calling(OWN):
+        answer = await house.nodes.SweepNodes(nodes_pb2.SweepNodesRequest(org="acme"), None)
+    assert (answer.error, answer.sweep.nodes) == ("", 1)
+
+
 async def test_a_sweep_is_one_execution_in_lanes_of_what_is_due(house: House) -> None:
     policy = nodes_pb2.OrganizationPolicy(allowed_networks=["10.0.0.0/8"], daily_budget=6, max_concurrent=3)
     await house.add("acme", policy)
