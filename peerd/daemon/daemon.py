@@ -302,6 +302,7 @@ class Daemon:
         kept_ms = round(self._config.audit.retention_days * DAY_MS)
         await self._store.write(lambda tx: prune(tx, before=now - kept_ms))
         await self._inventory_upkeep.thin(now)
+        await self._devices.forget_old(now)
 
     # -- What this peer takes; see peerd.daemon.workshop.House
 

@@ -31,7 +31,6 @@ _LOOK_SIMULATED_SECONDS = 0.25
 _SURVEY_SECONDS = 2.0
 _SETTLE_SECONDS = 5.0
 _RECORD_SECONDS = 20.0
-_DOWN_SAMPLE_SECONDS = 600.0
 
 
 class Devices:
@@ -73,6 +72,16 @@ class Devices:
         """Call this on the event loop when something was written."""
         self._on_change.append(callback)
 
+    async def forget_old(self, now: int) -> None:
+        """Make hours of minutes that are old, and remove what is older than it is to be kept."""
+
+        def write(tx: Tx) -> None:
+            telemetry.down_sample(tx, self._config, now)
+            repository.forget_events(tx)
+            repository.forget_unseen(tx, before=now - round(self._config.history_days * DAY_MS))
+
+        await self._store.write(write)
+
     # -- Life
 
     async def run(self) -> None:
@@ -87,7 +96,6 @@ class Devices:
                     (self._survey, _SURVEY_SECONDS, "health of miners", None),
                     (self._settle, _SETTLE_SECONDS, "miners handed over", None),
                     (self._record, _RECORD_SECONDS, "readings of miners", None),
-                    (self._down_sample, _DOWN_SAMPLE_SECONDS, "old readings of miners", None),
                 ):
                     tasks.create_task(run_every(step, seconds=pause, clock=self._clock, name=name, wake=wake))
         finally:
@@ -235,14 +243,6 @@ class Devices:
         if windows:
             await self._store.write(lambda tx: telemetry.record_all(tx, windows, tx.now))
             self.changed()
-
-    async def _down_sample(self) -> None:
-        def write(tx: Tx) -> None:
-            telemetry.down_sample(tx, self._config)
-            repository.forget_events(tx)
-            repository.forget_unseen(tx, before=tx.now - round(self._config.history_days * DAY_MS))
-
-        await self._store.write(write)
 
     async def _settle(self) -> None:
         if self._moves is not None:

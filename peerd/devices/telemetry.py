@@ -51,9 +51,9 @@ def record(tx: Tx, miner_id: int, window: Window) -> None:
     )
 
 
-def down_sample(tx: Tx, config: DevicesConfig) -> None:
+def down_sample(tx: Tx, config: DevicesConfig, now: int) -> None:
     """Minutes that are old become hours, old hours go. Repeatable: an hour is made from its minutes, which then go."""
-    whole = tx.now - round(config.detail_hours * HOUR_MS)
+    whole = now - round(config.detail_hours * HOUR_MS)
     whole -= whole % HOUR_MS
     tx.execute(
         "INSERT OR REPLACE INTO miner_readings (miner_id, resolution, at, samples, hash_rate_khs, hash_rate_min_khs,"
@@ -66,7 +66,7 @@ def down_sample(tx: Tx, config: DevicesConfig) -> None:
         (HOUR, HOUR_MS, MINUTE, whole, HOUR_MS),
     )
     tx.execute("DELETE FROM miner_readings WHERE resolution = ? AND at < ?", (MINUTE, whole))
-    old = tx.now - round(config.history_days * DAY_MS)
+    old = now - round(config.history_days * DAY_MS)
     tx.execute("DELETE FROM miner_readings WHERE resolution = ? AND at < ?", (HOUR, old))
     tx.execute("DELETE FROM device_history WHERE at < ?", (old,))
 

@@ -29,7 +29,7 @@ async def test_minutes_become_hours_once_and_hours_go(store: Store, clock: FakeC
         await store.write(lambda tx, window=window: telemetry.record(tx, miner, window))  # type: ignore[misc]
         clock.advance(60)
     for _ in range(2):
-        await store.write(lambda tx: telemetry.down_sample(tx, CONFIG))
+        await store.write(lambda tx: telemetry.down_sample(tx, CONFIG, tx.now))
         rows = await telemetry.page(store, miner, telemetry.HOUR, before=2**60, limit=100)
         assert hours in (0, len(rows)), "twice is once"
         hours = len(rows)
@@ -40,8 +40,8 @@ async def test_minutes_become_hours_once_and_hours_go(store: Store, clock: FakeC
     minutes = await telemetry.page(store, miner, telemetry.MINUTE, before=2**60, limit=1000)
     assert 2 * 60 <= len(minutes) <= 3 * 60
     clock.advance(40 * 3600)
-    await store.write(lambda tx: telemetry.down_sample(tx, CONFIG))
-    await store.write(lambda tx: telemetry.down_sample(tx, CONFIG))
+    await store.write(lambda tx: telemetry.down_sample(tx, CONFIG, tx.now))
+    await store.write(lambda tx: telemetry.down_sample(tx, CONFIG, tx.now))
     assert not await telemetry.page(store, miner, telemetry.HOUR, before=2**60, limit=100)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.fleet import Fleet, wait_for
+from tests.e2e.fleet import Daemon, Fleet, wait_for
 from tests.e2e.workflow import definition, job, start
 from tests.faults.clocks import WallClock, needs_faketime, wall_clocks
 from tests.faults.workload import home_of
@@ -38,6 +41,15 @@ def folders_of_jobs(fleet: Fleet) -> list[Path]:
     return [path for daemon in fleet.daemons.values() for path in daemon.data.glob("workflows/*/*/jobs/*/*/output")]
 
 
+def said_by_a_device(daemon: Daemon, *, at: int | None = None) -> int:
+    """How much of it is kept, once something was said then."""
+    with closing(sqlite3.connect(daemon.data / "peerd.db", timeout=30)) as store, store:
+        if at is not None:
+            store.execute("INSERT INTO device_history (at, event, detail) VALUES (?, 'tried', '')", (at,))
+        (found,) = store.execute("SELECT count(*) FROM device_history WHERE event = 'tried'")
+        return int(found[0])
+
+
 @pytest.mark.timeout(500)
 def test_a_clock_a_year_ahead_removes_nothing_and_all_is_well_when_it_is_right_again(
     fleet: Fleet, clocks: dict[str, WallClock]
@@ -46,6 +58,7 @@ def test_a_clock_a_year_ahead_removes_nothing_and_all_is_well_when_it_is_right_a
     assert done.wait() == "COMPLETED", done.explain()
     before = folders_of_jobs(fleet)
     assert len(before) == 2
+    assert said_by_a_device(fleet["a"], at=round(time.time() * 1000)) == 1
     for clock in clocks.values():
         clock.set(YEAR)
     for daemon in fleet.daemons.values():
@@ -55,6 +68,7 @@ def test_a_clock_a_year_ahead_removes_nothing_and_all_is_well_when_it_is_right_a
     fleet.wait_until_all_see_all()
     during = start(fleet, "c", definition("during", job("three", "a"), job("four", "c", ["three"])))
     assert during.wait() == "COMPLETED", during.explain()
+    assert said_by_a_device(fleet["a"]) == 1, "nor did what miners said go"
     clocks["c"].set(0)
     fleet["c"].kill()
     fleet["c"].start()
