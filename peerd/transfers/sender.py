@@ -22,7 +22,7 @@ from peerd.rpc.channels import Channels
 from peerd.rpc.status import remote_errors
 from peerd.store import Store, Tx
 from peerd.transfers import repository, wire
-from peerd.transfers.manifest import BLOCK_BYTES, READ_BYTES, Pin, Scanned, scan, scan_in_thread
+from peerd.transfers.manifest import BLOCK_BYTES, MAX_FILES, READ_BYTES, Pin, Scanned, scan, scan_in_thread
 from peerd.transfers.model import Outcomes, OutgoingStatus, OutgoingTransfer, TransferKey
 from peerd.transfers.paths import open_file
 from peerd.transfers.repository import Outgoing
@@ -44,6 +44,8 @@ _ENTRY_BYTES = 100
 """What a file takes in an offer, about; its blocks come on top."""
 _FRAIL_BYTES = 256 * 1024
 """A message on a connection that has broken before: what of it was under way when it breaks again is sent again."""
+MAX_HELD_FILES = MAX_FILES
+"""Of all orders, what of their files was read is kept for the next try; some kilobyte each."""
 _MAX_MISMATCHES = 5
 """A block that arrives wrong this often is no accident of the wire."""
 
@@ -157,7 +159,8 @@ class Sender:
             return
         before = self._scans.pop(order.id, None)
         scanned = await scan_in_thread(lambda given_up: scan(order.source, given_up=given_up, before=before))
-        self._scans[order.id] = scanned
+        if sum(len(held.paths) for held in self._scans.values()) + len(scanned.paths) <= MAX_HELD_FILES:
+            self._scans[order.id] = scanned
         total, count = scanned.manifest.total_bytes, len(scanned.manifest.files)
         self._progress[order.key] = (0, total)
         if (order.bytes_total, order.file_count) != (total, count):

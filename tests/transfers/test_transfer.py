@@ -24,7 +24,7 @@ from peerd.rpc.channels import Channels
 from peerd.rpc.server import RpcServer
 from peerd.rpc.status import remote_errors
 from peerd.store import Store, Tx, open_store
-from peerd.transfers import manifest, receiver, wire
+from peerd.transfers import manifest, receiver, sender, wire
 from peerd.transfers.manifest import BLOCK_BYTES, Scanned, scan
 from peerd.transfers.model import Expectation, OutgoingTransfer, Received, Source, TransferKey
 from peerd.transfers.receiver import Limits, Receiver
@@ -129,18 +129,18 @@ async def peer(folder: Path, world: World, limits: Limits | None = None) -> Asyn
     world.peers.add(identity.peer_id)
     store = await open_store(folder / "db", clock)
     channels = Channels(identity, world, clock, socket=folder / "s" / "s")
-    sender = Sender(identity.peer_id, store, channels, ledger, clock)
+    sending = Sender(identity.peer_id, store, channels, ledger, clock)
     taking = Receiver(identity.peer_id, store, ledger, limits or Limits(reserve=NOTHING_KEPT))
-    servicer = TransferServicer(identity.peer_id, store, taking, sender, clock)
+    servicer = TransferServicer(identity.peer_id, store, taking, sending, clock)
     server = RpcServer(identity, world, channels, clock, resolve=PeerId)
     server.register(
         [("peerd.v1.TransferService", lambda s: transfers_pb2_grpc.add_TransferServiceServicer_to_server(servicer, s))]
     )
     port = await server.start(listen="127.0.0.1:0", socket=folder / "s" / "s")
     world.places[identity.peer_id] = f"127.0.0.1:{port}"
-    running = asyncio.ensure_future(sender.run())
+    running = asyncio.ensure_future(sending.run())
     try:
-        yield Peer(identity.peer_id, ledger, store, sender, channels, taking, clock, running)
+        yield Peer(identity.peer_id, ledger, store, sending, channels, taking, clock, running)
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -284,6 +284,24 @@ async def test_what_waits_for_its_peer_is_not_read_again_at_each_try(
     assert contents(b.ledger.root / "input") == {"kept": b"as it was", "changing": b"then another"}
     assert sorted(read) == ["changing", "changing", "kept"]
     await until(lambda: a.sender._scans == {})
+
+
+async def test_what_was_read_for_many_that_wait_does_not_fill_the_memory(
+    pair: tuple[Peer, Peer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "MAX_HELD_FILES", 3)
+    a, b = pair
+    source = fill(tmp_path / "out", f=b"x", g=b"y")
+    b.ledger.refuse = PeerdError(Reason.NOT_YET_EXPECTED, "soon")
+    for edge in (1, 2, 3):
+        order = OutgoingTransfer(key=key_of(a, b, edge), source=source)
+        await a.store.write(lambda tx, order=order: a.sender.enqueue(tx, order))  # type: ignore[misc]
+    async with asyncio.timeout(60):
+        while len(await a.store.all("SELECT 1 FROM outgoing_transfers WHERE tries >= 2")) < 3:
+            assert len(a.sender._scans) <= 1
+            await asyncio.sleep(0.01)
+    b.ledger.refuse = None
+    await until(lambda: len(b.ledger.received_) == 3)
 
 
 async def test_an_offer_is_looked_through_beside_the_loop(
