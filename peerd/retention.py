@@ -13,12 +13,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import structlog
+
 from peerd import trees
 from peerd.clock import Clock, Millis
 from peerd.failpoints import failpoint
 from peerd.store import Store, Tx
 
 _BATCH = 200
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,19 +107,37 @@ class Retention(ABC):
     async def _remove(self, condemned: Sequence[Remains]) -> list[Remains]:
         if not condemned:
             return []
-        gone = await measured(condemned)
-        await delete(condemned, root=self._root)
+        gone = await delete(await measured(condemned), root=self._root)
         failpoint(self._after_remove)
-        await self._store.write(lambda tx: self._gone(tx, condemned))
+        await self._store.write(lambda tx: self._gone(tx, gone))
         return gone
 
 
 async def measured(found: Sequence[Remains]) -> list[Remains]:
-    """The same, with what they take on the disk now."""
-    return await asyncio.to_thread(lambda: [replace(each, bytes=trees.measure(each.path)) for each in found])
+    """The same, with what they take on the disk now; 0 for what cannot be looked at."""
+    return await asyncio.to_thread(lambda: [replace(each, bytes=_measure(each.path)) for each in found])
 
 
-async def delete(found: Sequence[Remains], *, root: Path) -> None:
-    """Delete their directories, and those above that are empty then; what is gone already is no error."""
-    for each in found:
-        await asyncio.to_thread(trees.remove, each.path, up_to=root)
+def _measure(path: Path) -> int:
+    try:
+        return trees.measure(path)
+    except OSError:  # who is to remove it says so
+        return 0
+
+
+async def delete(found: Sequence[Remains], *, root: Path) -> list[Remains]:
+    """Delete their directories, and those above that are empty then; what is gone already is no error.
+
+    Returns what is gone. What cannot be removed is left for the next round: the others must not stay for it.
+    """
+    return [each for each in found if await removed(each.path, up_to=root)]
+
+
+async def removed(path: Path, *, up_to: Path) -> bool:
+    """Whether a directory could be removed; else the log says why not."""
+    try:
+        await asyncio.to_thread(trees.remove, path, up_to=up_to)
+    except OSError as error:  # files of another user, a disk that fails
+        _log.warning("space.not_removed", path=str(path), error=str(error))
+        return False
+    return True

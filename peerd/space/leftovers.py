@@ -10,9 +10,9 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from peerd import trees
 from peerd.identity.peer_id import PeerId
 from peerd.jobs import occupancy
+from peerd.retention import removed
 from peerd.store import Store
 from peerd.transfers.staging import FOLDER
 
@@ -46,8 +46,7 @@ class Leftovers:
         cleared = 0
         for staging in await asyncio.to_thread(self._find):
             if await self._is_over(staging):
-                await asyncio.to_thread(trees.remove, staging.path, up_to=staging.path.parent.parent)
-                cleared += 1
+                cleared += await removed(staging.path, up_to=staging.path.parent.parent)
         return cleared
 
     async def _is_over(self, staging: _Staging) -> bool:

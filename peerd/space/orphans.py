@@ -38,9 +38,7 @@ class Orphans:
 
     async def collect(self, wanted: Wanted) -> list[Remains]:
         """Remove them; returns what went."""
-        found = await self.find(wanted)
-        await delete(found, root=self._root)
-        return found
+        return await delete(await self.find(wanted), root=self._root)
 
     def _walk(self, jobs: set[int], homes: set[int], before: int) -> Iterator[Remains]:
         for place in self._root.glob(f"*/*/jobs/{self._self_id}/*"):

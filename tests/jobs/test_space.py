@@ -21,6 +21,7 @@ from peerd.jobs.files import made_files
 from peerd.jobs.model import JobStatus
 from peerd.jobs.paths import JobPlace
 from peerd.retention import Wanted
+from peerd.space.leftovers import Leftovers
 from peerd.store import Store
 from peerd.transfers.manifest import Manifest, scan
 from peerd.transfers.model import Source, TransferKey
@@ -319,3 +320,55 @@ async def test_files_that_are_kept_stay_though_their_orchestrator_is_never_heard
     assert await host.jobs.retention.collect(Wanted()) == [] and place.is_dir()
     await host.jobs.retention.release([job.key], keep=False)
     assert [each.job_execution_id for each in await host.jobs.retention.collect(Wanted())] == [job_id]
+
+
+async def test_a_directory_that_cannot_be_removed_keeps_no_other_and_goes_when_it_can(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = {}
+    for number in (1, 2):
+        job_id, place, _ = await running(host, number)
+        await over(host, job_id, number)
+        await host.jobs.retention.release([(await host.job(job_id)).key], keep=False)
+        places[job_id] = place
+    (stuck, bad), (other, good) = places.items()
+    host.pass_time(400 * DAY)
+    remove = trees.remove
+
+    def refuse(path: Path, *, up_to: Path) -> None:
+        if path == bad:
+            raise PermissionError(1, "Operation not permitted", str(path))  # a file that is immutable
+        remove(path, up_to=up_to)
+
+    monkeypatch.setattr(trees, "remove", refuse)
+    for _ in range(2):  # also in a round that begins with what the one before left
+        gone = [each.job_execution_id for each in await host.jobs.retention.collect(Wanted())]
+        assert not good.exists() and bad.is_dir()
+        assert (await host.job(other)).files == "removed" and (await host.job(stuck)).files == "removing"
+        assert stuck not in gone
+    monkeypatch.undo()
+    await host.jobs.retention.collect(Wanted())
+    assert not bad.exists() and (await host.job(stuck)).files == "removed"
+
+
+async def test_staging_that_cannot_be_removed_keeps_no_other(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "kept"
+    staged = [
+        root / "workflows" / ORCHESTRATOR / "1" / "jobs" / EXECUTOR / str(job) / ".incoming" / "1-abc" for job in (1, 2)
+    ]
+    for folder in staged:
+        folder.mkdir(parents=True)
+    remove = trees.remove
+
+    def refuse(path: Path, *, up_to: Path) -> None:
+        if path == staged[0]:
+            raise PermissionError(1, "Operation not permitted", str(path))
+        remove(path, up_to=up_to)
+
+    monkeypatch.setattr(trees, "remove", refuse)
+    leftovers = Leftovers(host.store, data_dir=root, self_id=EXECUTOR)
+    assert await leftovers.clear() == 1 and not staged[1].exists()
+    monkeypatch.undo()
+    assert await leftovers.clear() == 1 and not staged[0].exists()
