@@ -26,6 +26,9 @@ _IDLE = re.compile(
 _SCALE = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
 _HOTTEST = 150.0
 """Degrees Celsius: more is a torn number."""
+_COUNTS = ("Valid blocks", "Block templates", "32Bit shares")
+_MOST = 2**53
+"""Of shares and the like: more is a torn number, too, and no column of the store holds it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +95,7 @@ def _single(key: str, value: str) -> Reading | None:
     if leading is None:
         return None
     number = float(leading[1]) * _SCALE[leading[2]]
-    if not math.isfinite(number):
+    if not math.isfinite(number) or (key in _COUNTS and number > _MOST):
         return None
     match key:
         case "Valid blocks":

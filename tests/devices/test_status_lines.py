@@ -42,6 +42,9 @@ def test_each_form_is_read(line: str) -> None:
         ">>> Temperature: 4747",
         ">>> Temperature: -",
         ">>> Time mining: 1  03:99:05",
+        ">>> 32Bit shares: 12E>>> Temperature: 51",
+        ">>> Valid blocks: 999999999999999E",
+        ">>> Block templates: 10E",
         ">>> Best difficulty: " + "9" * 400,
     ],
 )

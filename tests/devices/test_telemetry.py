@@ -132,3 +132,25 @@ async def test_the_history_of_miners_that_take_turns_is_bounded_for_each(store: 
     last = await store.one("SELECT detail FROM device_history ORDER BY id DESC LIMIT 1")
     assert last is not None
     assert last["detail"] == str(2 * repository.KEPT_EVENTS + 199)
+
+
+async def test_a_torn_line_of_one_miner_keeps_no_other_from_being_recorded(store: Store) -> None:
+    def two(tx: Tx) -> list[int]:
+        ids = []
+        for number in (1, 2):
+            device_id = repository.add_device(tx, Port(path=f"/dev/ttyUSB{number}", serial=f"S{number}"))
+            request = devices_pb2.OnboardDeviceRequest(device=str(device_id), name=f"M{number}", currency="BTC")
+            ids.append(onboarding.onboard(tx, request, taken="").miner_id)
+        return ids
+
+    torn, well = await store.write(two)
+    windows = {}
+    for miner, last in ((torn, ">>> 32Bit shares: 12E>>> Temperature: 51"), (well, ">>> 32Bit shares: 12")):
+        watcher = Watcher(0)
+        watcher.line(">>> Completed 1 share(s), 10 Khashes, avg. hashrate 5.00 KH/s", 1)
+        watcher.line(last, 2)
+        windows[miner] = watcher.window()
+    await store.write(lambda tx: telemetry.record_all(tx, windows, tx.now))
+    for miner, shares in ((torn, 1), (well, 12)):
+        (row,) = await telemetry.page(store, miner, telemetry.MINUTE, before=2**60, limit=10)
+        assert row["shares"] == shares
