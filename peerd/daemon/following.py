@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Set
+from dataclasses import replace
 
 import structlog
 
@@ -14,6 +15,7 @@ from peerd.errors import PeerdError
 from peerd.jobs.assembly import Bounds, bounds_of
 from peerd.mesh.documents import DocumentTopic
 from peerd.profiles.profile import Followed, follow
+from peerd.registry.adverts import MAX_LABELS
 from peerd.v1.profiles_pb2 import Profile
 
 _log = structlog.get_logger(__name__)
@@ -59,10 +61,14 @@ class Following:
         """Do what the profiles say now; nothing if that is done."""
         found = [self._topic.find(role) for role in self._own_roles()]
         followed = follow(document.value for document in found if document is not None)
+        labels = _that_fit(followed.labels, self._config.peer.labels)
+        left_out, followed = followed.labels - labels, replace(followed, labels=labels)
         if followed == self.followed and not self._owed:
             return
         self.followed = followed
         _log.info("profile.followed", version=followed.version, labels=sorted(followed.labels))
+        if left_out:
+            _log.warning("profile.labels_left_out", labels=sorted(left_out), most=MAX_LABELS)
         self._prober.retime(timing_of(self._config, followed))
         try:
             await self._catalog.follow(followed.services if self._config.peer.accept_profile_services else ())
@@ -71,3 +77,9 @@ class Following:
             self._owed = error.retryable
             _log.warning("profile.services_refused", reason=error.reason.text, message=error.message)
         await self._changed()
+
+
+def _that_fit(labels: Set[str], own: Iterable[str]) -> frozenset[str]:
+    """Those that an advert has room for beside the peer's own: many profiles together may have more."""
+    more = sorted(labels - set(own))
+    return frozenset([*(labels & set(own)), *more[: max(0, MAX_LABELS - len(set(own)))]])

@@ -30,7 +30,8 @@ _log = structlog.get_logger(__name__)
 
 ADVERT_TYPE = "application/vnd.peerd.advert.v1+protobuf"
 MAX_BYTES = 32 * 1024
-_MAX_LABELS = 64
+MAX_LABELS = 64
+"""Of one peer, those of its profiles included."""
 _MAX_ADDRESSES = 16
 _MAX_TEXT = 256
 """Characters of a model name or path."""
@@ -58,7 +59,7 @@ def check_advert(advert: Advert) -> None:
     check_name(advert.name, "name")
     if is_peer_id(advert.name):
         raise PeerdError(Reason.INVALID_NAME, "a peer may not be named like a peer id")
-    if len(advert.labels) > _MAX_LABELS or len(advert.addresses) > _MAX_ADDRESSES or len(advert.groups) > _MAX_LABELS:
+    if len(advert.labels) > MAX_LABELS or len(advert.addresses) > _MAX_ADDRESSES or len(advert.groups) > MAX_LABELS:
         raise PeerdError(Reason.INVALID_RECORD, "the advert has too many labels, groups or addresses")
     if not 1 <= advert.version <= _MAX_VERSION:
         raise PeerdError(Reason.INVALID_RECORD, f"the advert has version {advert.version}")
