@@ -15,6 +15,11 @@ LATE_AFTER_MS = 60_000
 """A planned time that nobody looked at for so long was missed."""
 
 
+def jitter_of(definition: workflows_pb2.ScheduleDefinition) -> int:
+    """Within how many milliseconds after a planned time its run begins. Raises ValueError for what is no duration."""
+    return parse_duration(definition.jitter) if definition.jitter else 0
+
+
 class Origin(Enum):
     """Who made a schedule."""
 
@@ -72,7 +77,7 @@ class Schedule:
 
     def starts_at(self, planned: int) -> Millis:
         """When the run of a planned time begins: always the same for the same time."""
-        span = parse_duration(self.definition.jitter) if self.definition.jitter else 0
+        span = jitter_of(self.definition)
         if not span:
             return Millis(planned)
         lot = int.from_bytes(digest(f"{self.name} {planned}".encode())[:8], "big")

@@ -12,7 +12,7 @@ from peerd.clock import Millis
 from peerd.cron import Plan, parse_plan
 from peerd.errors import PeerdError, Reason
 from peerd.schedules.catching_up import Verdict
-from peerd.schedules.model import Cause, Firing, FiringStatus, Origin, Schedule
+from peerd.schedules.model import Cause, Firing, FiringStatus, Origin, Schedule, jitter_of
 from peerd.store import Store, Tx
 from peerd.v1 import workflows_pb2
 
@@ -115,8 +115,9 @@ def to_schedule(row: sqlite3.Row) -> Schedule:
     try:
         definition.ParseFromString(row["definition"])
         plan = parse_plan(definition.cron, definition.timezone)
+        jitter_of(definition)
     except (DecodeError, ValueError) as error:
-        damage = f"what is stored of it cannot be used: {error}"
+        plan, damage = None, f"what is stored of it cannot be used: {error}"
     return Schedule(
         schedule_id=row["id"],
         name=row["name"],

@@ -384,11 +384,17 @@ async def test_a_workflow_that_is_gone_fails_and_the_other_schedules_go_on(machi
     assert await made.fired() == ["06-01T08:00:00+00:00"]
 
 
-async def test_a_schedule_that_cannot_be_read_says_so_and_the_others_go_on(machine: Make) -> None:
+@pytest.mark.parametrize(
+    "stored",
+    [b"\xff\xff", workflows_pb2.ScheduleDefinition(cron="0 8 * * *", timezone="UTC", jitter="5n").SerializeToString()],
+)
+async def test_a_schedule_that_cannot_be_read_says_so_and_the_others_go_on(machine: Make, stored: bytes) -> None:
     made = await machine(at("2026-06-01 07:59"))
     await made.put("0 8 * * *", "UTC", name="broken")
     await made.put("0 8 * * *", "UTC", name="w")
-    await made.store.write(lambda tx: tx.execute("UPDATE schedules SET definition = x'ffff' WHERE name = 'broken'"))
+    await made.store.write(
+        lambda tx: tx.execute("UPDATE schedules SET definition = ? WHERE name = 'broken'", (stored,))
+    )
     await made.restart()
     await made.run_until(at("2026-06-01 08:01"))
     assert await made.fired() == ["06-01T08:00:00+00:00"]
