@@ -280,15 +280,20 @@ async def load_execution(store: Store, execution_id: int) -> ExecutionRecord:
     )
     if row is None:
         raise no_such_execution(execution_id)
-    definition = expanded(_definition(row))
+    reused = await read_reused(store, execution_id) if row["rerun_of"] is not None else {}
     try:
         params = json.loads(row["params"])
     except ValueError as error:
         raise unreadable("what the execution was given as parameters", error) from error
-    reused = await read_reused(store, execution_id) if row["rerun_of"] is not None else {}
-    definition = without_reused(definition, reused)
-    edges = edges_of(definition)
-    spec = with_reused(execution_spec(execution_id, row["created_at"], definition, edges, row["first"], params), reused)
+    try:
+        definition = without_reused(expanded(_definition(row)), reused)
+        edges = edges_of(definition)
+        spec = execution_spec(execution_id, row["created_at"], definition, edges, row["first"], params)
+        spec = with_reused(spec, reused)
+    except PeerdError:
+        raise
+    except Exception as error:  # rubbish fails in every way
+        raise unreadable("what the execution was to do", error) from error
     return ExecutionRecord(
         spec=spec, workflow_id=row["workflow_id"], definition=definition, params=params, reused=reused
     )

@@ -129,6 +129,24 @@ async def test_a_restart_goes_on_where_it_was_and_creates_nothing_twice(tmp_path
         assert len(p.asked(jobs_pb2.CreateJobRequest)) == len(q.asked(jobs_pb2.CreateJobRequest)) == 1
 
 
+async def test_an_execution_that_cannot_be_read_is_held_and_the_others_go_on(tmp_path: Path) -> None:
+    async with home(tmp_path, "p") as made:
+        executor = made.fleet.executors["p"]
+        executor.finish_at_start = False
+        broken, other = [await made.run(workflow(job("a", on={"peer": "p"}, deadline="1h"))) for _ in range(2)]
+        assert broken == 1
+        for number in (broken, other):
+            await made.until(number, lambda x: all(entry.generation for entry in x.jobs))
+        await made.store.write(lambda tx: tx.execute("DELETE FROM workflow_jobs WHERE workflow_execution_id = 1").rowcount)
+        await made.stop()
+        for report in executor.jobs.values():
+            executor.end(report)
+        await made.start()
+        assert (await made.finished(other)).status == E.EXECUTION_STATUS_COMPLETED
+        (row,) = await made.store.all("SELECT reason, status FROM workflow_executions WHERE id = 1")
+        assert row["status"] == "running" and row["reason"].startswith("store_corrupt: ")
+
+
 async def test_a_job_on_a_peer_that_is_down_waits_says_so_and_runs_when_it_returns(tmp_path: Path) -> None:
     async with home(tmp_path, "p", "q") as made:
         made.fleet.offline.add("p")
