@@ -9,6 +9,8 @@ from peerd.detector.model import State
 from peerd.identity.peer_id import PeerId
 from peerd.v1.registry_pb2 import Sample
 
+_MOST = 2**60
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
@@ -37,3 +39,14 @@ class Contact:
     sample_at: Millis | None = None
     duplicate: bool = False
     """Two machines speak with this identity."""
+
+
+def believed(sample: Sample) -> Sample:
+    """What another peer says of its load; nothing of what cannot be, which no store and no page could hold."""
+    may_be = (
+        0 <= sample.cpu_percent <= 100  # False for NaN, too
+        and 0 <= sample.requests_per_second <= _MOST
+        and sample.memory_available_bytes <= sample.memory_total_bytes <= _MOST
+        and sample.disk_free_bytes <= sample.disk_total_bytes <= _MOST
+    )
+    return sample if may_be else Sample()

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from peerd.clock import Clock, Millis
-from peerd.detector.contact import Contact, Measurement
+from peerd.detector.contact import Contact, Measurement, believed
 from peerd.detector.machine import Action, AskOther, Compare, Detector, Ping
 from peerd.detector.model import State, Timing, Transition, Update
 from peerd.detector.wire import SignedVoice, to_entries, to_messages, to_updates
@@ -140,7 +140,7 @@ class Prober:
         updates = to_updates(request.updates, self.machine, source=sender)
         said = self.machine.pinged(sender, request.known_incarnation, updates, self._clock.monotonic())
         if request.HasField("sample"):
-            self._seen(sender, sample=request.sample)
+            self._seen(sender, sample=believed(request.sample))
         self._settle()
         response = detector_pb2.PingResponse(
             updates=to_messages(said), view_digest=self.machine.view_digest, sample=self._own_sample()
@@ -220,7 +220,8 @@ class Prober:
             return
         seconds = self._clock.monotonic() - started
         offset = from_timestamp(answer.now) - (at + seconds * 500)
-        self._seen(ping.target, sample=answer.sample)
+        sample = believed(answer.sample)
+        self._seen(ping.target, sample=sample)
         measured = replace(self._contacts[ping.target], latency_ms=seconds * 1000, clock_offset_ms=offset)
         self._contacts[ping.target] = measured
         self._measured(
@@ -229,7 +230,7 @@ class Prober:
                 at=at,
                 latency_ms=seconds * 1000,
                 clock_offset_ms=offset,
-                sample=answer.sample,
+                sample=sample,
             )
         )
         now = self._clock.monotonic()

@@ -23,7 +23,7 @@ from peerd.identity.peer_id import PeerId, parse_peer_id
 from peerd.loops import run_every
 from peerd.mesh.documents import DocumentTopic
 from peerd.mesh.mesh import Mesh
-from peerd.mesh.model import check_name
+from peerd.mesh.model import check_name, from_timestamp
 from peerd.store import Store
 from peerd.v1.devices_pb2 import MinerCard, MinerCards
 
@@ -107,7 +107,7 @@ class Cards:
         """Miners of other peers."""
         for document in self.topic.current():
             if document.signer != self._self_id:
-                said_at = document.value.issued_at.ToMilliseconds()
+                said_at = from_timestamp(document.value.issued_at)
                 for card in document.value.miners:
                     yield Elsewhere(peer_id=document.signer, card=card, said_at=said_at)
 

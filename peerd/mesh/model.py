@@ -39,6 +39,9 @@ MAX_NAME_LENGTH = 63
 
 MAX_ROLES = 16
 
+_LAST_MS = 253_370_764_800_000
+"""The year 9999: later moments are none in every zone, and cannot be shown."""
+
 
 class MemberState(Enum):
     """What a record makes of its subject."""
@@ -159,5 +162,8 @@ def to_timestamp(millis: int) -> Timestamp:
 
 
 def from_timestamp(timestamp: Timestamp) -> Millis:
-    """The same moment as the store writes it."""
-    return Millis(timestamp.seconds * 1000 + timestamp.nanos // 1_000_000)
+    """The same moment as the store writes it; of what another peer says and no clock shows, the nearest that one does.
+
+    One such moment would keep everything that is listed beside it from being shown.
+    """
+    return Millis(min(max(timestamp.seconds * 1000 + timestamp.nanos // 1_000_000, 0), _LAST_MS))

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
+from peerd.clock import Millis, to_datetime
+from peerd.devices.cards import CARDS_TYPE, Cards
 from peerd.errors import PeerdError, Reason
 from peerd.identity.envelope import seal
 from peerd.registry.notes import MAINTENANCE, NOTE_TYPE, key_of
+from peerd.registry.views import peer_message
 from peerd.v1 import mesh_pb2
-from peerd.v1.registry_pb2 import PeerNote
+from peerd.v1.devices_pb2 import MinerCard, MinerCards
+from peerd.v1.registry_pb2 import PeerNote, Sample
 from tests.mesh.nodes import Fleet, Node
 from tests.mesh.signing import ADA, WIM
 
@@ -138,3 +145,58 @@ async def test_documents_survive_a_restart(pair: tuple[Node, Node]) -> None:
     await again.topic.load()
     found = again.maintenance(worker.peer_id)
     assert found is not None and found.reason == "kept"
+
+
+NEVER = [Timestamp(seconds=2**62), Timestamp(seconds=-(2**62)), Timestamp(seconds=253402300799, nanos=999_999_999)]
+
+
+@pytest.mark.parametrize("at", NEVER)
+async def test_what_a_member_says_at_a_time_that_no_clock_shows_keeps_nothing_else_from_being_listed(
+    pair: tuple[Node, Node], at: Timestamp
+) -> None:
+    founder, worker = pair
+    identity = worker.machine.identity
+    note = PeerNote(peer_id=worker.peer_id, kind=MAINTENANCE, version=7, on=True, reason="x", issued_at=at)
+    cards = MinerCards(peer_id=worker.peer_id, version=7, miners=[MinerCard(name="M7")], issued_at=at)
+    of_founder = Cards(founder.machine.store, founder.mesh, founder.machine.identity, founder.clock)
+    for topic, key, envelope in (
+        (founder.notes.topic, key_of(worker.peer_id, MAINTENANCE), seal(identity, note.SerializeToString(), NOTE_TYPE)),
+        (of_founder.topic, worker.peer_id, seal(identity, cards.SerializeToString(), CARDS_TYPE)),
+    ):
+        sent = mesh_pb2.DocumentChain(topic=topic.name, key=key, envelopes=[envelope])
+        assert await topic.apply([sent], "x") == {key}
+    assert [each.card.name for each in of_founder.others()] == ["M7"]
+    listed = founder.registry.peers()
+    assert {view.peer_id for view in listed} == {founder.peer_id, worker.peer_id}
+    for view in listed:
+        to_datetime(view.since)
+        peer_message(view).status_since.ToDatetime()
+
+
+@pytest.fixture
+async def three(tmp_path: Path) -> AsyncIterator[tuple[Node, Node, Node]]:
+    fleet = Fleet(tmp_path)
+    founder = await fleet.found()
+    yield founder, await fleet.join("worker", founder), await fleet.join("other", founder)
+    await fleet.close()
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [Sample(cpu_percent=float("nan")), Sample(disk_total_bytes=1, disk_free_bytes=2**63), Sample(cpu_percent=1e300)],
+)
+async def test_a_load_that_cannot_be_spoils_nobodys_history(
+    three: tuple[Node, Node, Node], sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    founder, worker, other = three
+    seen: set[str] = set()
+    founder.prober.on_measurement(lambda measured: seen.add(measured.peer_id))
+    monkeypatch.setattr(worker.prober, "_own_sample", lambda: sample)
+    async with asyncio.timeout(10):
+        while seen < {worker.peer_id, other.peer_id}:
+            await asyncio.sleep(0.01)
+    await founder.heartbeats.flush()
+    for node in (worker, other):
+        assert await founder.heartbeats.page(node.peer_id, since=Millis(0), before=Millis(10**15), count=1)
+        found = founder.registry.get(node.peer_id).sample
+        assert (found.cpu_percent, found.disk_free_bytes) == (0, 0)
