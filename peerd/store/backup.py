@@ -47,11 +47,11 @@ def create_backup(store: Path, target: Path, *, peer_id: str, now: Millis) -> Ba
 
     Raises INVALID_BACKUP, INVALID_PATH, ALREADY_EXISTS or DISK_LOW.
     """
-    if target.exists():
-        raise PeerdError(Reason.ALREADY_EXISTS, f"{target} is there already")
-    if not target.parent.is_dir():
-        raise PeerdError(Reason.INVALID_PATH, f"there is no directory {target.parent}", next_action="make it first")
     try:
+        if target.exists():
+            raise PeerdError(Reason.ALREADY_EXISTS, f"{target} is there already")
+        if not target.parent.is_dir():
+            raise PeerdError(Reason.INVALID_PATH, f"there is no directory {target.parent}", next_action="make it first")
         with copied(store, target) as copy:
             with closing(open_alone(copy)) as connection:
                 label(connection, peer_id=peer_id, now=now)
@@ -78,13 +78,13 @@ def _name(temporary: Path, target: Path) -> None:
 
 def read_backup(path: Path) -> Backup:
     """Open a copy and look whether it is whole. Raises NOT_FOUND, INVALID_BACKUP or STORE_TOO_NEW."""
-    if not path.is_file():
-        raise PeerdError(
-            Reason.NOT_FOUND,
-            f"there is no file {path}",
-            next_action="give the path as the daemon sees it; under systemd it has a /tmp of its own",
-        )
     try:
+        if not path.is_file():
+            raise PeerdError(
+                Reason.NOT_FOUND,
+                f"there is no file {path}",
+                next_action="give the path as the daemon sees it; under systemd it has a /tmp of its own",
+            )
         with closing(sqlite3.connect(read_only(path), uri=True)) as connection:
             (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
             (schema,) = connection.execute("PRAGMA user_version").fetchone()

@@ -187,3 +187,16 @@ async def test_a_backup_goes_on_though_who_asked_goes_away_and_who_asks_again_ge
     with pytest.raises(PeerdError) as caught:
         await servicer.CreateBackup(backup_pb2.CreateBackupRequest(request_id="one", path="/elsewhere.db"), None)
     assert caught.value.reason is Reason.REQUEST_ID_REUSED
+
+
+async def test_a_place_that_cannot_be_looked_at_is_refused_and_no_fault_of_ours(copies: Copies, tmp_path: Path) -> None:
+    # As a directory is that the daemon's user may not enter; the one that runs tests may enter all.
+    place = tmp_path / ("x" * 300) / "b.db"
+    with pytest.raises(PeerdError) as refused:
+        await copies.backups.create(place)
+    assert refused.value.reason is Reason.INVALID_BACKUP and "too long" in refused.value.message
+    with pytest.raises(PeerdError) as refused:
+        await copies.backups.restore(
+            place, allow_other_identity=False, then=lambda tx, found: None, end=lambda: pytest.fail("it goes on")
+        )
+    assert refused.value.reason is Reason.INVALID_BACKUP and "too long" in refused.value.message
