@@ -8,6 +8,7 @@ foreign code.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -233,7 +234,8 @@ def _path_problem(text: str, data_dir: Path) -> str:
     if not path.is_absolute() or "\0" in text or ".." in path.parts:
         return "an absolute path without '..'"
     # Both spellings: the path as written may be a link that leads into the data directory, or above it.
-    for place in (path, path.resolve()):
+    # Path.resolve() fails where links lead in a circle, and the daemon would not start for that one service.
+    for place in (path, Path(os.path.realpath(path))):
         for mine in (data_dir, data_dir.resolve()):
             if place == mine or place in mine.parents or mine in place.parents:
                 return f"{text!r} and the data directory of peerd must not contain each other"

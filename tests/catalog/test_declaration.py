@@ -120,6 +120,11 @@ def test_a_link_into_the_data_directory_is_seen_through(tmp_path: Path) -> None:
     assert refused.value.violations[0].field == "read_only_paths[0]"
 
 
+def test_links_that_lead_in_a_circle_keep_no_daemon_from_starting(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    check_declaration(from_config({**PROCESS, "read_only_paths": [str(tmp_path / "circle")]}), data_dir=tmp_path / "d")
+
+
 def test_a_container_without_interfaces_takes_all_but_mounts() -> None:
     service = declare({**CONTAINER, "argv": ["--top", "${top}"], "params": [{"name": "top"}]})
     assert service.declaration.container == ContainerImage(image="localhost/count:1")

@@ -348,6 +348,14 @@ async def test_inside_the_sandbox_nothing_else_exists(spec: ProcessSpec, tmp_pat
         assert caught.value.reason is Reason.INVALID_ARGUMENT
 
 
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap")
+async def test_a_job_with_links_that_lead_in_a_circle_ends_and_says_so(spec: ProcessSpec, tmp_path: Path) -> None:
+    runner = await ProcessRunner.probe(sandbox="auto", hidden=[tmp_path / "hidden"])
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    ended = await run(runner, replace(spec, read_only_paths=(tmp_path / "circle",)), tmp_path / "c")
+    assert ended.exit_code and "circle" in spec.stderr_path.read_text()
+
+
 async def test_many_at_once(runner: ProcessRunner, spec: ProcessSpec, tmp_path: Path) -> None:
     async def one(number: int) -> int | None:
         mine = replace(

@@ -116,7 +116,7 @@ class Bubblewrap:
         return argv
 
     def _bind(self, mode: str, path: Path) -> list[str]:
-        real = path.resolve()
+        real = Path(os.path.realpath(path))  # unlike resolve(), which fails where links lead in a circle: bwrap says so
         for hidden in self._hidden:
             if hidden == real or hidden in real.parents or real in hidden.parents:
                 raise PeerdError(
