@@ -154,8 +154,15 @@ class DocumentTopic(Generic[T]):
     async def adopt(self, signer: PeerId) -> None:
         """Say again what a peer said whose word does not count any more, where ours does."""
         for document in self._fallen():
-            if document.signer == signer:
+            if document.signer != signer:
+                continue
+            try:
                 await self._store.write(functools.partial(self.put, key=document.key, value=document.value))
+            except PeerdError as error:
+                if error.retryable:  # the store takes nothing now
+                    raise
+                # Such as one with the last version there is: what else was said must not be lost with it.
+                _log.warning("documents.not_adopted", topic=self.name, key=document.key, message=error.message)
 
     def fallen(self) -> set[PeerId]:
         """Whose words do not count any more, where ours would."""

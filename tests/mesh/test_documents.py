@@ -138,6 +138,17 @@ async def test_what_an_operator_ordered_outlives_the_operators_grant(pair: tuple
     assert found is not None and (found.reason, found.by) == ("ordered by the worker", founder.peer_id)
 
 
+async def test_one_word_that_cannot_be_said_again_keeps_no_other_from_it(pair: tuple[Node, Node]) -> None:
+    founder, worker = pair
+    identity = worker.machine.identity
+    last, ordered = signed(identity, ADA.peer_id, version=2**53), signed(identity, founder.peer_id, version=9)
+    assert len(await founder.notes.topic.apply([last, ordered], "x")) == 2
+    await founder.admit(worker.peer_id, "observe")
+    await founder.notes.topic.adopt(worker.peer_id)
+    found = founder.notes.maintenance(founder.peer_id)
+    assert found is not None and found.by == founder.peer_id
+
+
 async def test_documents_survive_a_restart(pair: tuple[Node, Node]) -> None:
     founder, worker = pair
     await drain(founder, worker, "kept")
