@@ -22,7 +22,10 @@ class Outgoing:
 
     id: int
     key: TransferKey
-    source: Source
+    root: Path
+    only: str | None
+    selection: str
+    """As it was stored."""
     status: OutgoingStatus
     tries: int
     next_try_at: Millis
@@ -30,6 +33,16 @@ class Outgoing:
     bytes_total: int
     file_count: int
     """As far as somebody has looked."""
+
+    @property
+    def source(self) -> Source:
+        """What to send. Raises STORE_CORRUPT; only here, so that the orders beside it are carried out."""
+        try:
+            return Source(root=self.root, only=self.only, selection=Selection.decode(self.selection))
+        except (ValueError, KeyError, TypeError) as error:
+            raise PeerdError(
+                Reason.STORE_CORRUPT, "what was to be sent can no longer be read: its row in the store was damaged"
+            ) from error
 
 
 def enqueue(tx: Tx, transfer: OutgoingTransfer) -> None:
@@ -205,7 +218,9 @@ def _outgoing(row: sqlite3.Row, sender: PeerId) -> Outgoing:
             destination_peer_id=row["destination_peer_id"],
             destination_job_execution_id=row["destination_job_execution_id"],
         ),
-        source=Source(root=Path(row["root"]), only=row["only_name"], selection=Selection.decode(row["selection"])),
+        root=Path(row["root"]),
+        only=row["only_name"],
+        selection=row["selection"],
         status=OutgoingStatus(row["status"]),
         tries=row["tries"],
         next_try_at=row["next_try_at"],

@@ -157,8 +157,8 @@ class Sender:
             raise PeerdError(Reason.DEADLINE_EXCEEDED, "the deadline of the transfer has passed")
         if not await self._store.write(lambda tx: repository.begin(tx, order.id)):
             return
-        before = self._scans.pop(order.id, None)
-        scanned = await scan_in_thread(lambda given_up: scan(order.source, given_up=given_up, before=before))
+        before, source = self._scans.pop(order.id, None), order.source
+        scanned = await scan_in_thread(lambda given_up: scan(source, given_up=given_up, before=before))
         if sum(len(held.paths) for held in self._scans.values()) + len(scanned.paths) <= MAX_HELD_FILES:
             self._scans[order.id] = scanned
         total, count = scanned.manifest.total_bytes, len(scanned.manifest.files)

@@ -661,6 +661,26 @@ async def test_a_look_that_fails_does_not_end_the_sender(
     assert a.ledger.delivered_ and not a.running.done()
 
 
+@pytest.mark.parametrize("stored", ["{", '{"path": "x"}'])  # damaged; as a version with other fields wrote it
+async def test_an_order_that_cannot_be_read_is_given_up_and_the_others_are_carried_out(
+    pair: tuple[Peer, Peer], tmp_path: Path, stored: str
+) -> None:
+    a, b = pair
+    source = fill(tmp_path / "source", f=b"x")
+    bad, good = key_of(a, b, 1), key_of(a, b, 2)
+
+    def order(tx: Tx) -> None:
+        for key in (bad, good):
+            a.sender.enqueue(tx, OutgoingTransfer(key=key, source=source))
+        tx.execute("UPDATE outgoing_transfers SET selection = ? WHERE edge_id = ?", (stored, bad.edge_id))
+
+    await a.store.write(order)
+    async with asyncio.timeout(30):
+        while not (a.ledger.delivered_ and a.ledger.failed):
+            await a.outcome()
+    assert a.ledger.delivered_ == [good] and a.ledger.failed[0][0] == "store_corrupt"
+
+
 async def test_nothing_is_read_on_for_a_sender_that_has_ended(pair: tuple[Peer, Peer], tmp_path: Path) -> None:
     a, b = pair
     fill(tmp_path / "out", f=b"")
