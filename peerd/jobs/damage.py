@@ -7,11 +7,12 @@ import sqlite3
 from dataclasses import asdict
 
 from peerd.errors import PeerdError, Reason
+from peerd.jobs.edge_repository import to_edge
 from peerd.jobs.model import JobStatus, RetryPolicy, Work
 from peerd.jobs.repository import to_job
 from peerd.store import Tx
 from peerd.store.failures import is_corrupt
-from peerd.store.quarantine import put_aside
+from peerd.store.quarantine import move_aside, put_aside
 
 _MESSAGE = "what was ordered can no longer be read: its row in the store was damaged"
 
@@ -30,6 +31,16 @@ def put_aside_damaged(tx: Tx) -> None:
             content = json.dumps([row["work"], row["retry"], row["status"], row["stop"]]).encode()
             put_aside(tx, "job_executions", {"id": row["id"]}, content, error)
             _mend(tx, row)
+    for edge in tx.all("SELECT * FROM job_edges"):
+        try:
+            to_edge(edge)
+        except (ValueError, KeyError, TypeError) as error:
+            key = {"job_execution_id": edge["job_execution_id"], "edge_id": edge["edge_id"]}
+            content = json.dumps([edge["kind"], edge["status"], edge["selection"]]).encode()
+            move_aside(tx, "job_edges", key, content, error)
+            owner = tx.one("SELECT * FROM job_executions WHERE id = ?", (edge["job_execution_id"],))
+            if owner is not None:
+                _mend(tx, owner)
 
 
 def _legible(tx: Tx) -> list[sqlite3.Row]:

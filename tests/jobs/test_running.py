@@ -529,3 +529,27 @@ async def test_setting_the_clock_back_prolongs_no_lease_and_no_pause(host: Host)
     await host.runner.started(3)
     host.pass_time(11)
     assert (await host.until(leased, JobStatus.FAILED)).reason == "lost"
+
+
+async def test_an_interface_that_cannot_be_read_ends_its_own_job_and_no_other(host: Host) -> None:
+    ids = []
+    for number in (1, 2):
+        key = job_key(number)
+        ids.append(await host.create(key=key))
+        await host.start(ids[-1], interface("output", receiver_at(5)), key=key)
+        await host.runner.started(number)
+    damaged, well = ids
+    await host.store.write(
+        lambda tx: tx.execute("UPDATE job_edges SET selection = '{' WHERE job_execution_id = ?", (damaged,)).rowcount
+    )
+    await host.stop()
+    for control in list(host.runner.specs):
+        await host.runner.finish(control, ended(0))
+    await host.restart()
+    await host.until(well, JobStatus.COMPLETED)
+    reports = (await host.sync(job_key(1), job_key(2))).reports
+    assert {report.job_execution_id for report in reports} == {damaged, well}
+    ended_so = await host.job(damaged)
+    assert (ended_so.status, ended_so.reason) == (JobStatus.FAILED, "lost")
+    (kept,) = await host.store.all("SELECT source FROM quarantine")
+    assert kept["source"] == "job_edges"
