@@ -137,7 +137,9 @@ async def test_an_execution_that_cannot_be_read_is_held_and_the_others_go_on(tmp
         assert broken == 1
         for number in (broken, other):
             await made.until(number, lambda x: all(entry.generation for entry in x.jobs))
-        await made.store.write(lambda tx: tx.execute("DELETE FROM workflow_jobs WHERE workflow_execution_id = 1").rowcount)
+        await made.store.write(
+            lambda tx: tx.execute("DELETE FROM workflow_jobs WHERE workflow_execution_id = 1").rowcount
+        )
         await made.stop()
         for report in executor.jobs.values():
             executor.end(report)
