@@ -35,6 +35,10 @@ MAX_KEY_LENGTH = 200
 MAX_KEYS = 10_000
 """Documents of one topic; more are refused, so that no member can fill the stores of all."""
 _MAX_VERSION = 2**53
+_LAST_DATE = 7_258_118_400_000
+"""The year 2200 in milliseconds: no clock is wrong like that by itself."""
+_LAST_COUNT = 2**32
+"""Changes of one document: one a second, for a century."""
 
 T = TypeVar("T")
 
@@ -141,15 +145,38 @@ class DocumentTopic(Generic[T]):
                 f"this peer may not sign {self.name} documents",
                 next_action="order it from a peer with that grant, or have an admin grant it to this one",
             )
-        row = tx.one("SELECT max(version) AS version FROM documents WHERE topic = ? AND key = ?", (self.name, key))
-        version = (row["version"] if row is not None and row["version"] is not None else 0) + 1
-        if self._kind.dated:
-            version = max(version, tx.now)
+        version = self._following(tx, key)
         payload = self._kind.serialise(value, version=version, now=tx.now)
         document = self._read(seal(self._identity, payload, self._kind.payload_type))
         self._keep(tx, document)
         failpoint("documents.put.before_commit")
         return document
+
+    def _following(self, tx: Tx, key: str) -> int:
+        """The version that comes next.
+
+        What nobody comes to by saying things is not followed: somebody took that number to have the last word for ever.
+        Once that one may not sign any more, any other version counts.
+        """
+        row = tx.one(
+            "SELECT max(version) AS version FROM documents WHERE topic = ? AND key = ? AND version <= ?",
+            (self.name, key, self._most),
+        )
+        version = (row["version"] if row is not None and row["version"] is not None else 0) + 1
+        if self._kind.dated:
+            version = max(version, tx.now)
+        counts = self.find(key)
+        if counts is not None and counts.version > self._most:
+            raise PeerdError(
+                Reason.INVALID_RECORD,
+                f"nothing can be said after {counts.signer}, which gave its word the number {counts.version}",
+                next_action="revoke that peer, since no peer does so by itself, and say it again",
+            )
+        return version
+
+    @property
+    def _most(self) -> int:
+        return _LAST_DATE if self._kind.dated else _LAST_COUNT
 
     async def adopt(self, signer: PeerId) -> None:
         """Say again what a peer said whose word does not count any more, where ours does."""
@@ -172,7 +199,9 @@ class DocumentTopic(Generic[T]):
         return [
             held[0]
             for held in self._versions.values()
-            if not self._stands(held[0]) and self._kind.may_sign(self._mesh, self._identity.peer_id, held[0].value)
+            if not self._stands(held[0])
+            and held[0].version <= self._most
+            and self._kind.may_sign(self._mesh, self._identity.peer_id, held[0].value)
         ]
 
     # -- The gossip topic
@@ -279,7 +308,8 @@ class DocumentTopic(Generic[T]):
     def _install(self, document: Document[T]) -> None:
         others = [entry for entry in self._versions.get(document.key, ()) if entry.version != document.version]
         held = sorted([document, *others], key=_order, reverse=True)
-        self._versions[document.key] = held[: self._kind.history]
+        kept = held[: self._kind.history]  # without it, if it stands below what does not count any more
+        self._versions[document.key] = kept if document in kept else [*kept, document]
         for callback in self._on_change:
             callback(document.key)
 

@@ -149,6 +149,28 @@ async def test_one_word_that_cannot_be_said_again_keeps_no_other_from_it(pair: t
     assert found is not None and found.by == founder.peer_id
 
 
+@pytest.mark.parametrize("number", [2**53, 2**53 - 1, 10**13])
+async def test_nobody_has_the_last_word_for_ever(pair: tuple[Node, Node], number: int) -> None:
+    founder, worker = pair
+    key = key_of(founder.peer_id, MAINTENANCE)
+    locked = signed(worker.machine.identity, founder.peer_id, version=number)
+    assert await founder.notes.topic.apply([locked], "x") == {key}
+    with pytest.raises(PeerdError) as caught:
+        await founder.machine.store.write(lambda tx: founder.notes.resume(tx, founder.peer_id))
+    assert worker.peer_id in caught.value.message and "revoke" in caught.value.next_action
+    await founder.admit(worker.peer_id, "observe")
+    await founder.notes.topic.adopt(worker.peer_id)
+    assert founder.notes.maintenance(founder.peer_id) is None, "that is not said again"
+    for reason in ("one", "two"):
+        await drain(founder, founder, reason)
+        await worker.notes.topic.apply([locked, chain(founder, key)], "x")
+    again = type(founder.notes)(founder.machine.store, founder.mesh, founder.machine.identity)
+    await again.topic.load()
+    for notes in (founder.notes, again):
+        found = notes.maintenance(founder.peer_id)
+        assert found is not None and (found.reason, found.by) == ("two", founder.peer_id)
+
+
 async def test_documents_survive_a_restart(pair: tuple[Node, Node]) -> None:
     founder, worker = pair
     await drain(founder, worker, "kept")
