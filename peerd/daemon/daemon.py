@@ -245,6 +245,8 @@ class Daemon:
                     run_every(
                         self._inventory_upkeep.enrich, seconds=_ENRICH_SECONDS, clock=self._clock, name="enrichment"
                     ),
+                    run_every(neighbours.adopt_fallen, seconds=_UPKEEP_SECONDS, clock=self._clock, name="fallen words"),
+                    run_every(self._following.apply, seconds=_UPKEEP_SECONDS, clock=self._clock, name="profiles"),
                     run_every(self._upkeep, seconds=_UPKEEP_SECONDS, clock=self._clock, name="upkeep"),
                 )
             ]
@@ -292,8 +294,6 @@ class Daemon:
 
     async def _upkeep(self) -> None:
         await self._store.write(forget_old_answers)
-        await self._neighbours.adopt_fallen()
-        await self._following.apply()
         now = self._workshop.hold.moment()
         if now is None:
             return
