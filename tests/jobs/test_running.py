@@ -549,7 +549,6 @@ async def test_an_interface_that_cannot_be_read_ends_its_own_job_and_no_other(ho
     await host.until(well, JobStatus.COMPLETED)
     reports = (await host.sync(job_key(1), job_key(2))).reports
     assert {report.job_execution_id for report in reports} == {damaged, well}
-    ended_so = await host.job(damaged)
-    assert (ended_so.status, ended_so.reason) == (JobStatus.FAILED, "lost")
+    assert (await host.until(damaged, JobStatus.FAILED)).reason == "lost"
     (kept,) = await host.store.all("SELECT source FROM quarantine")
     assert kept["source"] == "job_edges"
