@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ def test_the_directory_is_held_until_the_last_thread_has_ended(tmp_path: Path) -
         assert may_end.wait(60)
 
     def next_daemon() -> None:
+        assert begun.wait(60)
+        time.sleep(0.2)  # until whoever does not wait for the thread has ended
         try:
             with folder.lock():
                 pass
@@ -37,10 +40,10 @@ def test_the_directory_is_held_until_the_last_thread_has_ended(tmp_path: Path) -
             working.cancel()
         assert may_end.is_set()
 
-    later = threading.Timer(0.3, next_daemon)
-    later.start()
+    beside = threading.Thread(target=next_daemon)
+    beside.start()
     asyncio.run(daemon())
-    later.join()
+    beside.join()
     assert refused == [Reason.DAEMON_RUNNING]
     with folder.lock():
         pass
